@@ -1,0 +1,164 @@
+"""An `evaluate` module for translations: BLEU, chrF and TER by sacreBLEU, and Moses-tokenised BLEU, with signatures.
+
+`evaluate.load` copies this one file into its modules cache, so it imports nothing of this package, and each import has
+its own line, because `evaluate` reads them one line at a time. Nothing here needs a network.
+
+Sources: Post (2018) for BLEU and signatures, Popović (2015) for chrF, Snover et al. (2006) for TER. The Moses variant
+follows the older practice of `tokenizer.perl`, `lowercase.perl` and `multi-bleu.perl` in this order: text is tokenised
+by sacremoses in its own case, then lower-cased, then split at spaces. Hyphens stay (no `-a`, and none of the
+"##AT##-##AT##" compound splitting of the WMT 2014 papers), punctuation is not normalised, and XML is not escaped,
+which would rename tokens alike on both sides and change no score. Unlike `multi-bleu.perl`, which gives 0 when no
+four-gram matches, sacreBLEU's exponential smoothing stays on.
+"""
+
+import re
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+import datasets
+import evaluate
+import sacrebleu
+import sacremoses
+from sacremoses.corpus import NonbreakingPrefixes
+
+_CITATION = """\
+@inproceedings{post-2018-call,
+  title = "A Call for Clarity in Reporting {BLEU} Scores",
+  author = "Post, Matt",
+  booktitle = "Proceedings of the Third Conference on Machine Translation: Research Papers",
+  year = "2018",
+  url = "https://aclanthology.org/W18-6319",
+}
+"""
+_DESCRIPTION = "BLEU, chrF and TER by sacreBLEU, and lower-cased, Moses-tokenised BLEU, each with its signature."
+_INPUTS = """
+Args:
+    predictions: one translation per sentence, plain text (neither tokenised nor lower-cased).
+    references: for each sentence its reference, or a list of references; as many for each sentence.
+    metrics: names out of "bleu", "chrf", "ter", "moses_bleu"; all by default, computed in this order.
+    tokenize: sacreBLEU's tokeniser of the metric "bleu": "13a" (default), "intl", "zh" or "char".
+    target_lang: language code for the rules of "moses_bleu", such as "de" or "pt-BR"; English rules by default.
+
+Returns:
+    For each metric its `label`, its `score` (0 to 100; TER may exceed 100), its `signature`, and `higher_is_better`.
+"""
+_BLEU_TOKENIZERS = ("13a", "intl", "zh", "char")  # sacreBLEU's others need a download or a package of their own
+
+
+class _Options(NamedTuple):
+    tokenize: str
+    target_lang: str | None
+
+
+def _bleu(predictions: list[str], streams: list[list[str]], options: _Options) -> tuple[str, float, str]:
+    metric = sacrebleu.BLEU(tokenize=options.tokenize)
+    score = metric.corpus_score(predictions, streams).score
+    return f"BLEU ({options.tokenize}, cased)", score, metric.get_signature().format()
+
+
+def _chrf(predictions: list[str], streams: list[list[str]], options: _Options) -> tuple[str, float, str]:
+    metric = sacrebleu.CHRF()
+    return "chrF2", metric.corpus_score(predictions, streams).score, metric.get_signature().format()
+
+
+def _ter(predictions: list[str], streams: list[list[str]], options: _Options) -> tuple[str, float, str]:
+    metric = sacrebleu.TER()
+    score = metric.corpus_score(predictions, streams).score
+    return "TER (lower is better)", score, metric.get_signature().format()
+
+
+def _moses_bleu(predictions: list[str], streams: list[list[str]], options: _Options) -> tuple[str, float, str]:
+    language, rules = _moses_rules(options.target_lang)
+    moses = sacremoses.MosesTokenizer(lang=language)
+
+    def tokenized(sentences: list[str]) -> list[str]:
+        return [moses.tokenize(s, aggressive_dash_splits=False, escape=False, return_str=True) for s in sentences]
+
+    # `force` silences the advice to detokenise first: tokenised text is what this figure is about
+    metric = sacrebleu.BLEU(lowercase=True, tokenize="none", force=True)
+    score = metric.corpus_score(tokenized(predictions), [tokenized(stream) for stream in streams]).score
+    signature = metric.get_signature()
+    signature.update("tok", f"moses-{rules}")
+    label = "tokenised lower-cased BLEU (Moses, not comparable with the BLEU above)"
+    return label, score, f"{signature.format()}|dash:keep|escape:no|sacremoses:{version('sacremoses')}"
+
+
+_METRICS = {"bleu": _bleu, "chrf": _chrf, "ter": _ter, "moses_bleu": _moses_bleu}
+
+
+def _moses_rules(target_lang: str | None) -> tuple[str, str]:
+    """Name the language whose rules sacremoses applies, and how the signature words it."""
+    if target_lang is None:
+        return "en", "en-by-default"
+    if not isinstance(target_lang, str) or not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*", target_lang):
+        raise ValueError(
+            f"target_lang must be a language code such as 'de' or 'pt-BR', but {target_lang!r} was given. "
+            "Leave it out for English rules."
+        )
+    language = re.split("[-_]", target_lang)[0].lower()
+    known = set(NonbreakingPrefixes().available_langs.values())
+    # sacremoses takes English abbreviations, silently, for a language that it does not know
+    return language, language if language in known else f"{language}-with-en-prefixes"
+
+
+def _check_options(metrics: tuple[str, ...], tokenize: str) -> None:
+    unknown = [name for name in metrics if name not in _METRICS]
+    if unknown or not metrics:
+        raise ValueError(
+            f"metrics must name one or more of {', '.join(_METRICS)}, but {', '.join(map(repr, unknown)) or 'none'} "
+            "was given. Leave the argument out to compute them all."
+        )
+    if tokenize not in _BLEU_TOKENIZERS:
+        raise ValueError(
+            f"tokenize must be one of {', '.join(_BLEU_TOKENIZERS)}, but {tokenize!r} was given. "
+            "Use '13a' unless the target language is written without spaces."
+        )
+
+
+@evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _INPUTS)
+class TranslationScores(evaluate.Metric):
+    """BLEU, chrF, TER and Moses-tokenised BLEU over one corpus."""
+
+    def _info(self) -> evaluate.MetricInfo:
+        prediction = datasets.Value("string")
+        return evaluate.MetricInfo(
+            description=_DESCRIPTION,
+            citation=_CITATION,
+            inputs_description=_INPUTS,
+            features=[
+                datasets.Features(
+                    {"predictions": prediction, "references": datasets.Sequence(datasets.Value("string"))}
+                ),
+                datasets.Features({"predictions": prediction, "references": datasets.Value("string")}),
+            ],
+            reference_urls=["https://github.com/mjpost/sacrebleu", "https://github.com/hplt-project/sacremoses"],
+        )
+
+    def _compute(
+        self,
+        predictions: Sequence[str],
+        references: Sequence[str] | Sequence[Sequence[str]],
+        metrics: Sequence[str] | None = None,
+        tokenize: str = "13a",
+        target_lang: str | None = None,
+    ) -> dict[str, dict[str, Any]]:
+        """Return {name: {label, score, signature, higher_is_better}} in the order of `_METRICS`."""
+        chosen = tuple(_METRICS) if metrics is None else (metrics,) if isinstance(metrics, str) else tuple(metrics)
+        _check_options(chosen, tokenize)
+        per_sentence = [[item] if isinstance(item, str) else item for item in references]
+        if len({len(item) for item in per_sentence}) != 1:
+            raise ValueError("Every sentence must have the same number of references, but these numbers differ.")
+        streams = [list(stream) for stream in zip(*per_sentence, strict=True)]  # (references per sentence, sentences)
+
+        options = _Options(tokenize, target_lang)
+        results = {}
+        for name in (name for name in _METRICS if name in chosen):
+            label, score, signature = _METRICS[name](list(predictions), streams, options)
+            results[name] = {
+                "label": label,
+                "score": score,
+                "signature": signature,
+                "higher_is_better": name != "ter",
+            }
+        return results
