@@ -1,0 +1,31 @@
+"""Parallel text to clean pairs to batches bounded by tokens (section 5.1); names are resolved on first use.
+
+Knows nothing of the model, nor of how a tokenizer is learned.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOME = {
+    "BUILTIN_NAME": ".builtin",
+    "SPLITS": ".builtin",
+    "builtin_corpus": ".builtin",
+    "FilterReport": ".filtering",
+    "FilterSettings": ".filtering",
+    "TokenBudgetBatchSampler": ".batching",
+    "encode_corpus": ".encoding",
+    "filter_pairs": ".filtering",
+    "load_parallel_corpus": ".reading",
+    "sequence_lengths": ".encoding",
+}
+__all__ = sorted(_HOME)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(_HOME[name], __name__), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,169 @@
+"""Batches of sentences of like length, bounded by tokens on each side (section 5.1).
+
+The paper: "Sentence pairs were batched together by approximate sequence length. Each training batch contained a set
+of sentence pairs containing approximately 25000 source tokens and 25000 target tokens." Here padding counts as tokens.
+
+Leaves out truncation and repetition: every pair is in exactly one batch of every epoch.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from torch.utils.data import Sampler
+
+LengthsLike = Sequence[int] | np.ndarray
+
+
+class TokenBudgetBatchSampler(Sampler[list[int]]):
+    """Deal every pair once an epoch, in batches whose padded source and padded target each fit a budget of tokens.
+
+    Pairs are sorted by their longer side, and among equals by the difference of the two sides, back and forth, so that
+    neighbours are alike on both sides. A batch of pairs sorted by the longer side is full after
+    `max_tokens // longest` of them, whatever the shorter sides are: the cuts, and with them the number of batches,
+    stay the same in every epoch, while the pairs that fall between two cuts change.
+
+    The order is a function of `seed` and the epoch alone. Use it as `DataLoader(batch_sampler=...)`; accelerate's
+    `prepare` then deals whole batches to the processes in turn.
+
+    Args:
+        source_lengths: tokens of each source sentence, end-of-sentence included; all positive.
+        target_lengths: the same for the targets.
+        max_tokens: budget of each side of a batch, in tokens, padding included: longest sentence x sentences.
+        shuffle: shuffle pairs of like length and the order of batches; without it batches come longest first, always
+            the same.
+        seed: of the shuffling, 0 or more.
+        num_processes: the number of batches is made a multiple of it by splitting the largest ones, so that all
+            processes take the same number of steps with no pair repeated or left out.
+
+    Raises:
+        ValueError: a sentence alone exceeds the budget; sides of unequal number; no pairs, or too few to give every
+            process as many batches as the others.
+    """
+
+    def __init__(
+        self,
+        source_lengths: LengthsLike,
+        target_lengths: LengthsLike,
+        max_tokens: int,
+        *,
+        shuffle: bool = True,
+        seed: int = 0,
+        num_processes: int = 1,
+    ) -> None:
+        _check_settings(max_tokens, seed, num_processes)
+        source, target = np.asarray(source_lengths), np.asarray(target_lengths)
+        _check_lengths(source, target, max_tokens)
+        self.source_lengths, self.target_lengths = source.astype(np.int64), target.astype(np.int64)
+        self.max_tokens = max_tokens
+        self.shuffle = shuffle
+        self.seed = seed
+        self.num_processes = num_processes
+        self.epoch = 0
+        self._longer = np.maximum(self.source_lengths, self.target_lengths)
+        starts = _cut(np.sort(self._longer)[::-1], max_tokens)
+        self._starts = _split_to_multiple(starts, len(self._longer), num_processes)
+
+    @property
+    def sampler(self) -> TokenBudgetBatchSampler:
+        """Itself: in a run of several processes accelerate looks for `set_epoch` at `batch_sampler.sampler`."""
+        return self
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch, 0 or more, whose batches the next iteration yields."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        generator = self._generator()
+        order = self._order(generator)
+        stops = np.append(self._starts[1:], len(order))
+        batches = generator.permutation(len(self)) if self.shuffle else np.arange(len(self))
+        for batch in batches:
+            yield order[self._starts[batch] : stops[batch]].tolist()
+
+    def padding_share(self) -> float:
+        """Share of padding among all tokens of this epoch's batches, both sides together, in [0, 1)."""
+        order = self._order(self._generator())
+        sizes = np.diff(self._starts, append=len(order))  # (batches,)
+        real = padded = 0
+        for lengths in (self.source_lengths, self.target_lengths):
+            real += int(lengths.sum())
+            padded += int((np.maximum.reduceat(lengths[order], self._starts) * sizes).sum())
+        return 1 - real / padded
+
+    def _generator(self) -> np.random.Generator:
+        return np.random.Generator(np.random.PCG64([self.seed, self.epoch]))
+
+    def _order(self, generator: np.random.Generator) -> np.ndarray:
+        """Indices of the pairs, longest first, neighbours alike on both sides; shape (pairs,)."""
+        skew = (self.source_lengths - self.target_lengths).astype(np.float32)
+        turn = 0
+        if self.shuffle:
+            # one token either way mixes neighbours for about one per cent more padding on short captions
+            skew += generator.uniform(-1, 1, len(skew)).astype(np.float32)
+            turn = int(generator.integers(2))
+        # back and forth: the last of one length is like the first of the next, and a batch may hold both
+        skew[(self._longer + turn) % 2 == 1] *= -1
+        return np.lexsort((skew, -self._longer))
+
+
+def _cut(longest_first: np.ndarray, max_tokens: int) -> np.ndarray:
+    """First position of each batch, when each takes all that fits; lengths fall, so its first pair is its longest."""
+    starts = []
+    start = 0
+    while start < len(longest_first):
+        starts.append(start)
+        start += max_tokens // int(longest_first[start])
+    return np.array(starts)
+
+
+def _split_to_multiple(starts: np.ndarray, pairs: int, num_processes: int) -> np.ndarray:
+    """Halve the batches with the most pairs until their number is a multiple of `num_processes`."""
+    missing = -len(starts) % num_processes
+    if len(starts) + missing > pairs:
+        raise ValueError(
+            f"Every process must get as many batches as the others, but {pairs:,} pair(s) in {len(starts):,} "
+            f"batch(es) cannot be dealt so to {num_processes:,} processes. Give more text or use fewer processes."
+        )
+    largest = [(start - stop, start) for start, stop in zip(starts, np.append(starts[1:], pairs), strict=True)]
+    heapq.heapify(largest)
+    for _ in range(missing):
+        minus_size, start = heapq.heappop(largest)
+        half = -minus_size // 2
+        heapq.heappush(largest, (-half, start))
+        heapq.heappush(largest, (minus_size + half, start + half))
+    return np.sort([start for _, start in largest])
+
+
+def _check_settings(max_tokens: int, seed: int, num_processes: int) -> None:
+    for name, value, least in (("max_tokens", max_tokens, 1), ("seed", seed, 0), ("num_processes", num_processes, 1)):
+        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+            raise ValueError(f"{name} must be a whole number of at least {least}, but it is {value!r}.")
+
+
+def _check_lengths(source: np.ndarray, target: np.ndarray, max_tokens: int) -> None:
+    if len(source) != len(target):
+        raise ValueError(
+            f"Every source sentence needs its target, but {len(source):,} source lengths and {len(target):,} target "
+            "lengths were given."
+        )
+    if not len(source):
+        raise ValueError("Batches need at least one pair of sentences, but no lengths were given.")
+    for side, lengths in (("source", source), ("target", target)):
+        if not np.issubdtype(lengths.dtype, np.integer) or lengths.min() < 1:
+            raise ValueError(
+                f"Lengths must be whole numbers of at least 1 (the end-of-sentence token), but those of the {side} "
+                f"side have type {lengths.dtype} and the least is {lengths.min()}."
+            )
+        longest = int(lengths.argmax())
+        if lengths[longest] > max_tokens:
+            raise ValueError(
+                f"A sentence must fit the budget of a batch, but the {side} sentence at index {longest:,} has "
+                f"{lengths[longest]:,} tokens and max_tokens is {max_tokens:,}. Raise max_tokens or filter longer "
+                "pairs out."
+            )

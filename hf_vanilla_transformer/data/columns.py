@@ -1,0 +1,109 @@
+"""Which column of a table is the source and which the target.
+
+A column is named by its path of keys: `("en",)` in a flat table, `("translation", "en")` in the Hub's nested feature.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+NESTED = "translation"  # the Hub's name for a column that holds {"en": ..., "de": ...}
+Key = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ColumnChoice:
+    """What the caller said of the two columns; `None` where nothing was said."""
+
+    source_column: str | None = None
+    target_column: str | None = None
+    source_lang: str | None = None
+    target_lang: str | None = None
+
+    def __post_init__(self) -> None:
+        for source, target, what in (
+            (self.source_column, self.target_column, "column"),
+            (self.source_lang, self.target_lang, "lang"),
+        ):
+            if (source is None) != (target is None):
+                given, missing = ("source", "target") if target is None else ("target", "source")
+                raise ValueError(
+                    f"source_{what} and target_{what} go together, but only {given}_{what}={source or target!r} was "
+                    f"given. Give {missing}_{what} too."
+                )
+            if source is not None and source == target:
+                raise ValueError(
+                    f"source_{what} and target_{what} must differ, but both are {source!r}. Name the other side."
+                )
+
+
+def choose_columns(
+    choice: ColumnChoice, columns: Sequence[str], languages: Sequence[str], origin: str, hint: str = ""
+) -> tuple[Key, Key]:
+    """Find source and target by, in this order: columns named, languages, `source`/`target`, the only two columns.
+
+    Args:
+        choice: what the caller said.
+        columns: names of the table's columns, in order.
+        languages: keys of its `translation` column; empty for a flat table.
+        origin: file or dataset, for messages.
+        hint: a sentence to end the message with if columns are not found.
+
+    Returns:
+        The keys of source and target.
+
+    Raises:
+        ValueError: no such column or language (lists those there are), or no way to tell the two sides apart.
+    """
+    flat = _flat_columns(choice, columns)
+    if flat:
+        missing = [name for name in flat if name not in columns]
+        if missing:
+            raise ValueError(_not_found(missing, columns, languages, origin, hint))
+        return (flat[0],), (flat[1],)
+    if languages:
+        return _nested_columns(choice, languages, origin)
+    wanted = [choice.source_lang, choice.target_lang] if choice.source_lang else ["source", "target"]
+    raise ValueError(
+        _not_found([name for name in wanted if name and name not in columns], columns, languages, origin, hint)
+    )
+
+
+def _flat_columns(choice: ColumnChoice, columns: Sequence[str]) -> tuple[str, str] | None:
+    """Names of two flat columns, or `None` if nothing said and nothing known picks any."""
+    if choice.source_column is not None and choice.target_column is not None:
+        return choice.source_column, choice.target_column
+    langs = choice.source_lang, choice.target_lang
+    if langs[0] is not None and langs[1] is not None and set(langs) <= set(columns):
+        return langs[0], langs[1]
+    if {"source", "target"} <= set(columns):
+        return "source", "target"
+    # with languages given, two columns of other names could be either way round: better ask than guess
+    return (columns[0], columns[1]) if len(columns) == 2 and langs[0] is None and NESTED not in columns else None
+
+
+def _nested_columns(choice: ColumnChoice, languages: Sequence[str], origin: str) -> tuple[Key, Key]:
+    have = ", ".join(languages)
+    if choice.source_lang is None or choice.target_lang is None:
+        raise ValueError(
+            f"The {NESTED} column of {origin} holds the languages {have}. Say which is which by source_lang and "
+            "target_lang."
+        )
+    for language in (choice.source_lang, choice.target_lang):
+        if language not in languages:
+            raise ValueError(
+                f"source_lang and target_lang must be among the languages of the {NESTED} column of {origin}, but "
+                f"{language!r} is not; it holds {have}."
+            )
+    return (NESTED, choice.source_lang), (NESTED, choice.target_lang)
+
+
+def _not_found(
+    missing: Sequence[str], columns: Sequence[str], languages: Sequence[str], origin: str, hint: str
+) -> str:
+    nested = f" ({NESTED} holds {', '.join(languages)})" if languages else ""
+    return (
+        f"{origin} must have the column(s) {', '.join(map(repr, missing))}, but it has "
+        f"{', '.join(map(repr, columns)) or 'none'}{nested}. Name the two by source_column and target_column.{hint}"
+    )

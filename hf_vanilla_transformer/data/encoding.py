@@ -1,0 +1,94 @@
+"""Sentences to token ids, and how many tokens each has.
+
+Both sides end with the end-of-sentence token, which counts as a token everywhere. Nothing is truncated: pairs that are
+too long are for `filter_pairs` to drop and count.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+    from transformers import PreTrainedTokenizerBase
+
+
+def encode_corpus(corpus: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    """Add the token ids of both sides.
+
+    Args:
+        corpus: string columns `source` and `target`.
+        tokenizer: its `text_target=` encodes the target side; it must end each sentence with its EOS, if it has one.
+
+    Returns:
+        `corpus` with the columns `input_ids` and `labels`, lists of ids, EOS included, untruncated and unpadded.
+
+    Raises:
+        ValueError: the tokenizer has an EOS token but does not put it at the end of a sentence.
+    """
+    from datasets import Features, Sequence, Value
+
+    ids = Sequence(Value("int32"))
+    encoded = corpus.map(
+        _encode_batch,
+        batched=True,
+        fn_kwargs={"tokenizer": tokenizer},
+        features=Features({**corpus.features, "input_ids": ids, "labels": ids}),
+        desc="Encoding",
+    )
+    for column in ("input_ids", "labels"):
+        _check_ends(encoded, column, tokenizer)
+    return encoded
+
+
+def sequence_lengths(dataset: Dataset, column: str) -> np.ndarray:
+    """Tokens of each row of a column of lists, read from Arrow's offsets.
+
+    Args:
+        dataset: any selection or order of rows is respected.
+        column: `input_ids` or `labels` of an encoded corpus.
+
+    Returns:
+        int64 array of shape (rows,).
+    """
+    import pyarrow.compute as pc
+
+    lengths = pc.list_value_length(dataset.data.column(column)).to_numpy().astype(np.int64)
+    # a selection is kept as the list of its rows, and Arrow has no quick way to gather lists by it
+    selection = dataset._indices
+    return lengths if selection is None else lengths[selection.column(0).to_numpy()]
+
+
+def _encode_batch(rows: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    encoded = tokenizer(
+        rows["source"],
+        text_target=rows["target"],
+        truncation=False,
+        padding=False,
+        return_attention_mask=False,
+        verbose=False,
+    )
+    return {"input_ids": encoded["input_ids"], "labels": encoded["labels"]}
+
+
+def _check_ends(encoded: Dataset, column: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """A model that never saw the end of a sentence never learns to stop."""
+    if tokenizer.eos_token_id is None:
+        return
+    row = 0
+    for rows in encoded.data.column(column).chunks:
+        ids = rows.values.to_numpy(zero_copy_only=False)
+        offsets = rows.offsets.to_numpy()  # (rows + 1,), into `ids`
+        ends = np.full(len(rows), -1)
+        full = offsets[1:] > offsets[:-1]
+        ends[full] = ids[offsets[1:][full] - 1]
+        wrong = np.flatnonzero(ends != tokenizer.eos_token_id)
+        if len(wrong):
+            raise ValueError(
+                f"Every sentence must end with the tokenizer's end-of-sentence token {tokenizer.eos_token!r} (id "
+                f"{tokenizer.eos_token_id}), but {column} of row {row + int(wrong[0]):,} does not. Add it in the "
+                "tokenizer's post-processor."
+            )
+        row += len(rows)

@@ -1,0 +1,284 @@
+r"""Parallel text in files of the user's own: two aligned text files, or one TSV, CSV, JSONL or Parquet file.
+
+Text is UTF-8; lines end at `\n` and nowhere else, so U+2028, U+0085, `\v`, `\f` and a lone `\r` stay inside their
+sentence; a byte-order mark at the start of the file and `\r` at the end of a line are taken off, and a missing last
+newline is fine. (The readers of `datasets` also split at a lone `\r`, and take a CSV cell "NA" or "null" for no text.)
+
+- TSV: first row names the columns; cells are split at tabs and quotes mean nothing.
+- CSV: first row names the columns; cells hold commas, newlines and doubled quotes if quoted (RFC 4180).
+- JSONL: one object a line, flat or with the Hub's nested `translation`.
+- Parquet: flat or nested.
+
+Pairs go to an Arrow file in the cache of `datasets`, named by the content of the files, and are read back
+memory-mapped: a changed file is read anew, whatever its name, size and time.
+"""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import json
+import logging
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from hashlib import blake2b
+from itertools import islice
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from .columns import NESTED, ColumnChoice, Key, choose_columns
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+logger = logging.getLogger(__name__)
+
+Pair = tuple[str, str]
+TABLE_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", ".parquet")
+CACHE_VERSION = 1  # raise it when the same bytes are to give other pairs
+CHUNK_BYTES = 1 << 22
+PAIRS_TOGETHER = 10_000
+
+
+def read_text_files(source: Path, target: Path) -> Dataset:
+    """Pair line n of one file with line n of the other.
+
+    Raises:
+        ValueError: unequal numbers of lines, invalid UTF-8, or no lines.
+        FileNotFoundError: a file is missing.
+    """
+    (source_digest, source_lines), (target_digest, target_lines) = (examine_text(path) for path in (source, target))
+    if source_lines != target_lines:
+        raise ValueError(
+            f"A parallel corpus pairs line n with line n, but {source} has {source_lines:,} lines and {target} has "
+            f"{target_lines:,}. Check that both files were cut from the same release."
+        )
+    pairs = zip(text_lines(source), text_lines(target), strict=True)
+    return _cached_pairs(f"text {source_digest} {target_digest}", pairs, f"{source} and {target}")
+
+
+def read_table(path: Path, choice: ColumnChoice) -> Dataset:
+    """Read two columns of a TSV, CSV, JSONL or Parquet file (see the module's docstring for each format).
+
+    Raises:
+        ValueError: columns not found (lists those there are), a row that breaks the format, invalid UTF-8, or no rows.
+        FileNotFoundError: the file is missing.
+    """
+    suffix = path.suffix.lower()
+    if suffix == ".parquet":
+        digest = _digest_bytes(path)
+        columns, languages = _parquet_columns(path)
+    else:
+        digest, lines = examine_text(path)
+        if not lines:
+            raise ValueError(_no_pairs(str(path)))
+        columns, languages = _json_columns(path) if suffix in (".jsonl", ".json") else (_header(path, suffix), [])
+    headed = suffix in (".tsv", ".csv")
+    hint = f" The first row of a {suffix} file must name its columns." if headed else ""
+    keys = choose_columns(choice, columns, languages, str(path), hint)
+    if headed and choice == ColumnChoice() and keys != (("source",), ("target",)):
+        logger.warning(
+            "The first row of %s is read as the names of its columns: source %r, target %r. If it is a pair of "
+            "sentences, put a row such as source and target above it.",
+            path,
+            *columns,
+        )
+    pairs = _parquet_pairs(path, *keys) if suffix == ".parquet" else _row_pairs(path, suffix, columns, *keys)
+    return _cached_pairs(f"{suffix} {digest} {keys}", pairs, str(path))
+
+
+def examine_text(path: Path) -> tuple[str, int]:
+    """Digest and number of lines of a text file.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: invalid UTF-8, with the line.
+    """
+    digest, lines = blake2b(digest_size=16), 0
+    with _open_bytes(path) as file:
+        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
+            file.seek(0)
+        while chunk := file.read(CHUNK_BYTES):
+            chunk += file.readline()  # whole lines, so that no character is cut in two
+            digest.update(chunk)
+            try:
+                chunk.decode("utf-8")
+            except UnicodeDecodeError as error:
+                line = lines + chunk.count(b"\n", 0, error.start) + 1
+                raise ValueError(
+                    f"Text must be UTF-8, but line {line:,} of {path} holds the byte 0x{chunk[error.start]:02x} where "
+                    "no character can have it. Convert the file, for instance by iconv."
+                ) from None
+            lines += chunk.count(b"\n") + (not chunk.endswith(b"\n"))
+    return digest.hexdigest(), lines
+
+
+def text_lines(path: Path) -> Iterator[str]:
+    """Lines of a UTF-8 file without their line end."""
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        for line in file:
+            yield line.removesuffix("\n").removesuffix("\r")
+
+
+def _open_bytes(path: Path) -> IO[bytes]:
+    if path.is_dir():
+        raise FileNotFoundError(f"A file of text is needed, but {path} is a folder. Name a file in it.")
+    if not path.exists():
+        raise FileNotFoundError(f"There is no file {path}. Check the path.")
+    return path.open("rb")
+
+
+def _digest_bytes(path: Path) -> str:
+    digest = blake2b(digest_size=16)
+    with _open_bytes(path) as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _no_pairs(origin: str) -> str:
+    return f"A corpus needs at least one pair of sentences, but there is none in {origin}."
+
+
+def _header(path: Path, suffix: str) -> list[str]:
+    columns = next(_csv_rows(path) if suffix == ".csv" else _tsv_rows(path))
+    if len(set(columns)) < len(columns):
+        raise ValueError(
+            f"The first row of {path} must name its columns, each differently, but it is "
+            f"{', '.join(map(repr, columns))}."
+        )
+    return columns
+
+
+def _tsv_rows(path: Path) -> Iterator[list[str]]:
+    return (line.split("\t") for line in text_lines(path))
+
+
+def _csv_rows(path: Path) -> Iterator[list[str]]:
+    with path.open(encoding="utf-8-sig", newline="\n") as file:
+        reader = csv.reader(file, strict=True)
+        while True:
+            try:
+                row = next(reader, None)
+            except csv.Error as error:
+                raise ValueError(
+                    f"{path} must be a CSV file by RFC 4180, but near line {reader.line_num:,}: {error}. Check the "
+                    "quotes there; a file of plain cells split by tabs may be named .tsv."
+                ) from None
+            if row is None:
+                return
+            yield row
+
+
+def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
+    for number, line in enumerate(text_lines(path), start=1):
+        try:
+            row = json.loads(line)
+        except ValueError:
+            row = None
+        if not isinstance(row, dict):
+            raise ValueError(f"Every line of {path} must be a JSON object, but line {number:,} is not: {line[:60]!r}.")
+        yield row
+
+
+def _json_columns(path: Path) -> tuple[list[str], list[str]]:
+    first = next(_json_rows(path))
+    nested = first.get(NESTED)
+    return list(first), list(nested) if isinstance(nested, dict) else []
+
+
+def _row_pairs(path: Path, suffix: str, columns: list[str], source: Key, target: Key) -> Iterator[Pair]:
+    """Pairs of a TSV, CSV or JSONL file."""
+    if suffix in (".jsonl", ".json"):
+        for number, fields in enumerate(_json_rows(path), start=1):
+            yield _text(fields, source, path, number), _text(fields, target, path, number)
+        return
+    left, right = columns.index(source[0]), columns.index(target[0])
+    rows = _csv_rows(path) if suffix == ".csv" else _tsv_rows(path)
+    for number, cells in islice(enumerate(rows, start=1), 1, None):
+        if len(cells) != len(columns):
+            raise ValueError(
+                f"Every row of {path} must have {len(columns)} cells, as its first row has, but row {number:,} has "
+                f"{len(cells)}."
+            )
+        yield cells[left], cells[right]
+
+
+def _text(fields: Any, key: Key, path: Path, number: int) -> str:
+    """The string at `key`; a null is an empty sentence, for the filters to count."""
+    value = fields
+    for name in key:
+        if not isinstance(value, dict) or name not in value:
+            raise ValueError(f"Every row of {path} must have {'.'.join(key)!r}, but row {number:,} does not.")
+        value = value[name]
+    if value is not None and not isinstance(value, str):
+        raise ValueError(
+            f"{'.'.join(key)!r} must hold text, but in row {number:,} of {path} it holds {type(value).__name__}."
+        )
+    return value or ""
+
+
+def _parquet_columns(path: Path) -> tuple[list[str], list[str]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(path)
+    except pa.ArrowInvalid as error:
+        raise ValueError(f"{path} must be a Parquet file, but it cannot be read as one: {error}.") from None
+    nested = schema.field(NESTED).type if NESTED in schema.names else None
+    if nested is None or not pa.types.is_struct(nested):
+        return schema.names, []
+    return schema.names, [nested.field(i).name for i in range(nested.num_fields)]
+
+
+def _parquet_pairs(path: Path, source: Key, target: Key) -> Iterator[Pair]:
+    import pyarrow.parquet as pq
+
+    number = 0
+    with pq.ParquetFile(path) as file:
+        for batch in file.iter_batches(PAIRS_TOGETHER, columns=[".".join(source), ".".join(target)]):
+            for fields in batch.to_pylist():
+                number += 1
+                yield _text(fields, source, path, number), _text(fields, target, path, number)
+
+
+def _cached_pairs(content: str, pairs: Iterable[Pair], origin: str) -> Dataset:
+    """Write the pairs once to the cache, under a name made of their content, and map the file into memory."""
+    from datasets import Dataset, config
+
+    name = blake2b(f"{CACHE_VERSION} {content}".encode(), digest_size=16).hexdigest()
+    path = Path(config.HF_DATASETS_CACHE) / "parallel_text" / name / "pairs.arrow"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # a file of its own for each process, moved into place whole: nobody ever maps half a corpus
+        handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
+        os.close(handle)
+        try:
+            _write_arrow(Path(partial), iter(pairs), origin)
+            os.replace(partial, path)
+        finally:
+            Path(partial).unlink(missing_ok=True)
+    return Dataset.from_file(str(path))
+
+
+def _write_arrow(path: Path, pairs: Iterator[Pair], origin: str) -> None:
+    from datasets import Features, Value
+    from datasets.arrow_writer import ArrowWriter
+
+    rows = 0
+    with ArrowWriter(features=Features(source=Value("string"), target=Value("string")), path=str(path)) as writer:
+        while batch := list(islice(pairs, PAIRS_TOGETHER)):
+            source, target = (list(side) for side in zip(*batch, strict=True))
+            try:
+                writer.write_batch({"source": source, "target": target})
+            except UnicodeEncodeError:
+                raise ValueError(
+                    f"Text must be made of whole characters, but among rows {rows + 1:,} to {rows + len(batch):,} of "
+                    f"{origin} one holds half of a surrogate pair, such as \\ud800. Repair or remove it."
+                ) from None
+            rows += len(batch)
+        if not rows:
+            raise ValueError(_no_pairs(origin))
+        writer.finalize()

@@ -1,0 +1,193 @@
+"""Parallel text from wherever it is: files, `datasets` names and folders, or the built-in corpus.
+
+Every way gives a `datasets.Dataset` with the string columns `source` and `target`, line for line what was read, for
+`filter_pairs` to filter. Leaves out streaming: a corpus has a length and can be read in any order.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .columns import NESTED, ColumnChoice, choose_columns
+from .files import TABLE_SUFFIXES, read_table, read_text_files
+
+if TYPE_CHECKING:
+    from datasets import Dataset
+
+logger = logging.getLogger(__name__)
+
+PathLike = str | os.PathLike[str]
+
+
+def load_parallel_corpus(
+    source: PathLike | None = None,
+    target: PathLike | None = None,
+    *,
+    dataset_name: str | None = None,
+    dataset_config_name: str | None = None,
+    split: str = "train",
+    source_lang: str | None = None,
+    target_lang: str | None = None,
+    source_column: str | None = None,
+    target_column: str | None = None,
+) -> Dataset:
+    """Read a parallel corpus, line for line.
+
+    Args:
+        source: text file of the source side, or alone one TSV, CSV, JSONL or Parquet file that holds both sides; the
+            first row of a TSV or CSV file names its columns.
+        target: text file of the target side, aligned line by line.
+        dataset_name: instead of files, `builtin-fr-en`, a name on the Hub, a folder (of `save_to_disk` or of data
+            files) or one TSV, CSV, JSONL or Parquet file.
+        dataset_config_name: configuration of a Hub dataset, such as `de-en`.
+        split: split of a dataset, such as `validation` or `train[:1%]`; files have none.
+        source_lang: key of the source in the Hub's nested `translation`, or name of its column.
+        target_lang: the same for the target.
+        source_column: name of the source's column; without it the columns are those named by the languages, else
+            `source` and `target`, else the only two.
+        target_column: the same for the target.
+
+    Returns:
+        String columns `source` and `target`, memory-mapped (the built-in corpus: in memory); nulls are empty strings.
+
+    Raises:
+        FileNotFoundError: a file, folder or dataset does not exist.
+        ConnectionError: the Hub cannot be reached.
+        ValueError: sides of unequal length, invalid UTF-8, no pairs, unknown columns, languages or splits, or
+            arguments that do not go together.
+    """
+    choice = ColumnChoice(source_column, target_column, source_lang, target_lang)
+    if dataset_name is not None:
+        if source is not None or target is not None:
+            raise ValueError("A corpus comes from files or from dataset_name, but both were given. Leave one out.")
+        return _load_named(str(dataset_name), dataset_config_name, split, choice)
+    if source is None:
+        raise ValueError(
+            f"A target file needs its source file, but only target {target} was given. Give source too."
+            if target is not None
+            else "A corpus needs a source (and target) file or a dataset_name, but none was given."
+        )
+    if target is not None:
+        return _load_text_files(Path(source), Path(target))
+    if Path(source).suffix.lower() not in TABLE_SUFFIXES:
+        raise ValueError(
+            f"A text file holds one side, but only source {source} was given. Give target too, or one file with both "
+            f"sides ({', '.join(TABLE_SUFFIXES)})."
+        )
+    return read_table(Path(source), choice)
+
+
+def _load_text_files(source: Path, target: Path) -> Dataset:
+    if source.exists() and target.exists() and source.samefile(target):
+        logger.warning("Source and target are the same file, %s; check the two paths.", source)
+    return read_text_files(source, target)
+
+
+def _load_named(name: str, config_name: str | None, split: str, choice: ColumnChoice) -> Dataset:
+    from .builtin import BUILTIN_NAME
+
+    path = Path(name)
+    if name == BUILTIN_NAME:
+        corpus = _load_builtin(split, choice)
+    elif path.is_file() or path.suffix.lower() in TABLE_SUFFIXES:
+        if split != "train":
+            raise ValueError(
+                f"One file holds one split, which is read as 'train', but split {split!r} of {name} was asked for. "
+                "Give that split as a file of its own."
+            )
+        return load_parallel_corpus(path, **vars(choice))
+    else:
+        corpus = _pick_columns(_load_dataset(name, config_name, split), choice, name)
+    if not len(corpus):
+        raise ValueError(f"A corpus needs at least one pair of sentences, but split {split!r} of {name} has none.")
+    return corpus
+
+
+def _load_builtin(split: str, choice: ColumnChoice) -> Dataset:
+    from datasets import Dataset
+
+    from .builtin import BUILTIN_NAME, SPLITS, builtin_corpus
+
+    if split not in SPLITS:
+        raise ValueError(f"{BUILTIN_NAME} has the splits {', '.join(SPLITS)}, but {split!r} was asked for.")
+    french, english = (list(side) for side in zip(*builtin_corpus(split), strict=True))
+    return _pick_columns(Dataset.from_dict({"fr": french, "en": english}), choice, BUILTIN_NAME)
+
+
+def _load_dataset(name: str, config_name: str | None, split: str) -> Dataset:
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError
+
+    path = Path(name)
+    if (path / "state.json").exists() or (path / "dataset_dict.json").exists():
+        return _load_saved(path, split)
+    if path.is_absolute() and not path.exists():
+        raise FileNotFoundError(f"There is no file or folder {name}. Check the path.")
+    try:
+        return load_dataset(name, config_name, split=split)
+    except ConnectionError as error:
+        raise ConnectionError(
+            f"{name} is no file or folder here and the Hub cannot be reached to look for a dataset of that name "
+            f"({error}). Check the name, or go online once so that it is cached."
+        ) from None
+    except DatasetGenerationError as error:
+        raise ValueError(f"{name} must be readable by datasets, but it is not: {error.__cause__ or error}") from error
+
+
+def _load_saved(folder: Path, split: str) -> Dataset:
+    from datasets import DatasetDict, load_from_disk
+
+    try:
+        saved = load_from_disk(str(folder))
+    except IndexError:  # datasets saves a dataset without rows, but cannot read it back
+        raise ValueError(f"A corpus needs at least one pair of sentences, but {folder} has none.") from None
+    if not isinstance(saved, DatasetDict):
+        if split != "train":
+            raise ValueError(
+                f"{folder} holds one split, which is read as 'train', but {split!r} was asked for. Give that split as "
+                "a folder of its own."
+            )
+        return saved
+    if split not in saved:
+        raise ValueError(f"{folder} has the splits {', '.join(saved)}, but {split!r} was asked for.")
+    return saved[split]
+
+
+def _pick_columns(dataset: Dataset, choice: ColumnChoice, origin: str) -> Dataset:
+    """Columns `source` and `target`, by name, type string, nulls emptied."""
+    from datasets import Features, Value
+
+    languages = _languages(dataset.features.get(NESTED))
+    keys = choose_columns(choice, dataset.column_names, languages, origin)
+    if languages:
+        dataset = dataset.flatten()
+    names = [".".join(key) for key in keys]
+    _check_text(dataset, names, origin)
+    dataset = dataset.select_columns(names).rename_columns(dict(zip(names, ("source", "target"), strict=True)))
+    features = Features(source=Value("string"), target=Value("string"))
+    if dataset.features != features:
+        dataset = dataset.cast(features)
+    if any(dataset.data.column(side).null_count for side in ("source", "target")):
+        dataset = dataset.map(_empty_nulls, batched=True, desc="Reading")
+    return dataset
+
+
+def _languages(nested: Any) -> list[str]:
+    """Languages of a `translation` column: a `Translation` feature or a plain struct."""
+    return list(getattr(nested, "languages", None) or (nested if isinstance(nested, dict) else []))
+
+
+def _check_text(dataset: Dataset, names: list[str], origin: str) -> None:
+    for name in names:
+        dtype = getattr(dataset.features[name], "dtype", None)
+        if dtype not in ("string", "large_string", "string_view"):
+            raise ValueError(
+                f"Column {name!r} of {origin} must hold text, but it holds {dtype or dataset.features[name]}."
+            )
+
+
+def _empty_nulls(rows: dict[str, list[str | None]]) -> dict[str, list[str]]:
+    return {side: [text or "" for text in rows[side]] for side in ("source", "target")}
