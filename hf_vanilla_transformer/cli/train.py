@@ -1,0 +1,82 @@
+"""Train a model from a recipe, from parallel text to a folder that translates."""
+
+import argparse
+import logging
+import sys
+
+
+DESCRIPTION = """Train a model from a recipe. Options after --output_dir override the recipe; --help_all lists those of
+the Trainer too."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """Options of the command itself; all others are settings of the run."""
+    parser = argparse.ArgumentParser(
+        prog="vanilla-transformer train",
+        description=DESCRIPTION,
+        add_help=False,
+        allow_abbrev=False,
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    parser.add_argument("-h", "--help", action="store_true", help="list our options")
+    parser.add_argument("--help_all", action="store_true", help="list the Trainer's options too")
+    parser.add_argument("--recipe", help="name of a recipe, or a YAML file; without one, the paper's base model")
+    parser.add_argument("--output_dir", help="folder of the run; must not hold one yet")
+    parser.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint")
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, train, say where the model is."""
+    parser = build_parser()
+    options, overrides = parser.parse_known_args(argv)
+    if options.help or options.help_all:
+        print(_help(parser, options.help_all))
+        return 0
+    if not options.output_dir:
+        raise ValueError("A run needs a folder to write to: give `--output_dir`.")
+
+    from ..training.recipes import parse_settings
+
+    settings = parse_settings(options.recipe, ["--output_dir", options.output_dir, *overrides])
+    if settings.training.should_log:
+        _show_log()
+        for note in settings.notes:
+            print(note, file=sys.stderr)
+
+    from ..training.run import run_training
+
+    run = run_training(settings, options.resume)
+    if settings.training.should_log:
+        print(f"The model is in {run}. Translate with: vanilla-transformer translate --model {run}")
+    return 0
+
+
+def _show_log() -> None:
+    """What the package reports goes to standard error, as it is."""
+    from transformers.utils.logging import disable_progress_bar
+
+    disable_progress_bar()  # a bar for each written checkpoint would break the one over steps
+    logger = logging.getLogger("hf_vanilla_transformer")
+    logger.handlers = [logging.StreamHandler(sys.stderr)]
+    logger.setLevel(logging.INFO)
+
+
+def _help(parser: argparse.ArgumentParser, everything: bool) -> str:
+    from dataclasses import MISSING, fields
+
+    from ..training.arguments import GROUPS
+
+    groups = dict(GROUPS)
+    if everything:
+        from ..training.trainer_arguments import TranslationTrainingArguments
+
+        groups["training"] = TranslationTrainingArguments
+    for name, group in groups.items():
+        section = parser.add_argument_group(name, " ".join((group.__doc__ or "").split("\n\n")[0].split()))
+        for field in fields(group):
+            if field.init and field.name != "output_dir":
+                text = str(field.metadata.get("help", "")).replace("%", "%%")
+                default = None if field.default is MISSING else field.default
+                section.add_argument(f"--{field.name}", metavar="VALUE", help=text or " ", default=default)
+    return parser.format_help()

@@ -1,0 +1,98 @@
+"""The settings of a training run, in five groups: model, tokenizer, data, decoding, training.
+
+A recipe's sections are these groups, and every field is also an option of the command line. This module is light, so
+that `train --help` answers at once; the Trainer's own settings are in `trainer_arguments`.
+"""
+
+from dataclasses import dataclass, field, make_dataclass
+from typing import Any
+
+from ..configuration_vanilla_transformer import VanillaTransformerConfig
+
+
+def option(default: Any, help: str, **metadata: Any) -> Any:
+    """A dataclass field with its line of help."""
+    return field(default=default, metadata={"help": help, **metadata})
+
+
+# Settled by the tokenizer, or not a hyperparameter.
+_NOT_OPTIONS = {"vocab_size", "decoder_vocab_size", "is_encoder_decoder", "is_decoder", "use_cache"}
+
+
+def _config_fields() -> list[tuple[str, Any, Any]]:
+    """Every hyperparameter of the config as an option that is None unless given: its default is written once, there."""
+    own = VanillaTransformerConfig.__annotations__
+    names = [name for name in own if name not in _NOT_OPTIONS and not name.endswith("_token_id")]
+    return [(name, _plain_type(own[name]), option(None, f"`{name}` of the model's config")) for name in names]
+
+
+def _plain_type(annotation: Any) -> Any:
+    """What the command line parses: the config's unions narrow to their widest plain type, always optional."""
+    text = str(annotation)
+    for kind in (float, int, bool):
+        if annotation is kind or kind.__name__ in text.replace("|", " ").split():
+            return kind | None
+    return str | None
+
+
+ModelArguments = make_dataclass(
+    "ModelArguments",
+    [
+        ("init_from", str | None, option(None, "start from this saved model and its tokenizer, not from scratch")),
+        *_config_fields(),
+    ],
+)
+CHANGEABLE = {"dropout", "attention_dropout", "activation_dropout", "label_smoothing"}
+"""Model settings that may change when training goes on from a saved model; the others are its shape."""
+
+ModelArguments.__doc__ = "Which model to train: `init_from`, or the fields of `VanillaTransformerConfig`."
+
+
+@dataclass
+class TokenizerArguments:
+    """The subword vocabulary, shared by both languages (section 5.1)."""
+
+    tokenizer: str | None = option(None, "use this saved tokenizer (folder or Hub name) instead of learning one")
+    vocab_size: int = option(37000, "tokens of the vocabulary to learn, special tokens included")
+    tokenizer_algorithm: str = option("bpe", "how to learn it: bpe or unigram")
+
+
+@dataclass
+class DataArguments:
+    """Parallel text: files, or a `datasets` name or folder, or the built-in corpus."""
+
+    train_source: str | None = option(None, "training text, source side, one sentence a line; or a two-column file")
+    train_target: str | None = option(None, "training text, target side")
+    validation_source: str | None = option(None, "validation text, source side")
+    validation_target: str | None = option(None, "validation text, target side")
+    dataset_name: str | None = option(None, "a `datasets` name or folder, or builtin-fr-en")
+    dataset_config_name: str | None = option(None, "configuration of that dataset")
+    train_split: str = option("train", "its split to train on")
+    validation_split: str = option("validation", "its split to validate on")
+    source_lang: str | None = option(None, "language code of the source, e.g. en")
+    target_lang: str | None = option(None, "language code of the target, e.g. de")
+    source_column: str | None = option(None, "column of the source, where the data has columns")
+    target_column: str | None = option(None, "column of the target, where the data has columns")
+    drop_empty: bool = option(True, "leave out pairs with an empty side")
+    max_length: int | None = option(250, "leave out pairs with a side of more tokens; 0 keeps all")
+    max_length_ratio: float | None = option(None, "leave out pairs with one side this many times longer in tokens")
+    drop_duplicates: bool = option(True, "leave out repetitions of a pair")
+    drop_identical: bool = option(True, "leave out pairs whose sides are equal")
+
+
+@dataclass
+class DecodingArguments:
+    """What is written into the model's generation config (section 6.1)."""
+
+    num_beams: int | None = option(None, "beam size; 4 from scratch")
+    max_extra_tokens: int | None = option(None, "most tokens beyond those of the source; 50 from scratch")
+    length_penalty: float | None = option(None, "score = log-probability / length ** this, as `transformers` has it")
+
+
+GROUPS = {
+    "model": ModelArguments,
+    "tokenizer": TokenizerArguments,
+    "data": DataArguments,
+    "decoding": DecodingArguments,
+}
+"""Sections of a recipe beside `training`, which holds `trainer_arguments.TranslationTrainingArguments`."""

@@ -1,0 +1,91 @@
+"""What an override on the command line changes beyond its own name.
+
+A recipe's settings fit one another; an override wins over those that depend on it, and each such consequence is said.
+"""
+
+from dataclasses import fields
+from typing import Any
+
+from .arguments import CHANGEABLE, DecodingArguments, ModelArguments, TokenizerArguments
+
+
+def settle(recipe: dict[str, Any], explicit: dict[str, Any]) -> list[str]:
+    """Change the recipe's settings where an option contradicts them.
+
+    Args:
+        recipe: settings of the recipe, changed in place.
+        explicit: the options given, by name.
+
+    Returns:
+        One line for each change.
+    """
+    notes: list[str] = []
+    _settle_model(recipe, explicit, notes)
+    _settle_data(recipe, explicit, notes)
+    _settle_duration(recipe, explicit, notes)
+    for what in ("save", "eval"):
+        steps, strategy = f"{what}_steps", f"{what}_strategy"
+        if steps in explicit and strategy not in explicit and recipe.get(strategy, "no") != "steps":
+            recipe[strategy] = "steps"
+            notes.append(f"--{steps} means {strategy} steps.")
+    _settle_best_model(recipe, explicit, notes)
+    return notes
+
+
+def _settle_model(recipe: dict[str, Any], explicit: dict[str, Any], notes: list[str]) -> None:
+    if "init_from" not in explicit:
+        return
+    groups = (ModelArguments, TokenizerArguments, DecodingArguments)
+    own = {field.name for group in groups for field in fields(group)} - CHANGEABLE
+    dropped = [name for name in recipe if name in own]
+    for name in dropped:
+        del recipe[name]
+    if dropped:
+        notes.append(f"--init_from keeps the saved model's own {', '.join(dropped)} instead of the recipe's.")
+
+
+def _settle_data(recipe: dict[str, Any], explicit: dict[str, Any], notes: list[str]) -> None:
+    if "train_source" in explicit and "dataset_name" not in explicit and recipe.pop("dataset_name", None):
+        notes.append("--train_source takes the place of the recipe's dataset_name.")
+    if "dataset_name" in explicit and "train_source" not in explicit:
+        files = [side for side in ("train_source", "train_target", "validation_source", "validation_target")]
+        if any([recipe.pop(file, None) for file in files]):
+            notes.append("--dataset_name takes the place of the recipe's files.")
+
+
+def _settle_duration(recipe: dict[str, Any], explicit: dict[str, Any], notes: list[str]) -> None:
+    if "num_train_epochs" in explicit and "max_steps" not in explicit and recipe.pop("max_steps", -1) > 0:
+        notes.append("--num_train_epochs takes the place of the recipe's max_steps.")
+    if "max_steps" in explicit and "num_train_epochs" not in explicit and recipe.pop("num_train_epochs", None):
+        notes.append("--max_steps takes the place of the recipe's num_train_epochs.")
+
+
+_TRAINER_DEFAULTS = {"eval_strategy": "no", "save_strategy": "steps", "save_steps": 500, "eval_steps": 500}
+
+
+def _settle_best_model(recipe: dict[str, Any], explicit: dict[str, Any], notes: list[str]) -> None:
+    """Keeping the best checkpoint needs an evaluation at every save."""
+    if "load_best_model_at_end" in explicit or not recipe.get("load_best_model_at_end"):
+        return
+
+    def value(name: str) -> str:
+        given = explicit.get(name, recipe.get(name, _TRAINER_DEFAULTS[name]))
+        return "no" if given is False else str(given)  # YAML reads a bare no as False
+
+    reason = None
+    if value("eval_strategy") == "no":
+        reason = "without evaluation"
+    elif value("eval_strategy") != value("save_strategy"):
+        reason = f"when saving by {value('save_strategy')} and evaluating by {value('eval_strategy')}"
+    elif value("eval_strategy") == "steps" and _not_multiple(value("save_steps"), value("eval_steps")):
+        reason = f"when {value('save_steps')} save_steps are no multiple of {value('eval_steps')} eval_steps"
+    if reason:
+        recipe["load_best_model_at_end"] = False
+        notes.append(f"The best checkpoint is not kept {reason}; the last one is.")
+
+
+def _not_multiple(save_steps: str, eval_steps: str) -> bool:
+    try:
+        return float(save_steps) % float(eval_steps) != 0
+    except (ValueError, ZeroDivisionError):
+        return False  # the Trainer names what is wrong with them

@@ -1,0 +1,53 @@
+"""What one sees of a run: a progress bar with tokens per second and the time left, and `metrics.jsonl`."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+from transformers import TrainerCallback
+
+
+class TokenProgress(TrainerCallback):
+    """One bar over optimizer steps, on the main process's standard error."""
+
+    def __init__(self) -> None:
+        self._bar: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if state.is_world_process_zero:
+            # a log file gets a line now and then, a terminal a moving bar
+            interval = 0.5 if sys.stderr.isatty() else 60.0
+            self._bar = tqdm(
+                total=state.max_steps, initial=state.global_step, unit="step", mininterval=interval, dynamic_ncols=True
+            )
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._bar is not None:
+            self._bar.update(state.global_step - self._bar.n)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if self._bar is None or not logs:
+            return
+        if "target_tokens_per_second" in logs:
+            speed = logs["target_tokens_per_second"]
+            self._bar.set_postfix_str(f"loss {logs['loss']:.3f}, {speed:,.0f} target tokens/s", refresh=False)
+        elif any(name.startswith("eval") for name in logs):
+            scores = ", ".join(f"{name[5:]} {value:.4g}" for name, value in logs.items() if name.startswith("eval_"))
+            self._bar.write(f"step {state.global_step:,}: {scores}", file=sys.stderr)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+
+class MetricsFile(TrainerCallback):
+    """Appends every log line to `metrics.jsonl` in the run's folder."""
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        if state.is_world_process_zero and logs:
+            line = json.dumps({"step": state.global_step, **logs}, ensure_ascii=False)
+            with open(Path(args.output_dir) / "metrics.jsonl", "a", encoding="utf-8", newline="\n") as file:
+                file.write(line + "\n")

@@ -1,0 +1,178 @@
+"""A recipe: a YAML file of settings in sections, overridden by the command line.
+
+A section is one of the groups of `arguments.GROUPS` or `training` (`TranslationTrainingArguments`). Both the file and
+the command line go through one parser, the file first, so that they mean the same and the last word wins.
+"""
+
+import difflib
+from argparse import ArgumentParser
+from collections.abc import Iterable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+import yaml
+
+from .arguments import GROUPS
+from .overrides import settle
+
+
+RECIPES = Path(__file__).parent.parent / "recipes"
+
+
+@dataclass
+class Settings:
+    """The settings of a run: one dataclass a group (see `arguments`), what overrides changed, and the settings given."""
+
+    model: Any
+    tokenizer: Any
+    data: Any
+    decoding: Any
+    training: Any
+    notes: list[str]
+    given: dict[str, Any]
+
+    def as_recipe(self) -> dict[str, dict[str, Any]]:
+        """What the recipe and the command line gave, as one recipe by section; no access tokens."""
+        names = {name: vars(getattr(self, name)) for name in (*GROUPS, "training")}
+        return {
+            section: {name: value for name, value in self.given.items() if name in known and name not in SECRETS}
+            for section, known in names.items()
+        }
+
+
+SECRETS = {"hub_token"}
+
+
+def recipe_names() -> list[str]:
+    """Recipes that come with the package."""
+    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
+
+
+def find_recipe(name_or_file: str) -> Path:
+    """The file of a recipe.
+
+    Raises:
+        FileNotFoundError: neither the name of a recipe nor a file.
+    """
+    named = RECIPES / f"{name_or_file}.yaml"
+    if name_or_file in recipe_names():
+        return named
+    if Path(name_or_file).is_file():
+        return Path(name_or_file)
+    raise FileNotFoundError(
+        f"There is no recipe {name_or_file!r}{_did_you_mean(name_or_file, recipe_names())}; recipes are "
+        f"{', '.join(recipe_names())}, or a YAML file of your own."
+    )
+
+
+def read_recipe(path: Path, sections: dict[str, set[str]]) -> dict[str, dict[str, Any]]:
+    """The sections of a recipe file, every key known.
+
+    Raises:
+        ValueError: not YAML, not sections of keys, or an unknown section or key; the nearest known name is given.
+    """
+    try:
+        recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"The recipe {path} is not valid YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(recipe, dict) or not all(isinstance(section or {}, dict) for section in recipe.values()):
+        raise ValueError(f"The recipe {path} must hold sections of keys ({', '.join(sections)}); see recipes/*.yaml.")
+    for section, settings in recipe.items():
+        if section not in sections:
+            raise ValueError(f"The recipe {path} has an unknown section {section!r}{_did_you_mean(section, sections)}.")
+        for key in settings or {}:
+            if key not in sections[section]:
+                known = {name: other for other, names in sections.items() for name in names}
+                near = _did_you_mean(key, sections[section]) or _did_you_mean(key, known)
+                elsewhere = f" (it belongs to section {known[key]!r})" if key in known else near
+                raise ValueError(f"The recipe {path} has an unknown key {key!r} in section {section!r}{elsewhere}.")
+    return {section: settings or {} for section, settings in recipe.items()}
+
+
+def parse_settings(recipe: str | None, options: list[str]) -> Settings:
+    """Settings of a run: defaults, then the recipe, then command-line options.
+
+    Args:
+        recipe: name or file, None for the defaults, which are the paper's base model.
+        options: `--name value` pairs and `--flag`s.
+
+    Raises:
+        FileNotFoundError: no such recipe.
+        ValueError: an unknown key or option, or a value of the wrong kind.
+    """
+    from .trainer_arguments import TranslationTrainingArguments
+
+    groups = {**GROUPS, "training": TranslationTrainingArguments}
+    sections = {name: {field.name for field in fields(group) if field.init} for name, group in groups.items()}
+    from_recipe: dict[str, Any] = {}
+    for settings in (read_recipe(find_recipe(recipe), sections) if recipe else {}).values():
+        from_recipe |= settings
+    options = [part for option in options for part in _split_equals(option)]
+    explicit = _given_options(options, set().union(*sections.values()))
+    notes = settle(from_recipe, explicit)
+    parser = _OneSentenceParser(list(groups.values()), allow_abbrev=False)
+    parsed = parser.parse_args_into_dataclasses([*_as_options(from_recipe), *options])
+    return Settings(*parsed, notes=notes, given=from_recipe | explicit)
+
+
+def _split_equals(option: str) -> list[str]:
+    return option.split("=", 1) if option.startswith("--") else [option]
+
+
+def _given_options(options: list[str], known: Iterable[str]) -> dict[str, Any]:
+    """The options by name, their values as YAML reads them; a flag alone is True."""
+    given: dict[str, Any] = {}
+    name = ""
+    for option in options:
+        if option.startswith("--"):
+            name = option[2:].replace("-", "_")
+            if name not in known and name.removeprefix("no_") not in known:
+                raise ValueError(f"There is no option --{name}{_did_you_mean(name, known)}.")
+            given[name] = True
+        elif name:
+            value = _scalar(option)
+            given[name] = value if given[name] is True else [*_as_list(given[name]), value]
+    return given
+
+
+def _scalar(text: str) -> Any:
+    """A word of the command line as YAML reads it, if that is a number or a truth value; else the word."""
+    try:
+        value = yaml.safe_load(text)
+    except yaml.YAMLError:
+        return text
+    return value if isinstance(value, bool | int | float) else text
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
+
+
+def _as_options(settings: dict[str, Any]) -> list[str]:
+    """Settings in the form of the command line."""
+    options: list[str] = []
+    for name, value in settings.items():
+        if value is None:
+            continue
+        if value is False and name.endswith("_strategy"):
+            value = "no"  # YAML reads a bare no as False
+        options += [f"--{name}", *(str(item) for item in _as_list(value))]
+    return options
+
+
+def _did_you_mean(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(str(name), list(known), n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+class _OneSentenceParser:
+    """`HfArgumentParser` whose complaints are a `ValueError` instead of a usage text and an exit."""
+
+    def __new__(cls, groups: list[Any], **kwargs: Any) -> Any:
+        from transformers import HfArgumentParser
+
+        def refuse(self: ArgumentParser, message: str) -> NoReturn:
+            raise ValueError(f"The settings do not parse: {message}.")
+
+        return type("OneSentenceParser", (HfArgumentParser,), {"error": refuse})(groups, **kwargs)

@@ -1,0 +1,198 @@
+"""A training run from settings to a folder: data, tokenizer, model, trainer, in that order."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import datasets
+import yaml
+from huggingface_hub.errors import StrictDataclassError
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from ..configuration_vanilla_transformer import VanillaTransformerConfig
+from ..data.encoding import encode_corpus
+from ..data.filtering import FilterSettings, filter_pairs
+from ..data.reading import load_parallel_corpus
+from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
+from ..tokenization import load_tokenizer, train_tokenizer
+from ..translation.loading import load_model
+from .arguments import CHANGEABLE
+from .checkpoints import SETTINGS_NAME, newest_complete_checkpoint, read_state, require_new_folder
+from .memory import keep_freed_memory
+from .recipes import Settings
+from .trainer import VanillaTransformerTrainer
+
+
+logger = logging.getLogger(__name__)
+
+
+def run_training(settings: Settings, resume: bool = False) -> Path:
+    """Train as the settings say and leave the final model in the run's folder.
+
+    Args:
+        settings: of `recipes.parse_settings`.
+        resume: go on from the newest complete checkpoint.
+
+    Returns:
+        The run's folder: model, tokenizer and generation config at its top, `checkpoint-N` folders, `metrics.jsonl`,
+        `run.yaml`.
+
+    Raises:
+        ValueError: the folder holds another run, or nothing to resume; settings and data do not fit.
+        FileNotFoundError: a file of the corpus does not exist.
+    """
+    args = settings.training
+    if not args.output_dir:
+        raise ValueError("A run needs a folder to write to: give `--output_dir`.")
+    run = Path(args.output_dir)
+    checkpoint = _checkpoint_to_resume(run, args) if resume else None
+    if resume and checkpoint is None:
+        logger.info(f"The run in {run} is finished; there is nothing to resume.")
+        return run
+    with args.main_process_first(desc="preparing the run"):
+        if args.should_save and not resume:
+            require_new_folder(run)
+        trainer = _prepare(settings, run, resume)
+    if args.device.type == "cpu":
+        keep_freed_memory()
+    trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    trainer.save_model()
+    trainer.save_state()
+    return run
+
+
+def _checkpoint_to_resume(run: Path, args: Any) -> Path | None:
+    """The newest complete checkpoint, or None if the run is finished."""
+    state = read_state(run)
+    if state is not None and state["global_step"] >= max(state["max_steps"], args.max_steps):
+        return None
+    checkpoint = newest_complete_checkpoint(run)
+    if checkpoint is None:
+        raise ValueError(f"There is no complete checkpoint in {run} to resume from. Start without `--resume`.")
+    return checkpoint
+
+
+def _prepare(settings: Settings, run: Path, resume: bool) -> VanillaTransformerTrainer:
+    set_seed(settings.training.seed)
+    train, validation = _read_corpora(settings)
+    tokenizer = _prepare_tokenizer(settings, train, run, resume)
+    train, report = filter_pairs(encode_corpus(train, tokenizer), _filters(settings.data))
+    logger.info(f"Training pairs:\n{report.table()}")
+    if validation is not None:
+        validation = encode_corpus(validation, tokenizer)
+    model = _prepare_model(settings, tokenizer)
+    if settings.training.should_save and not resume:
+        (run / SETTINGS_NAME).write_text(yaml.safe_dump(settings.as_recipe(), allow_unicode=True), encoding="utf-8")
+    return VanillaTransformerTrainer(
+        model, settings.training, train_dataset=train, eval_dataset=validation, processing_class=tokenizer
+    )
+
+
+def _read_corpora(settings: Settings) -> tuple[datasets.Dataset, datasets.Dataset | None]:
+    """Training and, if validation is wanted, validation pairs."""
+    data = settings.data
+    names = ("dataset_name", "dataset_config_name", "source_lang", "target_lang", "source_column", "target_column")
+    named = {name: getattr(data, name) for name in names}
+    if data.train_source is None and data.train_target is None and data.dataset_name is None:
+        raise ValueError(
+            "There is nothing to train on. Give `--train_source` and `--train_target`, or `--dataset_name`."
+        )
+    train = load_parallel_corpus(data.train_source, data.train_target, split=data.train_split, **named)
+    if settings.training.eval_strategy == "no":
+        return train, None
+    files = (data.validation_source, data.validation_target)
+    if not any(files) and data.dataset_name is None:
+        raise ValueError(
+            "There is nothing to validate on. Give `--validation_source` and `--validation_target`, or "
+            "`--eval_strategy no`."
+        )
+    return train, load_parallel_corpus(*files, split=data.validation_split, **named)
+
+
+def _filters(data: Any) -> FilterSettings:
+    return FilterSettings(
+        drop_empty=data.drop_empty,
+        max_tokens=data.max_length or None,
+        max_length_ratio=data.max_length_ratio,
+        drop_duplicates=data.drop_duplicates,
+        drop_identical=data.drop_identical,
+    )
+
+
+def _prepare_tokenizer(
+    settings: Settings, train: datasets.Dataset, run: Path, resume: bool
+) -> PreTrainedTokenizerBase:
+    """The run's own tokenizer when resuming, else the one given, else one learned; saved in the run's folder."""
+    wanted = settings.tokenizer
+    given = settings.model.init_from or wanted.tokenizer
+    is_ready = resume or not settings.training.should_save  # other processes come after the main one
+    if is_ready:
+        return load_tokenizer(run)
+    if given:
+        tokenizer = load_tokenizer(given)
+    else:
+        texts = (text for rows in train.iter(1000) for side in ("source", "target") for text in rows[side])
+        tokenizer = train_tokenizer(texts, wanted.vocab_size, wanted.tokenizer_algorithm)
+    run.mkdir(parents=True, exist_ok=True)
+    tokenizer.save_pretrained(run)
+    return tokenizer
+
+
+def _prepare_model(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    given = {name: value for name, value in vars(settings.model).items() if value is not None}
+    decoding = {name: value for name, value in vars(settings.decoding).items() if value is not None}
+    init_from = given.pop("init_from", None)
+    if init_from is not None:
+        model = _saved_model(init_from, given, tokenizer)
+        _set_decoding(model, decoding)
+        return model
+    model = VanillaTransformerForConditionalGeneration(_new_config(given, tokenizer))
+    _set_decoding(model, {**PAPER_DECODING, **decoding})
+    return model
+
+
+def _new_config(given: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> VanillaTransformerConfig:
+    start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.pad_token_id
+    try:
+        return VanillaTransformerConfig(
+            vocab_size=len(tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
+            bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id,
+            decoder_start_token_id=start,
+            **given,
+        )
+    except StrictDataclassError as error:  # wraps the sentence that says what is wrong
+        raise ValueError(str(error.__cause__ or error)) from error
+
+
+PAPER_DECODING = {"num_beams": 4, "max_extra_tokens": 50}
+"""Section 6.1. Its length penalty, of another form than `transformers`', is not among them."""
+
+
+def _set_decoding(model: PreTrainedModel, decoding: dict[str, Any]) -> None:
+    for name, value in decoding.items():
+        setattr(model.generation_config, name, value)
+
+
+def _saved_model(name: str, given: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    """The model to fine-tune.
+
+    Raises:
+        ValueError: settings contradict its shape, or its vocabulary does not fit the tokenizer.
+    """
+    model = load_model(name)
+    for field, value in given.items():
+        if field in CHANGEABLE:
+            setattr(model.config, field, value)
+        elif getattr(model.config, field, None) != value:
+            raise ValueError(
+                f"The model {name} has {field} {getattr(model.config, field, None)}, which cannot become {value}. "
+                f"Leave {field} out, or train from scratch."
+            )
+    if len(tokenizer) > model.config.vocab_size:
+        raise ValueError(
+            f"The tokenizer has {len(tokenizer):,} tokens but the model {name} only {model.config.vocab_size:,}. Use "
+            "the tokenizer that the model was trained with."
+        )
+    return model

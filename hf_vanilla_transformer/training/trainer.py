@@ -1,0 +1,228 @@
+"""`Seq2SeqTrainer` for translation: batches by tokens, the paper's learning rate, exact loss and real BLEU.
+
+What it replaces of the stock trainer: sentences per batch by tokens per batch (section 5.1), the schedule (5.3), and
+evaluation, whose loss is a mean over tokens rather than over batches, and whose BLEU decodes each sentence once on one
+process with its own length limit. Everything else, Accelerate included, is the stock trainer's.
+"""
+
+import math
+from typing import Any
+
+import datasets
+import torch
+from torch.utils.data import DataLoader
+from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer
+from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback
+
+from ..data.batching import TokenBudgetBatchSampler
+from ..data.encoding import sequence_lengths
+from .checkpoints import remove_pickled_arguments
+from .progress import MetricsFile, TokenProgress
+from .schedule import warmup_then_inverse_sqrt
+from .token_count import TokenCount
+from .trainer_arguments import TranslationTrainingArguments
+
+
+class EpochSetter(TrainerCallback):
+    """Tells the sampler its epoch, which neither Trainer nor accelerate reaches after a resume on several processes."""
+
+    def __init__(self, sampler: TokenBudgetBatchSampler) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.sampler.set_epoch(int(state.epoch + 1e-6))  # a resumed run begins within its epoch
+
+
+class VanillaTransformerTrainer(Seq2SeqTrainer):
+    """Train a translator on encoded pairs.
+
+    Args:
+        model: a sequence-to-sequence model.
+        args: the settings, `TranslationTrainingArguments`.
+        train_dataset, eval_dataset: columns `input_ids` and `labels` (`data.encoding.encode_corpus`); validation by
+            BLEU also needs `source` and `target`, the text.
+        processing_class: the tokenizer.
+        kwargs: as of `Seq2SeqTrainer`.
+    """
+
+    args: TranslationTrainingArguments
+
+    def __init__(self, model: Any = None, args: TranslationTrainingArguments | None = None, **kwargs: Any) -> None:
+        if not isinstance(args, TranslationTrainingArguments):
+            raise TypeError(
+                f"VanillaTransformerTrainer needs TranslationTrainingArguments, got {type(args).__name__}. The stock "
+                "Seq2SeqTrainer takes Seq2SeqTrainingArguments."
+            )
+        if kwargs.get("processing_class") is None:
+            raise ValueError("VanillaTransformerTrainer needs the tokenizer: pass it as `processing_class`.")
+        if model is not None:
+            args.derive_learning_rate(model.config.d_model)
+        if kwargs.get("data_collator") is None:
+            kwargs["data_collator"] = DataCollatorForSeq2Seq(kwargs["processing_class"], model=model)
+        super().__init__(model=model, args=args, **kwargs)
+        self.token_count = TokenCount()
+        self.remove_callback(PrinterCallback)
+        if self.pop_callback(ProgressCallback) is not None:
+            self.add_callback(TokenProgress())
+        self.add_callback(MetricsFile())
+
+    # Batches by tokens (section 5.1)
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of at most `max_tokens` padded tokens a side, the same plan on every process."""
+        if self.train_dataset is None:
+            raise ValueError("Training needs a `train_dataset`.")
+        sampler = self._token_sampler(self.train_dataset, shuffle=True)
+        self.add_callback(EpochSetter(sampler))
+        return self._token_dataloader(self.train_dataset, sampler)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """The same for validation, unshuffled."""
+        eval_dataset = self._named_eval_dataset(eval_dataset)
+        return self._token_dataloader(eval_dataset, self._token_sampler(eval_dataset, shuffle=False))
+
+    def _named_eval_dataset(self, eval_dataset: Any) -> datasets.Dataset:
+        if isinstance(eval_dataset, str):
+            eval_dataset = self.eval_dataset[eval_dataset]
+        eval_dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if eval_dataset is None:
+            raise ValueError("Evaluation needs an `eval_dataset`. Give validation text, or set `eval_strategy` to no.")
+        return eval_dataset
+
+    def _token_sampler(self, dataset: datasets.Dataset, shuffle: bool) -> TokenBudgetBatchSampler:
+        return TokenBudgetBatchSampler(
+            sequence_lengths(dataset, "input_ids"),
+            sequence_lengths(dataset, "labels"),
+            self.args.max_tokens,
+            shuffle=shuffle,
+            seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
+            num_processes=self.accelerator.num_processes,
+        )
+
+    def _token_dataloader(self, dataset: datasets.Dataset, sampler: TokenBudgetBatchSampler) -> DataLoader:
+        loader = DataLoader(
+            dataset.select_columns(["input_ids", "labels"]),
+            batch_sampler=sampler,
+            collate_fn=self.data_collator,
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
+            persistent_workers=self.args.dataloader_persistent_workers,
+        )
+        return self.accelerator.prepare(loader)
+
+    # The learning rate (section 5.3)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
+        """The paper's schedule for `inverse_sqrt`, its first step at 1 / warm-up of the peak; else transformers'."""
+        if self.lr_scheduler is None and self.args.lr_scheduler_type == "inverse_sqrt":
+            warmup_steps = self.args.get_warmup_steps(num_training_steps)
+
+            def factor(steps_done: int) -> float:
+                return warmup_then_inverse_sqrt(steps_done + 1, max(warmup_steps, 1))
+
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
+            self._created_lr_scheduler = True
+        return super().create_scheduler(num_training_steps, optimizer)
+
+    # What a step costs
+
+    def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
+        """One forward and backward pass, counting tokens."""
+        self.token_count.add(inputs)
+        return super().training_step(model, inputs, *args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        """Log, with tokens per second and the share of padding since the last line of training."""
+        if "loss" in logs:
+            logs.update(self.token_count.rates(self.accelerator))
+        super().log(logs, start_time)
+
+    # Evaluation
+
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+        **generate_settings: Any,
+    ) -> dict[str, float]:
+        """Loss in nats per token, perplexity, and, with `predict_with_generate`, BLEU and chrF of decoded text.
+
+        Args:
+            eval_dataset: as of `get_eval_dataloader`; a dictionary is evaluated entry by entry.
+            ignore_keys: unused, kept for the Trainer.
+            metric_key_prefix: prepended to each name.
+            generate_settings: as of `Translator.translate`; `generation_num_beams` of the arguments, else the
+                model's generation config, where not given.
+        """
+        eval_dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if isinstance(eval_dataset, dict):
+            metrics: dict[str, float] = {}
+            for name, dataset in eval_dataset.items():
+                metrics |= self.evaluate(dataset, ignore_keys, f"{metric_key_prefix}_{name}", **generate_settings)
+            return metrics
+        eval_dataset = self._named_eval_dataset(eval_dataset)
+        loss = self._loss_per_token(self.get_eval_dataloader(eval_dataset))
+        metrics = {"loss": loss, "perplexity": math.exp(min(loss, 100.0))}
+        if self.args.predict_with_generate:
+            metrics |= self._translation_scores(eval_dataset, generate_settings)
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    @torch.no_grad()
+    def _loss_per_token(self, dataloader: DataLoader) -> float:
+        """Mean cross-entropy over all real target tokens of all processes, in nats."""
+        model = self.model_wrapped if self.is_in_train else self.model
+        was_training = model.training
+        model.eval()
+        sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # (loss, tokens)
+        for inputs in dataloader:
+            inputs = self._prepare_inputs(inputs)
+            tokens = inputs["labels"].ne(-100).sum()
+            with self.compute_loss_context_manager():
+                loss = model(**inputs).loss
+            sums += torch.stack((loss.double() * tokens, tokens.double()))
+        model.train(was_training)
+        total, tokens = self.accelerator.reduce(sums).tolist()
+        return total / tokens
+
+    def _translation_scores(self, dataset: datasets.Dataset, generate_settings: dict[str, Any]) -> dict[str, float]:
+        """BLEU and chrF of the whole set; each process decodes its share."""
+        missing = {"source", "target"} - set(dataset.column_names)
+        if missing:
+            raise ValueError(
+                f"Validation by BLEU needs the text in columns `source` and `target`, but {', '.join(sorted(missing))} "
+                f"is not among {', '.join(dataset.column_names)}. Add it, or set `predict_with_generate` to False."
+            )
+        from ..evaluation import evaluate_translations
+
+        hypotheses = self.translate_shared(dataset["source"], **generate_settings)
+        scores = evaluate_translations(hypotheses, list(dataset["target"]), metrics=("bleu", "chrf"))
+        return {metric.name: round(metric.value, 2) for metric in scores}
+
+    def translate_shared(self, sentences: Any, **generate_settings: Any) -> list[str]:
+        """Translate on all processes together: each takes every n-th sentence, and all get the whole list, in order."""
+        from accelerate.utils import gather_object
+
+        from ..translation import Translator
+
+        settings = {"num_beams": self.args.generation_num_beams, **generate_settings}
+        processes, rank = self.accelerator.num_processes, self.accelerator.process_index
+        model = self.accelerator.unwrap_model(self.model)
+        was_training = model.training
+        translations = Translator(model, self.processing_class).translate(list(sentences)[rank::processes], **settings)
+        model.train(was_training)
+        mine = [(rank + processes * n, translation.text) for n, translation in enumerate(translations)]
+        return [text for _, text in sorted(gather_object(mine))]
+
+    def _issue_warnings_after_load(self, load_result: Any) -> None:
+        tied = set(self.model.all_tied_weights_keys)  # in no file by design; the Trainer would call them missing
+        missing = [name for name in load_result.missing_keys if name not in tied]
+        super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        super()._save(output_dir, state_dict)
+        if self.args.should_save:
+            remove_pickled_arguments(output_dir or self.args.output_dir)

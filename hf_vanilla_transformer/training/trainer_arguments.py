@@ -1,0 +1,91 @@
+"""`Seq2SeqTrainingArguments` with the paper's optimizer as defaults (sections 5.1, 5.3), and batches by tokens."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers import Seq2SeqTrainingArguments
+
+from .schedule import peak_learning_rate
+
+
+@dataclass
+class TranslationTrainingArguments(Seq2SeqTrainingArguments):
+    """`Seq2SeqTrainingArguments` for `VanillaTransformerTrainer`.
+
+    Defaults that differ from the Trainer's: Adam(0.9, 0.98, 1e-9) without weight decay or clipping, the paper's
+    learning rate with 4,000 steps of warm-up, validation by BLEU, a log line every 100 steps, and a loss that is not
+    a number is shown as such.
+    """
+
+    max_tokens: int = field(
+        default=4096, metadata={"help": "padded tokens of a batch, on each side and on each device (section 5.1)"}
+    )
+    precision: str = field(
+        default="auto",
+        metadata={"help": "auto (bf16 where the hardware computes it fast), bf16 or fp32", "choices": ["auto", "bf16", "fp32"]},
+    )
+    learning_rate: float | None = field(
+        default=None, metadata={"help": "highest rate; unset, the paper's formula gives it: (d_model * warmup_steps)^-0.5"}
+    )
+    lr_scheduler_type: str = field(
+        default="inverse_sqrt", metadata={"help": "inverse_sqrt is the paper's schedule; else one of transformers'"}
+    )
+    warmup_steps: float = field(default=4000, metadata={"help": "steps of growing rate (section 5.3)"})
+    adam_beta2: float = field(default=0.98, metadata={"help": "section 5.3"})
+    adam_epsilon: float = field(default=1e-9, metadata={"help": "section 5.3"})
+    max_grad_norm: float = field(default=0.0, metadata={"help": "clip gradients to this norm; 0, as the paper, does not"})
+    predict_with_generate: bool = field(default=True, metadata={"help": "validate by BLEU and chrF of decoded text"})
+    metric_for_best_model: str | None = field(default="bleu", metadata={"help": "bleu, chrf or loss"})
+    logging_steps: float = field(default=100, metadata={"help": "steps between log lines"})
+    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "hide losses that are not numbers"})
+    save_total_limit: int | None = field(default=6, metadata={"help": "checkpoints to keep, the best one included"})
+    output_dir: str | None = field(default=None, metadata={"help": "folder of the run"})
+
+    def __post_init__(self) -> None:
+        derived = self.learning_rate is None
+        if derived:
+            if self.lr_scheduler_type != "inverse_sqrt":
+                raise ValueError(
+                    f"`lr_scheduler_type` {self.lr_scheduler_type} needs a `learning_rate`; only the paper's schedule, "
+                    "inverse_sqrt, derives it."
+                )
+            self.learning_rate = 0.0  # until `derive_learning_rate` knows the model
+        if self.max_tokens < 1:
+            raise ValueError(f"`max_tokens` must be at least 1, got {self.max_tokens}.")
+        self._settle_precision()
+        # batches differ in size, and the sampler itself gives every process the same number of them
+        self.accelerator_config = {"even_batches": False, **_as_dict(self.accelerator_config)}
+        super().__post_init__()
+        self._learning_rate_is_derived = derived
+
+    def derive_learning_rate(self, d_model: int) -> None:
+        """Set the peak rate by the paper's formula unless one was given."""
+        if self._learning_rate_is_derived:
+            self.learning_rate = peak_learning_rate(d_model, self.get_warmup_steps(self.max_steps))
+
+    def _settle_precision(self) -> None:
+        if self.precision not in ("auto", "bf16", "fp32"):
+            raise ValueError(f"`precision` must be auto, bf16 or fp32, got {self.precision!r}.")
+        if self.precision == "bf16" or (self.precision == "auto" and not self.fp16 and computes_bf16_fast(self.use_cpu)):
+            self.bf16 = True
+
+
+def computes_bf16_fast(use_cpu: bool = False) -> bool:
+    """Whether this machine's GPU, or else its processor, multiplies bfloat16 matrices in hardware."""
+    if torch.cuda.is_available() and not use_cpu:
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return any(
+        getattr(torch.cpu, probe, lambda: False)()
+        for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+    )
+
+
+def _as_dict(config: Any) -> dict[str, Any]:
+    if config is None:
+        return {}
+    if isinstance(config, dict):
+        return config
+    if isinstance(config, str):
+        raise ValueError(f"`accelerator_config` must be a JSON object, got {config!r}.")
+    return config.to_dict()
