@@ -1,0 +1,118 @@
+"""Load any Hugging Face tokenizer, ours or another's, with one clear sentence when there is none.
+
+Left out: running a tokenizer's own code. Nothing downloaded is executed.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+# The names under which the tokenizers of transformers keep their vocabularies
+VOCABULARY_FILE = re.compile(r"tokenizer\.json|tekken\.json|.*vocab.*|.*\.(model|spm|tiktoken|bpe|gguf)|merges\.txt")
+# A few need none: ByT5 and CANINE read bytes and characters
+CONFIG_FILE = "tokenizer_config.json"
+HUB_TIMEOUT = 10.0  # seconds
+HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
+
+
+def load_tokenizer(folder_or_id: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
+    """Read a tokenizer from a folder, without touching the network, or by its name from the Hub.
+
+    Args:
+        folder_or_id: a folder that holds a tokenizer (a saved model's folder does), or a Hub name such as "org/name".
+
+    Returns:
+        What `AutoTokenizer` makes of it.
+
+    Raises:
+        FileNotFoundError: no such folder, no tokenizer in it, or no such name on the Hub (or no way to reach it).
+        NotADirectoryError: a file was given.
+        ValueError: an empty name, or tokenizer files that cannot be read.
+    """
+    if not str(folder_or_id):
+        raise ValueError("A tokenizer's folder or Hub name must not be empty: give one of the two.")
+    folder = Path(folder_or_id).expanduser()
+    if folder.is_dir():
+        return _load_from_folder(folder)
+    if folder.exists():
+        raise NotADirectoryError(f"A tokenizer is read from a folder, but {folder} is a file: give its folder.")
+    if isinstance(folder_or_id, str) and _may_be_hub_id(folder_or_id):
+        return _load_from_hub(folder_or_id)
+    raise FileNotFoundError(f"There is no folder {folder} to read a tokenizer from: check the path.")
+
+
+def _may_be_hub_id(name: str) -> bool:
+    """Whether a name that is no path here may be meant for the Hub; "runs/mine" beside a folder `runs` is not."""
+    parent = Path(name).parent
+    return HUB_ID.fullmatch(name) is not None and (parent == Path() or not parent.is_dir())
+
+
+def _load_from_folder(folder: Path) -> PreTrainedTokenizerBase:
+    found = sorted(path.name for path in folder.iterdir())
+    has_vocabulary = any(VOCABULARY_FILE.fullmatch(name) for name in found)
+    if not has_vocabulary and CONFIG_FILE not in found:
+        raise _nothing_to_load(folder, found)
+    try:
+        return _read(str(folder), local_files_only=True)
+    except Exception as error:
+        if not has_vocabulary:
+            raise _nothing_to_load(folder, found) from error
+        raise ValueError(
+            f"The tokenizer files in {folder} must be readable by AutoTokenizer, but it says {_first_line(error)} "
+            f"The folder holds {_listing(found)}: copy the tokenizer's files again, whole."
+        ) from error
+
+
+def _nothing_to_load(folder: Path, found: list[str]) -> FileNotFoundError:
+    return FileNotFoundError(
+        f"A tokenizer's folder needs tokenizer.json (or another vocabulary file), but {folder} holds "
+        f"{_listing(found)}: learn a tokenizer with `train_tokenizer` and save it there, "
+        "or copy the files of the one that the model was trained with."
+    )
+
+
+def _load_from_hub(name: str) -> PreTrainedTokenizerBase:
+    """Ask once whether the Hub has it: without a network `AutoTokenizer` retries for minutes. Then try the cache."""
+    from huggingface_hub import HfApi
+
+    refusal: Exception | None = None
+    try:
+        HfApi().model_info(name, timeout=HUB_TIMEOUT)
+    except Exception as error:
+        refusal = error
+    try:
+        return _read(name, local_files_only=refusal is not None)
+    except Exception as error:
+        raise FileNotFoundError(
+            f"{name!r} must be a folder here or a tokenizer on the Hub, but there is no such folder and the Hub says "
+            f"{_first_line(refusal or error)} Check the spelling, and the network if it is a Hub name."
+        ) from error
+
+
+def _read(folder_or_id: str, local_files_only: bool) -> PreTrainedTokenizerBase:
+    from transformers import AutoTokenizer
+
+    # `False` also keeps AutoTokenizer from asking on the terminal about the model's code beside the tokenizer
+    tokenizer = AutoTokenizer.from_pretrained(folder_or_id, local_files_only=local_files_only, trust_remote_code=False)
+    for how_it_was_read in ("is_local", "local_files_only"):
+        tokenizer.init_kwargs.pop(how_it_was_read, None)  # else the next `save_pretrained` writes it down
+    return tokenizer
+
+
+def _listing(names: list[str], limit: int = 12) -> str:
+    """The first names of a folder and how many more there are."""
+    if not names:
+        return "nothing"
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(names[:limit]) + more
+
+
+def _first_line(error: BaseException) -> str:
+    lines = str(error).strip().split("\n")
+    return f"{type(error).__name__}: {lines[0].rstrip('. ')}."
