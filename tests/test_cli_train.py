@@ -11,7 +11,6 @@ import pytest
 
 from hf_vanilla_transformer.cli import main
 
-
 RECIPE = """\
 model: {d_model: 16, encoder_layers: 1, decoder_layers: 1, encoder_attention_heads: 2, decoder_attention_heads: 2,
   encoder_ffn_dim: 32, decoder_ffn_dim: 32, label_smoothing: 0.1}
@@ -38,7 +37,11 @@ def text(tmp_path: Path, sentences: tuple[str, ...]) -> Path:
 
 def arguments(text: Path, run: str, *options: str) -> list[str]:
     files = [("train", "train"), ("validation", "valid")]
-    given = [f"--{name}_{side}={text / f'{stem}.{end}'}" for name, stem in files for side, end in (("source", "a"), ("target", "b"))]
+    given = [
+        f"--{name}_{side}={text / f'{stem}.{end}'}"
+        for name, stem in files
+        for side, end in (("source", "a"), ("target", "b"))
+    ]
     return ["train", "--recipe", str(text / "tiny.yaml"), "--output_dir", str(text / run), *given, *options]
 
 
@@ -167,7 +170,9 @@ def test_two_processes_train_one_model(text: Path):
     launch = [sys.executable, "-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2"]
     launch += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", str(script)]
     command = [*launch, *arguments(text, "two")[1:], "--use_cpu"]
-    done = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=280)
+    done = subprocess.run(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=280
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     assert [step for step, _ in steps_of(text / "two")] == list(range(1, 9))
     assert (text / "two" / "model.safetensors").exists()

@@ -28,7 +28,9 @@ def test_checkpoints_are_in_the_order_of_their_steps(tmp_path: Path):
 
 
 @pytest.mark.parametrize("damage", ["no state", "half a state", "no weights"])
-def test_a_half_written_checkpoint_is_passed_over_by_name(damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+def test_a_half_written_checkpoint_is_passed_over_by_name(
+    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
     good, broken = write_checkpoint(tmp_path, 10), write_checkpoint(tmp_path, 20)
     if damage == "half a state":
         (broken / "trainer_state.json").write_text('{"global_step": 2')

@@ -50,7 +50,9 @@ def test_every_hyperparameter_of_the_config_is_an_option():
 
 
 def test_the_command_line_has_the_last_word(output: list[str]):
-    settings = parse_settings("builtin-fr-en", [*output, "--d_model=64", "--dropout", "0.25", "--tie_word_embeddings", "no"])
+    settings = parse_settings(
+        "builtin-fr-en", [*output, "--d_model=64", "--dropout", "0.25", "--tie_word_embeddings", "no"]
+    )
     assert (settings.model.d_model, settings.model.dropout, settings.model.tie_word_embeddings) == (64, 0.25, False)
 
 
@@ -91,7 +93,10 @@ def test_saving_by_steps_alone_stops_keeping_the_best(output: list[str]):
     ("text", "message"),
     [
         ("model:\n  d_modell: 8\n", r"unknown key 'd_modell' in section 'model' \(did you mean 'd_model'\?\)"),
-        ("model:\n  max_steps: 8\n", r"unknown key 'max_steps' in section 'model' \(it belongs to section 'training'\)"),
+        (
+            "model:\n  max_steps: 8\n",
+            r"unknown key 'max_steps' in section 'model' \(it belongs to section 'training'\)",
+        ),
         ("modle:\n  d_model: 8\n", r"unknown section 'modle' \(did you mean 'model'\?\)"),
         ("- a\n- b\n", "must hold sections of keys"),
         ("model: [8]\n", "must hold sections of keys"),

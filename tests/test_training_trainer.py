@@ -32,7 +32,12 @@ def corpus(sentences: tuple[str, ...], tokenizer: Any) -> datasets.Dataset:
 @pytest.fixture
 def make_trainer(tiny_model_folder: Path, tokenizer: Any, corpus: datasets.Dataset, tmp_path: Path) -> Any:
     def make(**settings: Any) -> VanillaTransformerTrainer:
-        settings = {"output_dir": str(tmp_path / "run"), "max_tokens": 40, "warmup_steps": 4, "logging_steps": 2} | settings
+        settings = {
+            "output_dir": str(tmp_path / "run"),
+            "max_tokens": 40,
+            "warmup_steps": 4,
+            "logging_steps": 2,
+        } | settings
         args = TranslationTrainingArguments(use_cpu=True, report_to="none", disable_tqdm=True, **settings)
         return VanillaTransformerTrainer(
             load_model(tiny_model_folder), args, train_dataset=corpus, eval_dataset=corpus, processing_class=tokenizer
@@ -106,7 +111,9 @@ def test_validation_loss_is_the_mean_over_tokens(max_tokens: int, make_trainer: 
     assert not any("bleu" in name for name in metrics)
 
 
-def test_validation_bleu_scores_every_sentence(make_trainer: Any, corpus: datasets.Dataset, sentences: tuple[str, ...]):
+def test_validation_bleu_scores_every_sentence(
+    make_trainer: Any, corpus: datasets.Dataset, sentences: tuple[str, ...]
+):
     import sacrebleu
 
     trainer = make_trainer()
@@ -164,3 +171,16 @@ def test_keeping_freed_memory_is_harmless():
 
     assert keep_freed_memory() in (True, False)
     assert torch.ones(1 << 20).sum() == 1 << 20
+
+
+def test_tensorboard_gets_the_log(tiny_model_folder: Path, make_trainer: Any, tmp_path: Path):
+    trainer = make_trainer(max_steps=2, save_strategy="no")
+    trainer.args.report_to = ["tensorboard"]
+    again = VanillaTransformerTrainer(
+        load_model(tiny_model_folder),
+        trainer.args,
+        train_dataset=trainer.train_dataset,
+        processing_class=trainer.processing_class,
+    )
+    again.train()
+    assert list((tmp_path / "run").rglob("events.out.tfevents.*"))

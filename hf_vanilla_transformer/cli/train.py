@@ -4,7 +4,6 @@ import argparse
 import logging
 import sys
 
-
 DESCRIPTION = """Train a model from a recipe. Options after --output_dir override the recipe; --help_all lists those of
 the Trainer too."""
 

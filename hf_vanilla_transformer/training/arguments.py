@@ -20,7 +20,7 @@ _NOT_OPTIONS = {"vocab_size", "decoder_vocab_size", "is_encoder_decoder", "is_de
 
 
 def _config_fields() -> list[tuple[str, Any, Any]]:
-    """Every hyperparameter of the config as an option that is None unless given: its default is written once, there."""
+    """Every hyperparameter of the config as an option, None unless given: defaults are written once, there."""
     own = VanillaTransformerConfig.__annotations__
     names = [name for name in own if name not in _NOT_OPTIONS and not name.endswith("_token_id")]
     return [(name, _plain_type(own[name]), option(None, f"`{name}` of the model's config")) for name in names]

@@ -7,7 +7,6 @@ from pathlib import Path
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-
 logger = logging.getLogger(__name__)
 
 SETTINGS_NAME = "run.yaml"

@@ -7,7 +7,6 @@ again: a sixth to a third of a small model's step.
 import ctypes
 import sys
 
-
 # names and numbers of glibc's <malloc.h>
 _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3

@@ -48,8 +48,10 @@ def _settle_data(recipe: dict[str, Any], explicit: dict[str, Any], notes: list[s
     if "train_source" in explicit and "dataset_name" not in explicit and recipe.pop("dataset_name", None):
         notes.append("--train_source takes the place of the recipe's dataset_name.")
     if "dataset_name" in explicit and "train_source" not in explicit:
-        files = [side for side in ("train_source", "train_target", "validation_source", "validation_target")]
-        if any([recipe.pop(file, None) for file in files]):
+        files = {"train_source", "train_target", "validation_source", "validation_target"} & recipe.keys()
+        for file in files:
+            del recipe[file]
+        if files:
             notes.append("--dataset_name takes the place of the recipe's files.")
 
 

@@ -16,13 +16,12 @@ import yaml
 from .arguments import GROUPS
 from .overrides import settle
 
-
 RECIPES = Path(__file__).parent.parent / "recipes"
 
 
 @dataclass
 class Settings:
-    """The settings of a run: one dataclass a group (see `arguments`), what overrides changed, and the settings given."""
+    """The settings of a run: one dataclass a group (see `arguments`), what overrides changed, and what was given."""
 
     model: Any
     tokenizer: Any
@@ -80,7 +79,9 @@ def read_recipe(path: Path, sections: dict[str, set[str]]) -> dict[str, dict[str
         raise ValueError(f"The recipe {path} must hold sections of keys ({', '.join(sections)}); see recipes/*.yaml.")
     for section, settings in recipe.items():
         if section not in sections:
-            raise ValueError(f"The recipe {path} has an unknown section {section!r}{_did_you_mean(section, sections)}.")
+            raise ValueError(
+                f"The recipe {path} has an unknown section {section!r}{_did_you_mean(section, sections)}."
+            )
         for key in settings or {}:
             if key not in sections[section]:
                 known = {name: other for other, names in sections.items() for name in names}
@@ -113,7 +114,7 @@ def parse_settings(recipe: str | None, options: list[str]) -> Settings:
     notes = settle(from_recipe, explicit)
     parser = _OneSentenceParser(list(groups.values()), allow_abbrev=False)
     parsed = parser.parse_args_into_dataclasses([*_as_options(from_recipe), *options])
-    return Settings(*parsed, notes=notes, given=from_recipe | explicit)
+    return Settings(**dict(zip(groups, parsed, strict=True)), notes=notes, given=from_recipe | explicit)
 
 
 def _split_equals(option: str) -> list[str]:

@@ -22,7 +22,6 @@ from .memory import keep_freed_memory
 from .recipes import Settings
 from .trainer import VanillaTransformerTrainer
 
-
 logger = logging.getLogger(__name__)
 
 

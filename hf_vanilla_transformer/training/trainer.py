@@ -24,7 +24,7 @@ from .trainer_arguments import TranslationTrainingArguments
 
 
 class EpochSetter(TrainerCallback):
-    """Tells the sampler its epoch, which neither Trainer nor accelerate reaches after a resume on several processes."""
+    """Tells the sampler its epoch: after a resume on several processes neither Trainer nor accelerate reaches it."""
 
     def __init__(self, sampler: TokenBudgetBatchSampler) -> None:
         self.sampler = sampler
@@ -46,6 +46,10 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
     """
 
     args: TranslationTrainingArguments
+    model: Any
+    model_wrapped: Any
+    eval_dataset: Any
+    optimizer: Any
 
     def __init__(self, model: Any = None, args: TranslationTrainingArguments | None = None, **kwargs: Any) -> None:
         if not isinstance(args, TranslationTrainingArguments):
@@ -190,11 +194,11 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
 
     def _translation_scores(self, dataset: datasets.Dataset, generate_settings: dict[str, Any]) -> dict[str, float]:
         """BLEU and chrF of the whole set; each process decodes its share."""
-        missing = {"source", "target"} - set(dataset.column_names)
+        missing = sorted({"source", "target"} - set(dataset.column_names))
         if missing:
             raise ValueError(
-                f"Validation by BLEU needs the text in columns `source` and `target`, but {', '.join(sorted(missing))} "
-                f"is not among {', '.join(dataset.column_names)}. Add it, or set `predict_with_generate` to False."
+                f"Validation by BLEU needs the text in columns `source` and `target`, but {', '.join(missing)} is not "
+                f"among {', '.join(dataset.column_names)}. Add it, or set `predict_with_generate` to False."
             )
         from ..evaluation import evaluate_translations
 
@@ -203,7 +207,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         return {metric.name: round(metric.value, 2) for metric in scores}
 
     def translate_shared(self, sentences: Any, **generate_settings: Any) -> list[str]:
-        """Translate on all processes together: each takes every n-th sentence, and all get the whole list, in order."""
+        """Translate on all processes together: each takes every n-th sentence, and all get them all, in order."""
         from accelerate.utils import gather_object
 
         from ..translation import Translator
@@ -225,4 +229,4 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         super()._save(output_dir, state_dict)
         if self.args.should_save:
-            remove_pickled_arguments(output_dir or self.args.output_dir)
+            remove_pickled_arguments(output_dir or str(self.args.output_dir))

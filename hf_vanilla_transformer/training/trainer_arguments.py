@@ -23,10 +23,14 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
     )
     precision: str = field(
         default="auto",
-        metadata={"help": "auto (bf16 where the hardware computes it fast), bf16 or fp32", "choices": ["auto", "bf16", "fp32"]},
+        metadata={
+            "help": "auto (bf16 where the hardware computes it fast), bf16 or fp32",
+            "choices": ["auto", "bf16", "fp32"],
+        },
     )
-    learning_rate: float | None = field(
-        default=None, metadata={"help": "highest rate; unset, the paper's formula gives it: (d_model * warmup_steps)^-0.5"}
+    learning_rate: float | None = field(  # type: ignore[assignment]
+        default=None,
+        metadata={"help": "highest rate; unset, the paper's formula gives it: (d_model * warmup_steps)^-0.5"},
     )
     lr_scheduler_type: str = field(
         default="inverse_sqrt", metadata={"help": "inverse_sqrt is the paper's schedule; else one of transformers'"}
@@ -34,7 +38,9 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
     warmup_steps: float = field(default=4000, metadata={"help": "steps of growing rate (section 5.3)"})
     adam_beta2: float = field(default=0.98, metadata={"help": "section 5.3"})
     adam_epsilon: float = field(default=1e-9, metadata={"help": "section 5.3"})
-    max_grad_norm: float = field(default=0.0, metadata={"help": "clip gradients to this norm; 0, as the paper, does not"})
+    max_grad_norm: float = field(
+        default=0.0, metadata={"help": "clip gradients to this norm; 0, as the paper, does not"}
+    )
     predict_with_generate: bool = field(default=True, metadata={"help": "validate by BLEU and chrF of decoded text"})
     metric_for_best_model: str | None = field(default="bleu", metadata={"help": "bleu, chrf or loss"})
     logging_steps: float = field(default=100, metadata={"help": "steps between log lines"})
@@ -47,8 +53,8 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
         if derived:
             if self.lr_scheduler_type != "inverse_sqrt":
                 raise ValueError(
-                    f"`lr_scheduler_type` {self.lr_scheduler_type} needs a `learning_rate`; only the paper's schedule, "
-                    "inverse_sqrt, derives it."
+                    f"`lr_scheduler_type` {self.lr_scheduler_type} needs a `learning_rate`; only the paper's "
+                    "schedule, inverse_sqrt, derives it."
                 )
             self.learning_rate = 0.0  # until `derive_learning_rate` knows the model
         if self.max_tokens < 1:
@@ -67,7 +73,9 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
     def _settle_precision(self) -> None:
         if self.precision not in ("auto", "bf16", "fp32"):
             raise ValueError(f"`precision` must be auto, bf16 or fp32, got {self.precision!r}.")
-        if self.precision == "bf16" or (self.precision == "auto" and not self.fp16 and computes_bf16_fast(self.use_cpu)):
+        if self.precision == "bf16" or (
+            self.precision == "auto" and not self.fp16 and computes_bf16_fast(self.use_cpu)
+        ):
             self.bf16 = True
 
 
@@ -76,8 +84,7 @@ def computes_bf16_fast(use_cpu: bool = False) -> bool:
     if torch.cuda.is_available() and not use_cpu:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return any(
-        getattr(torch.cpu, probe, lambda: False)()
-        for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
+        getattr(torch.cpu, probe, lambda: False)() for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     )
 
 
