@@ -1,0 +1,198 @@
+"""The hyperparameters of the Transformer (Vaswani et al. 2017, arXiv:1706.03762, table 3), validated.
+
+Field names are those of the BART/Marian family; the defaults are the paper's base model.
+"""
+
+from typing import Any, Literal
+
+from huggingface_hub.dataclasses import strict
+from transformers.activations import ACT2FN
+from transformers.configuration_utils import PreTrainedConfig
+
+PositionalEncoding = Literal["interleaved", "concatenated", "tensor2tensor", "fairseq", "learned"]
+
+
+@strict
+class VanillaTransformerConfig(PreTrainedConfig):
+    r"""
+    Configuration of a [`VanillaTransformerModel`]; without arguments, the base model of "Attention Is All You Need".
+
+    Args:
+        vocab_size (`int`, *optional*, defaults to 37000):
+            Tokens of the source vocabulary, and of the target's unless `decoder_vocab_size` is set (section 5.1).
+        decoder_vocab_size (`int`, *optional*):
+            Tokens of a separate target vocabulary. Needs `share_encoder_decoder_embeddings=False`. `None` is
+            `vocab_size`.
+        d_model (`int`, *optional*, defaults to 512):
+            Width of the residual stream.
+        encoder_layers, decoder_layers (`int`, *optional*, defaults to 6):
+            N, the number of layers of each stack (section 3.1); at least 1.
+        encoder_attention_heads, decoder_attention_heads (`int`, *optional*, defaults to 8):
+            h, the number of parallel heads (section 3.2.2).
+        encoder_ffn_dim, decoder_ffn_dim (`int`, *optional*, defaults to 2048):
+            d_ff, the inner width of the feed-forward networks (section 3.3).
+        head_dim (`int`, *optional*):
+            d_k, the width of one head's queries and keys. `None` is `d_model // heads`.
+        value_head_dim (`int`, *optional*):
+            d_v, the width of one head's values. `None` is `head_dim`. Table 3's rows B vary d_k alone.
+        dropout (`float`, *optional*, defaults to 0.1):
+            P_drop of section 5.4: on each sub-layer's output and on the sums of embeddings and positions; in [0, 1).
+        attention_dropout, activation_dropout (`float`, *optional*, defaults to 0.0):
+            Dropout of attention weights and of the feed-forward network's inner activation. The paper has neither.
+        activation_function (`str`, *optional*, defaults to `"relu"`):
+            The feed-forward network's non-linearity, by its name in `transformers.activations.ACT2FN`.
+        layer_norm_eps (`float`, *optional*, defaults to 1e-05):
+            The epsilon of every LayerNorm (the paper states none; this is PyTorch's).
+        normalize_before (`bool`, *optional*, defaults to `False`):
+            `False` is the paper's post-norm, LayerNorm(x + Sublayer(x)). `True` is pre-norm,
+            x + Sublayer(LayerNorm(x)), with a last LayerNorm on each stack: easier to train when deep.
+        scale_embedding (`bool`, *optional*, defaults to `True`):
+            Multiply embeddings by sqrt(d_model) (section 3.4).
+        positional_encoding (`str`, *optional*, defaults to `"interleaved"`):
+            One of the five conventions in use: `"interleaved"` (the paper, section 3.5: sine and cosine alternate),
+            `"concatenated"` (sines, then cosines: transformers' Marian), `"tensor2tensor"` (sines, then cosines, the
+            log range divided by d/2 - 1: Tensor2Tensor, Marian C++), `"fairseq"` (as `"tensor2tensor"`, positions
+            counted from `pad_token_id + 1`: FSMT) or `"learned"` (table 3, row E).
+        max_position_embeddings (`int`, *optional*, defaults to 1024):
+            Rows of the learned table, the longest sentence it takes. Sinusoids extend to any length: for them it is a
+            stated limit that nothing enforces.
+        share_encoder_decoder_embeddings (`bool`, *optional*, defaults to `True`):
+            One embedding matrix for both stacks (section 3.4).
+        tie_word_embeddings (`bool`, *optional*, defaults to `True`):
+            The output projection is the decoder's embedding matrix (section 3.4).
+        attention_bias (`bool`, *optional*, defaults to `True`):
+            Biases in the four projections of attention. The paper writes none; every toolkit of the family but
+            Tensor2Tensor has them.
+        logits_bias (`bool`, *optional*, defaults to `False`):
+            Add a saved buffer `final_logits_bias` of shape `(1, target vocabulary)` to the logits, as Marian does.
+        label_smoothing (`float`, *optional*, defaults to 0.0):
+            epsilon_ls of section 5.4, used by the loss in training mode only; in [0, 1). The paper's recipes set 0.1.
+        pad_token_id, bos_token_id, eos_token_id (`int`, *optional*, defaults to 0, 1 and 2):
+            Special tokens.
+        decoder_start_token_id (`int`, *optional*, defaults to 1):
+            The token the decoder starts from ("shifted right", figure 1).
+        use_cache (`bool`, *optional*, defaults to `True`):
+            Return the keys and values of past positions when decoding.
+
+    Raises:
+        ValueError: a field is out of its range, or two fields contradict each other.
+
+    Example:
+
+    ```python
+    >>> from hf_vanilla_transformer import VanillaTransformerConfig, VanillaTransformerModel
+
+    >>> base = VanillaTransformerModel(VanillaTransformerConfig())
+    >>> big = VanillaTransformerConfig(
+    ...     d_model=1024, encoder_ffn_dim=4096, decoder_ffn_dim=4096,
+    ...     encoder_attention_heads=16, decoder_attention_heads=16, dropout=0.3,
+    ... )
+    ```"""
+
+    model_type = "vanilla_transformer"
+    keys_to_ignore_at_inference = ["past_key_values"]  # noqa: RUF012 - an annotation would make it a config field
+    attribute_map = {  # noqa: RUF012
+        "hidden_size": "d_model",
+        "num_hidden_layers": "encoder_layers",
+        "num_attention_heads": "encoder_attention_heads",
+    }
+
+    vocab_size: int = 37000
+    decoder_vocab_size: int | None = None
+    d_model: int = 512
+    encoder_layers: int = 6
+    decoder_layers: int = 6
+    encoder_attention_heads: int = 8
+    decoder_attention_heads: int = 8
+    encoder_ffn_dim: int = 2048
+    decoder_ffn_dim: int = 2048
+    head_dim: int | None = None
+    value_head_dim: int | None = None
+    dropout: float | int = 0.1
+    attention_dropout: float | int = 0.0
+    activation_dropout: float | int = 0.0
+    activation_function: str = "relu"
+    layer_norm_eps: float = 1e-5
+    normalize_before: bool = False
+    scale_embedding: bool = True
+    positional_encoding: PositionalEncoding = "interleaved"
+    max_position_embeddings: int = 1024
+    share_encoder_decoder_embeddings: bool = True
+    tie_word_embeddings: bool = True
+    attention_bias: bool = True
+    logits_bias: bool = False
+    label_smoothing: float | int = 0.0
+    pad_token_id: int | None = 0
+    bos_token_id: int | None = 1
+    eos_token_id: int | list[int] | None = 2
+    decoder_start_token_id: int | None = 1
+    use_cache: bool = True
+    is_encoder_decoder: bool = True
+    is_decoder: bool = False
+
+    def __post_init__(self, **kwargs: Any) -> None:
+        # transformers reads the decoder's sizes by dropping the prefix, so this one cannot stay None
+        if self.decoder_vocab_size is None:
+            self.decoder_vocab_size = self.vocab_size
+        super().__post_init__(**kwargs)
+
+    def validate_architecture(self) -> None:
+        """Part of `@strict` validation, after the types: ranges, then fields that contradict each other."""
+        self._validate_sizes()
+        self._validate_probabilities()
+        self._validate_heads()
+        self._validate_vocabularies()
+        if self.positional_encoding != "learned" and self.d_model % 2:
+            raise ValueError(
+                f"Sinusoidal positions pair a sine with a cosine and need an even `d_model`, got {self.d_model}. "
+                'Choose an even width or `positional_encoding="learned"`.'
+            )
+        if self.positional_encoding == "fairseq" and self.pad_token_id is None:
+            raise ValueError(
+                '`positional_encoding="fairseq"` counts positions from `pad_token_id + 1` and needs a `pad_token_id`.'
+            )
+        if self.activation_function not in ACT2FN:
+            raise ValueError(
+                f"`activation_function` must be one of {', '.join(sorted(ACT2FN))}, got {self.activation_function!r}."
+            )
+
+    def _validate_sizes(self) -> None:
+        for name in (
+            *("vocab_size", "decoder_vocab_size", "d_model", "encoder_layers", "decoder_layers"),
+            *("encoder_attention_heads", "decoder_attention_heads", "encoder_ffn_dim", "decoder_ffn_dim"),
+            *("head_dim", "value_head_dim", "max_position_embeddings"),
+        ):
+            size = getattr(self, name)
+            if size is not None and size < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {size}.")
+
+    def _validate_probabilities(self) -> None:
+        for name in ("dropout", "attention_dropout", "activation_dropout", "label_smoothing"):
+            probability = getattr(self, name)
+            if not 0 <= probability < 1:
+                raise ValueError(f"`{name}` must be at least 0 and below 1, got {probability}.")
+
+    def _validate_heads(self) -> None:
+        for name in ("encoder_attention_heads", "decoder_attention_heads"):
+            heads = getattr(self, name)
+            if self.head_dim is None and self.d_model % heads:
+                raise ValueError(
+                    f"`d_model` ({self.d_model}) must be a multiple of `{name}` ({heads}) unless `head_dim` (d_k) is "
+                    "given. Change one of them or set `head_dim`."
+                )
+
+    def _validate_vocabularies(self) -> None:
+        if self.share_encoder_decoder_embeddings and self.decoder_vocab_size != self.vocab_size:
+            raise ValueError(
+                f"Two vocabularies (`vocab_size` {self.vocab_size}, `decoder_vocab_size` {self.decoder_vocab_size}) "
+                "cannot share one embedding matrix. Set `share_encoder_decoder_embeddings=False`."
+            )
+        smallest = min(self.vocab_size, self.decoder_vocab_size or self.vocab_size)
+        if self.pad_token_id is not None and not 0 <= self.pad_token_id < smallest:
+            raise ValueError(
+                f"`pad_token_id` ({self.pad_token_id}) must be a token of both vocabularies, at least 0 and below "
+                f"{smallest}."
+            )
+
+
+__all__ = ["VanillaTransformerConfig"]

@@ -1,0 +1,133 @@
+"""The config: the paper's table 3, every check, and the round trip through a file."""
+
+import pytest
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from tiny import tiny_config
+from transformers import AutoConfig
+
+from hf_vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+
+# Rows of table 3: what differs from base, and parameters in millions as printed there
+TABLE_3 = {
+    "base": ({}, 65),
+    "A: 1 head, d_k = d_v = 512": ({"encoder_attention_heads": 1, "decoder_attention_heads": 1}, 65),
+    "A: 4 heads": ({"encoder_attention_heads": 4, "decoder_attention_heads": 4}, 65),
+    "A: 16 heads": ({"encoder_attention_heads": 16, "decoder_attention_heads": 16}, 65),
+    "A: 32 heads": ({"encoder_attention_heads": 32, "decoder_attention_heads": 32}, 65),
+    "B: d_k = 16": ({"head_dim": 16, "value_head_dim": 64}, 58),
+    "B: d_k = 32": ({"head_dim": 32, "value_head_dim": 64}, 60),
+    "C: N = 2": ({"encoder_layers": 2, "decoder_layers": 2}, 36),
+    "C: N = 4": ({"encoder_layers": 4, "decoder_layers": 4}, 50),
+    "C: N = 8": ({"encoder_layers": 8, "decoder_layers": 8}, 80),
+    "C: d_model = 256": ({"d_model": 256, "head_dim": 32}, 28),
+    "C: d_model = 1024": ({"d_model": 1024, "head_dim": 128}, 168),
+    "C: d_ff = 1024": ({"encoder_ffn_dim": 1024, "decoder_ffn_dim": 1024}, 53),
+    "C: d_ff = 4096": ({"encoder_ffn_dim": 4096, "decoder_ffn_dim": 4096}, 90),
+    "D: no dropout": ({"dropout": 0.0}, 65),
+    "D: dropout 0.2": ({"dropout": 0.2}, 65),
+    "D: no label smoothing": ({"label_smoothing": 0.0}, 65),
+    "D: label smoothing 0.2": ({"label_smoothing": 0.2}, 65),
+    "E: learned positions": ({"positional_encoding": "learned"}, 65),
+    "big": (
+        {
+            "d_model": 1024,
+            "encoder_ffn_dim": 4096,
+            "decoder_ffn_dim": 4096,
+            "encoder_attention_heads": 16,
+            "decoder_attention_heads": 16,
+            "dropout": 0.3,
+        },
+        213,
+    ),
+}
+
+
+@pytest.mark.parametrize("row", TABLE_3)
+def test_every_row_of_table_3_has_the_papers_number_of_parameters(row):
+    """Within 4.5 million: the paper does not state its exact vocabulary."""
+    fields, millions = TABLE_3[row]
+
+    with torch.device("meta"):
+        model = VanillaTransformerForConditionalGeneration(VanillaTransformerConfig(**fields))
+
+    assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(millions * 1e6, abs=4.5e6)
+
+
+def test_the_default_is_the_papers_base_model():
+    config = VanillaTransformerConfig()
+
+    assert (config.d_model, config.encoder_layers, config.decoder_layers) == (512, 6, 6)
+    assert (config.encoder_attention_heads, config.decoder_attention_heads) == (8, 8)
+    assert (config.encoder_ffn_dim, config.decoder_ffn_dim) == (2048, 2048)
+    assert (config.dropout, config.attention_dropout, config.activation_dropout) == (0.1, 0.0, 0.0)
+    assert (config.vocab_size, config.decoder_vocab_size) == (37000, 37000)
+    assert (config.positional_encoding, config.normalize_before) == ("interleaved", False)
+    assert config.share_encoder_decoder_embeddings
+    assert config.tie_word_embeddings
+    assert config.scale_embedding
+
+
+def test_the_default_config_is_made_in_silence(caplog, capsys):
+    VanillaTransformerConfig()
+
+    assert not caplog.records
+    assert capsys.readouterr() == ("", "")
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"d_model": 0}, "`d_model` must be at least 1, got 0"),
+        ({"encoder_layers": 0}, "`encoder_layers` must be at least 1, got 0"),
+        ({"head_dim": -1}, "`head_dim` must be at least 1, got -1"),
+        ({"max_position_embeddings": 0}, "`max_position_embeddings` must be at least 1, got 0"),
+        ({"dropout": 1.0}, r"`dropout` must be at least 0 and below 1, got 1.0"),
+        ({"label_smoothing": -0.1}, "`label_smoothing` must be at least 0 and below 1, got -0.1"),
+        ({"d_model": 30}, r"`d_model` \(30\) must be a multiple of `encoder_attention_heads` \(4\)"),
+        ({"decoder_attention_heads": 5}, r"`d_model` \(32\) must be a multiple of `decoder_attention_heads` \(5\)"),
+        ({"decoder_vocab_size": 50}, r"`vocab_size` 40, `decoder_vocab_size` 50\) cannot share one embedding matrix"),
+        ({"d_model": 33, "head_dim": 8}, "need an even `d_model`, got 33"),
+        ({"positional_encoding": "fairseq", "pad_token_id": None}, "needs a `pad_token_id`"),
+        ({"pad_token_id": 40}, r"`pad_token_id` \(40\) must be a token of both vocabularies, at least 0 and below 40"),
+        ({"activation_function": "rellu"}, r"`activation_function` must be one of .*relu.*, got 'rellu'"),
+        ({"positional_encoding": "rotary"}, "positional_encoding"),
+        ({"dropout": "0.1"}, "dropout"),
+        ({"d_model": 32.5}, "d_model"),
+    ],
+)
+def test_each_impossible_config_is_refused_with_a_reason(fields, message):
+    with pytest.raises((ValueError, TypeError, StrictDataclassError), match=message):
+        tiny_config(**fields)
+
+
+def test_learned_positions_take_an_odd_width():
+    assert tiny_config(d_model=33, head_dim=8, positional_encoding="learned").d_model == 33
+
+
+def test_a_config_comes_back_from_its_file_unchanged(tmp_path):
+    config = tiny_config(
+        head_dim=6,
+        value_head_dim=10,
+        decoder_vocab_size=50,
+        share_encoder_decoder_embeddings=False,
+        positional_encoding="fairseq",
+        eos_token_id=[2, 3],
+        label_smoothing=0.1,
+    )
+
+    config.save_pretrained(tmp_path)
+    loaded = AutoConfig.from_pretrained(tmp_path)
+
+    assert type(loaded) is VanillaTransformerConfig
+    assert {**loaded.to_dict(), "_name_or_path": ""} == {**config.to_dict(), "_name_or_path": ""}
+
+
+def test_caches_see_the_sizes_of_the_decoder():
+    """`transformers` sizes caches by `get_text_config(decoder=True)`, which drops the prefix of `decoder_*`."""
+    config = tiny_config(decoder_vocab_size=50, share_encoder_decoder_embeddings=False)
+
+    decoder = config.get_text_config(decoder=True)
+
+    assert (decoder.num_hidden_layers, decoder.num_attention_heads, decoder.vocab_size) == (2, 2, 50)
+    assert (config.num_hidden_layers, config.num_attention_heads, config.hidden_size) == (3, 4, 32)

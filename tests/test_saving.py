@@ -1,0 +1,213 @@
+"""A saved folder: bit for bit the same model in a fresh process, with our package and without it."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import torch
+from tiny import lively_model, pad_batch, sentences, tiny_config, tiny_model
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
+
+import hf_vanilla_transformer
+from hf_vanilla_transformer import (
+    VanillaTransformerConfig,
+    VanillaTransformerForConditionalGeneration,
+    VanillaTransformerModel,
+)
+
+INPUTS, MASK = pad_batch(sentences([4, 7]))
+
+PRINT_RESULT = """
+import hashlib, json, sys, torch
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
+folder, trust, resaved = sys.argv[1], sys.argv[2] == "trust", sys.argv[3]
+inputs = json.loads(sys.argv[4])
+
+def digest(tensor):
+    return hashlib.sha256(tensor.detach().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
+
+config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
+model = AutoModelForSeq2SeqLM.from_pretrained(folder, trust_remote_code=trust)
+base = AutoModel.from_pretrained(folder, trust_remote_code=trust)
+ids = torch.tensor(inputs)
+result = {
+    "class": [type(x).__module__.split(".")[0] for x in (config, model, base)],
+    "dtype": str(model.dtype),
+    "logits": digest(model(input_ids=ids).logits),
+    "states": digest(base(input_ids=ids).last_hidden_state),
+    "generated": model.generate(ids, num_beams=2, max_extra_tokens=3).tolist(),
+    "package imported": "hf_vanilla_transformer" in sys.modules,
+}
+if resaved != "-":
+    model.save_pretrained(resaved)
+print(json.dumps(result))
+"""
+
+WITH_PACKAGE = "import hf_vanilla_transformer\n"
+WITHOUT_PACKAGE = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "hf_vanilla_transformer":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Block())
+"""
+
+
+def digest(tensor: torch.Tensor) -> str:
+    import hashlib
+
+    return hashlib.sha256(tensor.detach().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
+
+
+def in_a_fresh_process(prelude: str, folder, trust: bool, resaved="-") -> dict:
+    command = [sys.executable, "-c", prelude + PRINT_RESULT, str(folder), "trust" if trust else "no", str(resaved)]
+    done = subprocess.run([*command, json.dumps(INPUTS.tolist())], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def expected_of(model) -> dict:
+    return {
+        "dtype": str(model.dtype),
+        "logits": digest(model(input_ids=INPUTS).logits),
+        "states": digest(model.model(input_ids=INPUTS).last_hidden_state),
+        "generated": model.generate(INPUTS, num_beams=2, max_extra_tokens=3).tolist(),
+    }
+
+
+def test_a_fresh_process_with_the_package_loads_the_same_bits(tmp_path):
+    model = lively_model().to(torch.bfloat16)
+    model.save_pretrained(tmp_path)
+
+    result = in_a_fresh_process(WITH_PACKAGE, tmp_path, trust=False)
+
+    assert {key: result[key] for key in ("dtype", "logits", "states", "generated")} == expected_of(model)
+    assert result["class"] == ["hf_vanilla_transformer"] * 3
+
+
+def test_a_fresh_process_without_the_package_loads_the_same_bits_and_saves_them_again(tmp_path):
+    model = lively_model()
+    model.save_pretrained(tmp_path / "first")
+
+    result = in_a_fresh_process(WITHOUT_PACKAGE, tmp_path / "first", trust=True, resaved=tmp_path / "second")
+    again = in_a_fresh_process(WITHOUT_PACKAGE, tmp_path / "second", trust=True)
+
+    for loaded in (result, again):
+        assert {key: loaded[key] for key in ("dtype", "logits", "states", "generated")} == expected_of(model)
+        assert loaded["class"] == ["transformers_modules"] * 3
+        assert not loaded["package imported"]
+    first, second = ({p.name for p in (tmp_path / name).iterdir()} for name in ("first", "second"))
+    assert first == second
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("convention", ["interleaved", "fairseq", "learned"])
+def test_every_auto_class_loads_the_same_bits(dtype, convention, tmp_path):
+    """The precision is that of the file; nothing is computed at loading that a file could not hold."""
+    model = tiny_model(positional_encoding=convention).to(dtype)
+    model.save_pretrained(tmp_path)
+
+    loaded = AutoModelForSeq2SeqLM.from_pretrained(tmp_path)
+    base = AutoModel.from_pretrained(tmp_path)
+
+    assert type(AutoConfig.from_pretrained(tmp_path)) is VanillaTransformerConfig
+    assert (type(loaded), type(base)) == (VanillaTransformerForConditionalGeneration, VanillaTransformerModel)
+    assert loaded.dtype == base.dtype == dtype
+    assert not loaded.training
+    for name, weight in model.state_dict().items():
+        assert torch.equal(loaded.state_dict()[name], weight), name
+    expected = model(input_ids=INPUTS)
+    assert torch.equal(loaded(input_ids=INPUTS).logits, expected.logits)
+    assert torch.equal(base(input_ids=INPUTS).encoder_last_hidden_state, expected.encoder_last_hidden_state)
+
+
+@pytest.mark.parametrize("saved", ["model", "base", "config"])
+def test_a_folder_carries_the_code_of_every_auto_class(saved, tmp_path):
+    model = tiny_model()
+    {"model": model, "base": model.model, "config": model.config}[saved].save_pretrained(tmp_path)
+
+    auto_map = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["auto_map"]
+
+    code = {path.name for path in tmp_path.glob("*.py")}
+    if saved == "config":
+        assert code == {"configuration_vanilla_transformer.py"}
+        assert set(auto_map) == {"AutoConfig"}
+        return
+    assert set(auto_map) == {"AutoConfig", "AutoModel", "AutoModelForSeq2SeqLM"}
+    assert {f"{target.split('.')[0]}.py" for target in auto_map.values()} <= code
+    assert code == {f"{part}_vanilla_transformer.py" for part in ("configuration", "generation", "modeling")}
+
+
+def test_a_base_model_grows_a_head_and_a_head_is_left_off(tmp_path):
+    model = tiny_model()
+    model.model.save_pretrained(tmp_path / "base")
+
+    grown = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "base")
+
+    assert torch.equal(grown(input_ids=INPUTS).logits, model(input_ids=INPUTS).logits)
+
+
+@pytest.mark.parametrize("stack", ["encoder", "decoder"])
+def test_a_stack_alone_is_saved_and_loaded(stack, tmp_path):
+    part = getattr(tiny_model().model, stack)
+    part.save_pretrained(tmp_path)
+
+    loaded = type(part).from_pretrained(tmp_path)
+
+    assert torch.equal(loaded(input_ids=INPUTS).last_hidden_state, part(input_ids=INPUTS).last_hidden_state)
+
+
+def test_a_missing_weight_is_initialised_and_no_other(tmp_path):
+    """Loading builds on the meta device; what the file lacks must not stay what memory held."""
+    model = tiny_model()
+    model.save_pretrained(tmp_path)
+    weights = {k: v for k, v in model.state_dict().items() if not k.startswith(("lm_head", "model.encoder.embed"))}
+    weights = {k: v.clone() for k, v in weights.items() if k != "model.decoder.embed_tokens.weight"}
+    del weights["model.decoder.layers.1.fc1.weight"]
+
+    loaded, report = VanillaTransformerForConditionalGeneration.from_pretrained(
+        None, config=tiny_config(), state_dict=weights, output_loading_info=True
+    )
+
+    assert set(report["missing_keys"]) == {"model.decoder.layers.1.fc1.weight"}
+    fresh = loaded.model.decoder.layers[1].fc1.weight
+    assert fresh.abs().max() <= (6 / sum(fresh.shape)) ** 0.5
+    assert fresh.std() > 0
+    assert torch.equal(loaded.model.shared.weight, model.model.shared.weight)
+
+
+def test_nothing_but_weights_and_the_logits_bias_is_state():
+    """No table of positions to save, to resize or to fill at loading."""
+    model = tiny_model(logits_bias=True)
+
+    assert [name for name, _ in model.named_buffers()] == ["final_logits_bias"]
+    assert set(model.state_dict()) == {
+        "final_logits_bias", *(name for name, _ in model.named_parameters(remove_duplicate=False))
+    }  # fmt: skip
+
+
+def test_the_travelling_files_import_nothing_that_a_stranger_lacks():
+    import ast
+    from pathlib import Path
+
+    package = Path(hf_vanilla_transformer.__file__).parent
+    own = {path.stem for path in package.glob("*_vanilla_transformer.py")}
+    assert len(own) == 3
+    for path in package.glob("*_vanilla_transformer.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            elif isinstance(node, ast.ImportFrom) and node.level == 0:
+                names = [node.module]
+            elif isinstance(node, ast.ImportFrom):
+                assert node.module in own
+                assert node.level == 1
+                assert node.end_lineno == node.lineno, "the copier follows relative imports of one line only"
+                continue
+            else:
+                continue
+            for name in names:
+                root = name.split(".")[0]
+                assert root in {"torch", "transformers", "huggingface_hub"} | sys.stdlib_module_names

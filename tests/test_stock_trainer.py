@@ -1,0 +1,110 @@
+"""transformers' own `Seq2SeqTrainer` and `DataCollatorForSeq2Seq` train the model as it is."""
+
+import pytest
+import torch
+from datasets import Dataset
+from tiny import EOS, PAD, sentences, tiny_model
+from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
+
+
+class Padder:
+    """All that the collator asks of a tokenizer."""
+
+    padding_side = "right"
+
+    def pad(self, features, padding=True, max_length=None, pad_to_multiple_of=None, return_tensors=None):
+        longest = max(len(feature["input_ids"]) for feature in features)
+        batch = {
+            name: [feature[name] + [PAD] * (longest - len(feature["input_ids"])) for feature in features]
+            for name in ("input_ids", "attention_mask")
+            if name in features[0]
+        }
+        others = {name: [feature[name] for feature in features] for name in features[0] if name not in batch}
+        return {name: torch.tensor(value) for name, value in {**batch, **others}.items()}
+
+
+def corpus(size: int = 32) -> Dataset:
+    """Copy the source; lengths differ, and with them the tokens in a batch."""
+    rows = sentences([3 + i % 5 * 2 for i in range(size)])
+    return Dataset.from_dict({"input_ids": rows, "attention_mask": [[1] * len(row) for row in rows], "labels": rows})
+
+
+def trainer(model, folder, **arguments) -> Seq2SeqTrainer:
+    args = Seq2SeqTrainingArguments(
+        output_dir=str(folder),
+        **{
+            "max_steps": 12,
+            "per_device_train_batch_size": 16,
+            "learning_rate": 3e-3,
+            "logging_steps": 1,
+            "save_strategy": "no",
+            "report_to": [],
+            "disable_tqdm": True,
+            "use_cpu": True,
+            "remove_unused_columns": True,
+            **arguments,
+        },
+    )
+    collator = DataCollatorForSeq2Seq(Padder(), model=model)
+    return Seq2SeqTrainer(
+        model=model, args=args, train_dataset=corpus(), eval_dataset=corpus(8), data_collator=collator
+    )
+
+
+@pytest.mark.parametrize("label_smoothing_factor", [0.0, 0.1])
+def test_the_stock_trainer_trains_it(label_smoothing_factor, tmp_path):
+    """With smoothing the trainer takes the labels away from the model and computes the loss itself."""
+    stock = trainer(tiny_model(dropout=0.0), tmp_path, label_smoothing_factor=label_smoothing_factor)
+
+    stock.train()
+
+    losses = [entry["loss"] for entry in stock.state.log_history if "loss" in entry]
+    assert len(losses) == 12
+    assert losses[-1] < losses[0] - 0.3
+
+
+def test_its_own_smoothing_is_the_trainers(tmp_path):
+    ours = trainer(tiny_model(dropout=0.0, label_smoothing=0.1), tmp_path / "ours", max_steps=2)
+    theirs = trainer(tiny_model(dropout=0.0), tmp_path / "theirs", max_steps=2, label_smoothing_factor=0.1)
+
+    for stock in (ours, theirs):
+        stock.train()
+
+    first, second = ([e["loss"] for e in stock.state.log_history if "loss" in e] for stock in (ours, theirs))
+    assert first == pytest.approx(second, abs=2e-4)
+
+
+def test_accumulated_gradients_are_those_of_the_whole_batch(tmp_path):
+    """bs 16 x 1 = bs 4 x 4 with unequal numbers of tokens; the in-tree Marian is four times off here."""
+    norms, weights = [], []
+    for size, steps in ((16, 1), (4, 4)):
+        model = tiny_model(dropout=0.0, label_smoothing=0.1)
+        stock = trainer(
+            model,
+            tmp_path / str(size),
+            max_steps=2,
+            per_device_train_batch_size=size,
+            gradient_accumulation_steps=steps,
+            train_sampling_strategy="sequential",
+        )
+        stock.train()
+        norms.append([entry["grad_norm"] for entry in stock.state.log_history if "grad_norm" in entry])
+        weights.append(model.model.encoder.layers[0].fc1.weight)
+
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+    torch.testing.assert_close(weights[0], weights[1], atol=1e-5, rtol=0)
+
+
+def test_predicting_with_generate_keeps_the_limit_of_each_sentence(tmp_path):
+    """Also the second time: the first fills the model's generation config with `max_length=20`."""
+    model = tiny_model(logits_bias=True)
+    model.final_logits_bias[:, EOS] = -1e9
+    model.generation_config.max_extra_tokens = 16
+    stock = trainer(model, tmp_path, predict_with_generate=True, per_device_eval_batch_size=4)
+    rows = corpus(8)
+
+    for _ in range(2):
+        predictions = stock.predict(rows).predictions
+        new = [int(((row != PAD) & (row != -100)).sum()) - 1 for row in torch.as_tensor(predictions)]
+        assert new == [len(row) + 16 for row in rows["input_ids"]]
+    assert stock.evaluate()["eval_loss"] > 0
