@@ -1,0 +1,112 @@
+"""The command line: one file per command, found by its name, imported only when it runs.
+
+A command fails in one or two sentences on stderr, without a traceback unless `--debug` is given.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from difflib import get_close_matches
+from importlib import import_module
+
+PROGRAM = "vanilla-transformer"
+COMMANDS = {
+    "train": "learn a model from parallel text",
+    "translate": "translate files, pipes or what you type",
+    "evaluate": "score a model's translations of a test set",
+    "score": "give the log-probability of given translations",
+    "average": "average the newest checkpoints of a run",
+}
+USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # 128 + signal for the last two, as shells report it
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one command.
+
+    Args:
+        argv: the command's name and its arguments; those of this process if not given.
+
+    Returns:
+        The exit code: 0 only on success, 1 on failure, 2 on wrong usage, 130 on Ctrl-C, 141 if nobody reads on.
+    """
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    if arguments and arguments[0] in COMMANDS:
+        name, *rest = arguments
+        return _run(name, lambda: import_module(f".{name}", __name__).main(rest), debug)
+    if arguments and arguments[0] in ("-h", "--help"):
+        return _run("help", _print_overview, debug)
+    if arguments and arguments[0] == "--version":
+        return _run("version", _print_version, debug)
+    sys.stderr.write(f"{PROGRAM}: error: {_wrong_command(arguments)}\n")
+    return USAGE_ERROR
+
+
+def _print_overview() -> int:
+    width = max(map(len, COMMANDS))
+    print(f"usage: {PROGRAM} COMMAND [--debug] ...\n")
+    print("The Transformer of 'Attention Is All You Need': train it, translate with it, score it.\n")
+    for name, what in COMMANDS.items():
+        print(f"  {name:<{width}}  {what}")
+    print(f"\n{PROGRAM} COMMAND --help lists the options of a command; --debug, anywhere, shows tracebacks.")
+    return 0
+
+
+def _print_version() -> int:
+    from .. import __version__
+
+    print(f"{PROGRAM} {__version__}")
+    return 0
+
+
+def _wrong_command(arguments: list[str]) -> str:
+    known = f"The commands are {', '.join(COMMANDS)}; --help says more."
+    if not arguments:
+        return f"A command is needed. {known}"
+    close = get_close_matches(arguments[0], COMMANDS, n=1)
+    return f"There is no command {arguments[0]!r}. " + (f"Did you mean {close[0]}? " if close else "") + known
+
+
+def _run(name: str, command: Callable[[], int], debug: bool) -> int:
+    """Run a command and turn what it raises into an exit code and a sentence."""
+    try:
+        code = command()
+        sys.stdout.flush()
+    except SystemExit as stop:  # argparse, after its own message
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BrokenPipeError:
+        _discard_stdout()
+        return BROKEN_PIPE
+    except KeyboardInterrupt:
+        if debug:
+            raise
+        sys.stderr.write(f"\n{PROGRAM} {name}: interrupted.\n")
+        return INTERRUPTED
+    except Exception as error:
+        if debug:
+            raise
+        sys.stderr.write(f"{PROGRAM} {name}: error: {_explain(error)}\n")
+        return 1
+    return code
+
+
+def _explain(error: Exception) -> str:
+    """The error's own message, if it was written for users, else its kind and first line."""
+    message = str(error).strip()
+    if "out of memory" in message.lower():
+        return f"Out of memory: lower --batch_tokens or what a batch is bounded by ({message.split(chr(10))[0]})."
+    if isinstance(error, OSError) and error.filename is not None and error.strerror:
+        return f"{error.strerror}: {error.filename}"
+    if message and isinstance(error, (ValueError, TypeError, OSError, ImportError)):
+        return message
+    first = message.split("\n")[0]
+    return f"{type(error).__name__}: {first} (unexpected: --debug shows where)" if first else type(error).__name__
+
+
+def _discard_stdout() -> None:
+    """Send what is still buffered nowhere, or Python would complain about it at exit."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # stdout is no file of the system's, as under a test
+        return

@@ -1,0 +1,80 @@
+"""Options that several commands share, and their checks, so that a wrong one is refused before anything is loaded."""
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+from . import PROGRAM
+
+if TYPE_CHECKING:
+    from ..translation import Translator
+
+
+def new_parser(command: str, description: str) -> argparse.ArgumentParser:
+    """A parser for one command, with `--debug` shown (the dispatcher takes it out before any command sees it)."""
+    parser = argparse.ArgumentParser(
+        prog=f"{PROGRAM} {command}",
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser
+
+
+def positive(text: str) -> int:
+    """A whole number of at least 1."""
+    return _whole_number(text, least=1)
+
+
+def not_negative(text: str) -> int:
+    """A whole number of at least 0."""
+    return _whole_number(text, least=0)
+
+
+def _whole_number(text: str, least: int) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text}")
+    return number
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Which model, where it runs, and how much at a time."""
+    parser.add_argument("--model", required=True, metavar="DIR_OR_ID", help="model folder, or its name on the Hub")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; the accelerator if there is one")
+    parser.add_argument(
+        "--batch_tokens",
+        type=positive,
+        default=2048,
+        metavar="N",
+        help="most tokens of a side in a batch, padding included; lower it if memory runs out (default: %(default)s)",
+    )
+
+
+def add_decoding_options(parser: argparse.ArgumentParser) -> None:
+    """How to decode; what is not given comes from the model's generation config."""
+    group = parser.add_argument_group("decoding", "unset options come from the model's generation config")
+    group.add_argument("--num_beams", type=positive, metavar="K", help="beam size; 1 is greedy")
+    group.add_argument("--length_penalty", type=float, metavar="A", help="scores are divided by tokens ** A")
+    group.add_argument(
+        "--max_extra_tokens", type=not_negative, metavar="N", help="most tokens beyond those of the source"
+    )
+
+
+def decoding_settings(options: argparse.Namespace) -> dict[str, Any]:
+    """The decoding options that were given, as arguments of `Translator.translate`."""
+    names = ("num_beams", "length_penalty", "max_extra_tokens")
+    return {name: value for name in names if (value := getattr(options, name)) is not None}
+
+
+def load_translator(options: argparse.Namespace) -> "Translator":
+    """The model and tokenizer of `--model` on `--device`."""
+    from transformers.utils.logging import disable_progress_bar
+
+    from ..translation import Translator
+
+    disable_progress_bar()  # reading a file of weights is no long work
+    return Translator.from_pretrained(options.model, device=options.device)

@@ -1,0 +1,142 @@
+r"""Translate files, pipes or what is typed, in order, one line of output for each line of input."""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, BinaryIO
+
+from .options import add_decoding_options, add_model_options, decoding_settings, load_translator, new_parser, positive
+from .streams import count_lines, line_chunks, one_line, open_input, open_output, refuse_existing
+
+if TYPE_CHECKING:
+    from ..translation import Translation, Translator
+
+DESCRIPTION = r"""Translate text, one sentence a line, from a file or stdin to a file or stdout.
+
+Line n of the output belongs to line n of the input. Lines end at \n alone; any other line break inside a
+translation is written as a space. A line without text gives an empty line. What a pipe has delivered is
+translated at once, so a slow writer gets its answers as it writes.
+
+formats:
+  text              the best translation
+  text, --n_best K  one line per hypothesis, best first: "index ||| hypothesis ||| score", the index of the input
+                    line counted from 0 (a hypothesis may itself hold |||)
+  jsonl             one object per input line: {"source", "hypotheses": [{"text", "score", "finished"}, ...]};
+                    finished is false if the hypothesis ran into its length limit
+
+A score is the sum of the natural logarithms of the tokens' probabilities, divided by tokens ** length_penalty."""
+
+Formatter = Callable[[int, str, "Translation"], str]
+JSON_LINE_BREAKS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of this command."""
+    parser = new_parser("translate", DESCRIPTION)
+    add_model_options(parser)
+    parser.add_argument("--input", metavar="FILE", help="UTF-8 text; stdin if not given")
+    parser.add_argument("--output", metavar="FILE", help="appears when all is translated; stdout if not given")
+    parser.add_argument("--overwrite", action="store_true", help="replace an output file that exists")
+    parser.add_argument("--format", choices=("text", "jsonl"), default="text", help="(default: %(default)s)")
+    parser.add_argument("--n_best", type=positive, default=1, metavar="K", help="hypotheses of each line (default: 1)")
+    parser.add_argument("--interactive", action="store_true", help="translate what you type, line by line")
+    add_decoding_options(parser)
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, load, translate."""
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    if options.interactive and (options.input or options.output):
+        parser.error("--interactive reads the keyboard and writes the screen: leave out --input and --output")
+    if options.num_beams is not None and options.n_best > options.num_beams:
+        parser.error(f"--n_best {options.n_best} needs as many beams, but --num_beams is {options.num_beams}")
+    refuse_existing(options.output, options.overwrite)
+    translator = load_translator(options)
+    if options.interactive:
+        return _translate_typed(translator, options)
+    with open_input(options.input) as source, open_output(options.output, options.overwrite) as target:
+        unfinished, total = _translate_stream(translator, source, target, options)
+    if unfinished:
+        sys.stderr.write(
+            f"{unfinished:,} of {total:,} translations ran into their length limit and may be cut short: "
+            "raise --max_extra_tokens if that is not meant.\n"
+        )
+    return 0
+
+
+def _translate_stream(
+    translator: "Translator", source: BinaryIO, target: BinaryIO, options: argparse.Namespace
+) -> tuple[int, int]:
+    """How many translations ran into their limit, and how many there are."""
+    from tqdm import tqdm
+
+    formatter = _formatter(options)
+    unfinished = total = 0
+    on_screen = options.output is None and sys.stdout.isatty()  # lines would break the bar
+    with tqdm(total=count_lines(options.input), unit=" lines", disable=True if on_screen else None) as bar:
+        for lines in line_chunks(source, options.input or "stdin"):
+            translations = translator.translate(
+                lines,
+                n_best=options.n_best,
+                batch_tokens=options.batch_tokens,
+                first_line=total + 1,
+                progress=bar.update,
+                **decoding_settings(options),
+            )
+            for offset, (line, translation) in enumerate(zip(lines, translations, strict=True)):
+                target.write(formatter(total + offset, line, translation).encode("utf-8"))
+                unfinished += not translation.finished
+            target.flush()
+            total += len(lines)
+    return unfinished, total
+
+
+def _formatter(options: argparse.Namespace) -> Formatter:
+    if options.format == "jsonl":
+        return as_json
+    return as_text if options.n_best == 1 else as_n_best
+
+
+def as_text(index: int, source: str, translation: "Translation") -> str:
+    """The best hypothesis on a line of its own."""
+    return one_line(translation.text) + "\n"
+
+
+def as_n_best(index: int, source: str, translation: "Translation") -> str:
+    """Each hypothesis on a line, in the form of Moses' n-best lists."""
+    return "".join(f"{index} ||| {one_line(h.text)} ||| {h.score:.6f}\n" for h in translation.hypotheses)
+
+
+def as_json(index: int, source: str, translation: "Translation") -> str:
+    """One object, exact text, no line break of any kind inside."""
+    hypotheses = [{"text": h.text, "score": h.score, "finished": h.finished} for h in translation.hypotheses]
+    row = json.dumps({"source": source, "hypotheses": hypotheses}, ensure_ascii=False)
+    return row.translate(JSON_LINE_BREAKS) + "\n"
+
+
+def _translate_typed(translator: "Translator", options: argparse.Namespace) -> int:
+    """Answer each line typed, until the end of input; a line that cannot be translated is no reason to stop."""
+    formatter = _formatter(options)
+    settings = decoding_settings(options)
+    translator.decoding(n_best=options.n_best, **settings)  # wrong settings are a reason
+    if sys.stdin.isatty():
+        sys.stderr.write("Type a sentence and Enter; Ctrl-D ends.\n")
+    for index, line in enumerate(iter(_read_typed, None)):
+        try:
+            translation = translator.translate([line], n_best=options.n_best, **settings)[0]
+        except ValueError as error:
+            sys.stderr.write(f"{error}\n")
+            continue
+        sys.stdout.write(formatter(index, line, translation))
+        sys.stdout.flush()
+    return 0
+
+
+def _read_typed() -> str | None:
+    try:
+        return input("> " if sys.stdin.isatty() else "")
+    except EOFError:
+        return None

@@ -1,0 +1,172 @@
+"""Average the weights of checkpoints (section 6.1): the last 5 of a base model, the last 20 of a big one.
+
+The arithmetic mean, tensor by tensor, summed in float64 and stored in the type of the newest checkpoint. Only one
+checkpoint's tensor is in memory at a time, beside the result. Left out: moving averages and weights other than equal.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from ..tokenization import load_tokenizer
+from .checkpoints import checkpoints_of
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+RECORD_NAME = "averaged_checkpoints.json"
+TRAINING_STATE = ("trainer_state.json", INDEX, RECORD_NAME)
+TRAINING_STATE_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+
+PathLike = str | os.PathLike[str]
+
+
+def average_checkpoints(
+    checkpoints: PathLike | Sequence[PathLike], output_dir: PathLike, last: int | None = None
+) -> Path:
+    """Average checkpoints into a complete model folder, with the config, tokenizer and code of the newest.
+
+    Args:
+        checkpoints: folder of a run, for its `checkpoint-N` folders in the order of N; or checkpoint folders, oldest
+            first.
+        output_dir: the folder to make; it appears whole or not at all.
+        last: how many of the newest to average; all if not given.
+
+    Returns:
+        `output_dir`. Beside the model it holds `averaged_checkpoints.json`, which names what was averaged.
+
+    Raises:
+        FileExistsError: `output_dir` holds something.
+        FileNotFoundError: a folder, its weights, config or tokenizer is missing.
+        ValueError: fewer checkpoints than asked for, damaged files, tensors that differ in name, shape or (integers)
+            value, or that hold infinities or NaN.
+    """
+    output = Path(output_dir)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise FileExistsError(f"The average needs a new folder, but {output} exists and is not empty. Name another.")
+    folders = _choose(checkpoints, last)
+    newest = folders[-1]
+    for folder in folders:
+        _check_checkpoint(folder)
+    load_tokenizer(newest)
+
+    beside = output.absolute().with_name(f".{output.absolute().name}.{os.getpid()}.tmp")
+    beside.mkdir(parents=True)
+    try:
+        save_file(_mean_of(folders), beside / WEIGHTS, metadata={"format": "pt"})
+        _copy_model_files(newest, beside)
+        record = json.dumps({"averaged": [str(folder) for folder in folders]}, ensure_ascii=False, indent=2)
+        (beside / RECORD_NAME).write_text(record + "\n", encoding="utf-8", newline="\n")
+        if output.exists():
+            output.rmdir()
+        os.replace(beside, output)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return output
+
+
+def _choose(checkpoints: PathLike | Sequence[PathLike], last: int | None) -> list[Path]:
+    if last is not None and last < 1:
+        raise ValueError(f"`last` is a number of checkpoints and must be at least 1, got {last}.")
+    if isinstance(checkpoints, (str, os.PathLike)):
+        run = Path(checkpoints)
+        if not run.is_dir():
+            raise FileNotFoundError(f"There is no folder {run} with checkpoints in it. Check the path.")
+        folders, where = checkpoints_of(run), str(run)
+    else:
+        folders, where = [Path(folder) for folder in checkpoints], "the list"
+    wanted = max(len(folders), 1) if last is None else last
+    if len(folders) < wanted:
+        names = ", ".join(folder.name for folder in folders) or "none"
+        raise ValueError(
+            f"An average of {wanted} needs {wanted} checkpoints, but {where} has {len(folders)} ({names}). "
+            "Average fewer, or keep more while training (`save_total_limit`)."
+        )
+    return folders[-wanted:]
+
+
+def _check_checkpoint(folder: Path) -> None:
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no checkpoint folder {folder}. Check the path.")
+    if not ((folder / WEIGHTS).is_file() or (folder / INDEX).is_file()):
+        raise FileNotFoundError(f"The checkpoint {folder} has no {WEIGHTS}: it was not written to its end. Delete it.")
+    if not (folder / "config.json").is_file():
+        raise FileNotFoundError(f"The checkpoint {folder} has no config.json. Copy that of its run.")
+
+
+def _mean_of(folders: list[Path]) -> dict[str, torch.Tensor]:
+    """The mean of each tensor, by name."""
+    with ExitStack() as stack:
+        tensors = [stack.enter_context(_open_tensors(folder)) for folder in folders]
+        names = sorted(tensors[-1])
+        for folder, other in zip(folders, tensors, strict=True):
+            _check_names(folders[-1], set(names), folder, set(other))
+        return {
+            name: _mean(name, {folder: files[name] for folder, files in zip(folders, tensors, strict=True)})
+            for name in names
+        }
+
+
+@contextmanager
+def _open_tensors(folder: Path) -> Iterator[dict[str, Any]]:
+    """For each tensor's name the open file that holds it, whether in one file or in shards."""
+    names = [WEIGHTS]
+    if not (folder / WEIGHTS).is_file():
+        names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+    with ExitStack() as stack:
+        holders = {}
+        for name in names:
+            try:
+                file = stack.enter_context(safe_open(folder / name, framework="pt"))
+            except (SafetensorError, OSError) as error:
+                raise ValueError(f"{folder / name} cannot be read as safetensors ({error}). Copy it again.") from error
+            holders.update(dict.fromkeys(file.keys(), file))
+        yield holders
+
+
+def _check_names(newest: Path, names: set[str], folder: Path, others: set[str]) -> None:
+    differing = sorted(names ^ others)
+    if differing:
+        raise ValueError(
+            f"Checkpoints of one run hold the same tensors, but {newest} and {folder} differ in "
+            f"{', '.join(differing[:3])}{' and more' if len(differing) > 3 else ''}. Average checkpoints of one model."
+        )
+
+
+def _mean(name: str, files: Mapping[Path, Any]) -> torch.Tensor:
+    """The mean of one tensor over all checkpoints, in the type of the last; integers must be equal in all."""
+    folders = list(files)
+    newest = first = files[folders[0]].get_tensor(name)
+    total = first.double()
+    _check_tensor(name, folders[0], first, folders[0], first)
+    for folder in folders[1:]:
+        newest = files[folder].get_tensor(name)
+        _check_tensor(name, folders[0], first, folder, newest)
+        total += newest
+    return (total / len(files)).to(newest.dtype) if newest.is_floating_point() else newest
+
+
+def _check_tensor(name: str, first_folder: Path, first: torch.Tensor, folder: Path, tensor: torch.Tensor) -> None:
+    if tensor.shape != first.shape:
+        raise ValueError(
+            f"Checkpoints of one run have tensors of one shape, but {name} is {tuple(first.shape)} in {first_folder} "
+            f"and {tuple(tensor.shape)} in {folder}. Average checkpoints of one model."
+        )
+    if tensor.is_floating_point():
+        if not tensor.isfinite().all():
+            raise ValueError(f"Only finite weights have a mean, but {name} in {folder} holds infinities or NaN.")
+    elif not torch.equal(tensor, first):
+        raise ValueError(f"Whole numbers have no mean, but {name} differs between {first_folder} and {folder}.")
+
+
+def _copy_model_files(checkpoint: Path, folder: Path) -> None:
+    """Config, generation config, tokenizer and code: all files but weights and the state of the training."""
+    for path in checkpoint.iterdir():
+        if path.is_file() and path.name not in TRAINING_STATE and path.suffix not in TRAINING_STATE_SUFFIXES:
+            shutil.copyfile(path, folder / path.name)

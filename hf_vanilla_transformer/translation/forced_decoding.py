@@ -1,0 +1,107 @@
+"""The probability of given translations: one forward pass over each, with its own tokens as the decoder's input."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .sentences import (
+    Place,
+    batches_by_tokens,
+    check_batch_tokens,
+    check_lengths,
+    check_sentences,
+    inference,
+    line_place,
+    pad,
+    padded_source,
+)
+
+
+@dataclass(frozen=True)
+class TargetLogProbability:
+    """How probable a model finds a translation.
+
+    Attributes:
+        log_probability: natural logarithm of P(target | source), the sum over its tokens, end of sentence included.
+        tokens: how many they are, at least 1.
+    """
+
+    log_probability: float
+    tokens: int
+
+    @property
+    def mean(self) -> float:
+        """Per token: the negative of the model's loss on this sentence alone, and `exp(-mean)` its perplexity."""
+        return self.log_probability / self.tokens
+
+
+def target_log_probabilities(
+    model: Any,
+    tokenizer: Any,
+    sources: Sequence[str],
+    targets: Sequence[str],
+    batch_tokens: int = 2048,
+    *,
+    first_line: int | None = None,
+    progress: Callable[[int], object] | None = None,
+) -> list[TargetLogProbability]:
+    """Score target n as a translation of source n.
+
+    Args:
+        model: any encoder-decoder of `transformers` that takes `labels`.
+        tokenizer: its tokenizer; `text_target=` encodes the targets.
+        sources: source sentences; an empty one is its end of sentence alone.
+        targets: as many translations.
+        batch_tokens: most tokens on either side of a batch, padding included; a longer pair goes alone.
+        first_line: number of the first pair in its files, for messages to name a line; without it they name
+            `sources[i]` or `targets[i]`.
+        progress: called after each batch with its number of pairs.
+
+    Returns:
+        One result per pair, in their order; it does not depend on the other pairs.
+
+    Raises:
+        TypeError: something is not a list of strings.
+        ValueError: sides of unequal length, `batch_tokens` below 1, or a sentence longer than the model has positions.
+    """
+    check_batch_tokens(batch_tokens)
+    places = [_place(side, first_line) for side in ("source", "target")]
+    for side, place in zip((sources, targets), places, strict=True):
+        check_sentences(side, place)
+    if len(sources) != len(targets):
+        raise ValueError(
+            f"Target n translates source n, but there are {len(sources):,} sources and {len(targets):,} targets."
+        )
+    if not sources:
+        return []
+    encoded = tokenizer(list(sources), text_target=list(targets), truncation=False, verbose=False)
+    source_ids, target_ids = encoded["input_ids"], encoded["labels"]
+    for ids, place in zip((source_ids, target_ids), places, strict=True):
+        check_lengths(ids, model.config, place)
+    sums = [0.0] * len(sources)
+    longer = [max(len(source), len(target)) for source, target in zip(source_ids, target_ids, strict=True)]
+    with inference(model):
+        for batch in batches_by_tokens(longer, batch_tokens):
+            source = padded_source([source_ids[index] for index in batch], model, tokenizer)
+            scores = _sum_log_probabilities(model, source, [target_ids[index] for index in batch])
+            for index, score in zip(batch, scores, strict=True):
+                sums[index] = score
+            if progress is not None:
+                progress(len(batch))
+    return [TargetLogProbability(total, len(ids)) for total, ids in zip(sums, target_ids, strict=True)]
+
+
+def _place(side: str, first_line: int | None) -> Place:
+    if first_line is not None:
+        return line_place(first_line, f" of the {side}")
+    return lambda index: f"{side}s[{index}]"
+
+
+def _sum_log_probabilities(model: Any, source: dict[str, torch.Tensor], target_ids: list[list[int]]) -> list[float]:
+    labels = pad(target_ids, -100, model.device)  # (batch, target_len)
+    logits = model(**source, labels=labels).logits.float()  # (batch, target_len, vocab)
+    real = labels != -100
+    picked = logits.gather(-1, labels.masked_fill(~real, 0)[..., None])[..., 0] - logits.logsumexp(-1)
+    return picked.masked_fill(~real, 0.0).double().sum(-1).tolist()

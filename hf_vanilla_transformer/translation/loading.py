@@ -1,0 +1,129 @@
+"""Load a model with its tokenizer, whole or not at all, with one clear sentence when something is missing.
+
+Left out: running code that came with a model, and weights in pickled formats; both can do anything to a computer.
+"""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..tokenization import load_tokenizer
+
+WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
+HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
+
+
+def load_model_and_tokenizer(folder_or_id: str | os.PathLike[str]) -> tuple[Any, Any]:
+    """Read a translation model and its tokenizer from a folder, without touching the network, or from the Hub.
+
+    Args:
+        folder_or_id: a complete model folder, or a Hub name such as "org/name".
+
+    Returns:
+        The model, on the CPU, in evaluation mode and in the type its weights were saved in, and the tokenizer.
+
+    Raises:
+        FileNotFoundError: no such folder or Hub name, or a folder without config, weights or tokenizer.
+        NotADirectoryError: a file was given.
+        ValueError: damaged weights, weights that are missing, too many or of another shape than the config says,
+            a model that would need code of its own, or a tokenizer with more entries than the model has embeddings.
+    """
+    model = load_model(folder_or_id)
+    tokenizer = load_tokenizer(folder_or_id)
+    check_vocabulary(model, tokenizer, str(folder_or_id))
+    return model, tokenizer
+
+
+def load_model(folder_or_id: str | os.PathLike[str]) -> Any:
+    """Read a sequence-to-sequence model, as `load_model_and_tokenizer` does, without its tokenizer."""
+    folder = Path(folder_or_id).expanduser()
+    if folder.exists():
+        _check_folder(folder)
+        return _load(str(folder), local=True)
+    if not HUB_ID.fullmatch(str(folder_or_id)):
+        raise FileNotFoundError(f"There is no model folder {folder_or_id}. Check the path.")
+    return _load(str(folder_or_id), local=False)
+
+
+def choose_device(name: str | torch.device | None = None) -> torch.device:
+    """The device of that name; without one the accelerator if there is one, else the processor.
+
+    Raises:
+        ValueError: there is no such device here.
+    """
+    if name is None:
+        return torch.accelerator.current_accelerator() or torch.device("cpu")
+    try:
+        return torch.empty(0, device=name).device
+    except (RuntimeError, AssertionError) as error:
+        raise ValueError(f"The device {name} cannot be used here ({_first_line(error)}). Try cpu.") from error
+
+
+def check_vocabulary(model: Any, tokenizer: Any, name: str) -> None:
+    """Refuse a tokenizer that can name tokens the model knows nothing of.
+
+    Raises:
+        ValueError: it has more entries than the model has embeddings.
+    """
+    rows = model.get_input_embeddings().weight.shape[0]
+    if len(tokenizer) > rows:
+        raise ValueError(
+            f"The tokenizer in {name} has {len(tokenizer):,} entries, but its model has embeddings for {rows:,}. "
+            "Use the tokenizer that the model was trained with."
+        )
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise NotADirectoryError(f"A model is loaded from its folder, but {folder} is a file. Give its folder.")
+    if not (folder / "config.json").is_file():
+        checkpoints = sorted(path.name for path in folder.glob("checkpoint-*"))
+        hint = f" It holds {', '.join(checkpoints)}: give one of these." if checkpoints else " Check the path."
+        raise FileNotFoundError(f"A model folder needs config.json, but {folder} has none.{hint}")
+    if not any((folder / name).is_file() for name in WEIGHTS):
+        pickled = [path.name for path in folder.glob("*.bin")]
+        hint = f" {pickled[0]} is not read, since pickles run code: convert it." if pickled else ""
+        raise FileNotFoundError(f"A model folder needs its weights, but {folder} has no {WEIGHTS[0]}.{hint}")
+
+
+def _load(name: str, local: bool) -> Any:
+    from safetensors import SafetensorError
+    from transformers import AutoModelForSeq2SeqLM
+
+    try:
+        # `trust_remote_code=False` also keeps transformers from asking about it on the terminal
+        model, report = AutoModelForSeq2SeqLM.from_pretrained(
+            name, trust_remote_code=False, use_safetensors=True, local_files_only=local, output_loading_info=True
+        )
+    except SafetensorError as error:
+        raise ValueError(f"The weights in {name} are damaged ({error}). Copy or download them again.") from error
+    except OSError as error:
+        if local:
+            raise ValueError(f"{name} cannot be read as a model: {_first_line(error)}") from error
+        raise FileNotFoundError(
+            f"{name} is neither a folder here nor a model that the Hub gave us ({_first_line(error)}). "
+            "Check the spelling, and the network if it is a Hub name."
+        ) from error
+    except (ValueError, RuntimeError, KeyError) as error:
+        raise ValueError(f"{name} cannot be loaded as a translation model: {_first_line(error)}") from error
+    _check_report(report, name)
+    return model.eval()
+
+
+def _check_report(report: dict[str, Any], name: str) -> None:
+    """`from_pretrained` fills what is missing with random numbers and drops what is too much; here both are errors."""
+    for kind, what in (("missing_keys", "lack"), ("unexpected_keys", "hold, beyond what the config describes,")):
+        keys = sorted(report[kind])
+        if keys:
+            more = f" and {len(keys) - 3:,} more" if len(keys) > 3 else ""
+            raise ValueError(
+                f"The weights in {name} must be those that its config.json describes, but they {what} "
+                f"{', '.join(keys[:3])}{more}. Check that both files come from the same model."
+            )
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().split("\n")[0]

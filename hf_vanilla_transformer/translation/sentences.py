@@ -1,0 +1,119 @@
+"""Sentences on their way to a model: checked, turned into token ids, padded, and cut into batches of like length."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+Place = Callable[[int], str]
+"""The name of sentence i in messages."""
+
+
+def sentence_place(index: int) -> str:
+    """`sentences[3]`, for who gave a list."""
+    return f"sentences[{index}]"
+
+
+def line_place(first_line: int, side: str = "") -> Place:
+    """`line 4`, for who gave a file whose line `first_line` is sentence 0."""
+    return lambda index: f"line {first_line + index:,}{side}"
+
+
+def check_sentences(sentences: Sequence[str], place: Place) -> None:
+    """Refuse what is no text.
+
+    Raises:
+        TypeError: a single string, something that is no list, or an item that is no string.
+        ValueError: a string with half of a surrogate pair, which no UTF-8 file can hold.
+    """
+    if isinstance(sentences, (str, bytes)) or not isinstance(sentences, Sequence):
+        raise TypeError(
+            f"Sentences come as a list of strings, but one {type(sentences).__name__} was given. "
+            "Put a single sentence into a list."
+        )
+    for index, sentence in enumerate(sentences):
+        if not isinstance(sentence, str):
+            raise TypeError(f"Every sentence must be a string, but {place(index)} is {sentence!r:.60}.")
+        try:
+            sentence.encode("utf-8")
+        except UnicodeEncodeError:
+            raise ValueError(
+                f"Every sentence must be Unicode text, but {place(index)} holds half of a surrogate pair: "
+                f"{sentence!r:.60}. Read its file as UTF-8 with errors='strict'."
+            ) from None
+
+
+def longest_sentence(config: Any) -> int | None:
+    """Tokens of the longest sentence, source or target, that a model has positions for; `None` if there is no end."""
+    if config.model_type == "vanilla_transformer" and config.positional_encoding != "learned":
+        return None  # sinusoids extend to any length; `max_position_embeddings` is then only stated
+    return getattr(config, "max_position_embeddings", None)
+
+
+def check_lengths(ids: Sequence[Sequence[int]], config: Any, place: Place) -> None:
+    """Refuse sentences that the model has no positions for; nothing is ever truncated.
+
+    Raises:
+        ValueError: a sentence is too long.
+    """
+    limit = longest_sentence(config)
+    for index, sentence in enumerate(ids):
+        if limit is not None and len(sentence) > limit:
+            raise ValueError(
+                f"This model has positions for {limit:,} tokens, but {place(index)} has {len(sentence):,}. "
+                "Split it, or use a model with more positions (`max_position_embeddings`) or with sinusoids."
+            )
+
+
+def check_batch_tokens(batch_tokens: int) -> None:
+    """Refuse a budget that no sentence fits.
+
+    Raises:
+        ValueError: it is below 1.
+    """
+    if batch_tokens < 1:
+        raise ValueError(f"batch_tokens is a number of tokens and must be at least 1, got {batch_tokens}.")
+
+
+def batches_by_tokens(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
+    """Cut sentences of like length into batches, longest first, so that memory runs out at once or never.
+
+    Args:
+        lengths: tokens of each sentence; those of length 0 are left out.
+        batch_tokens: most tokens of a batch, padding included; a longer sentence is a batch of its own.
+
+    Yields:
+        Indices into `lengths`.
+    """
+    order = sorted((i for i, length in enumerate(lengths) if length), key=lambda i: -lengths[i])
+    start = 0
+    while start < len(order):
+        size = max(1, batch_tokens // lengths[order[start]])
+        yield order[start : start + size]
+        start += size
+
+
+def pad(ids: Sequence[Sequence[int]], padding: int, device: torch.device) -> torch.Tensor:
+    """Token ids of different lengths to one tensor, (batch, longest), padded on the right."""
+    longest = max(len(sentence) for sentence in ids)
+    return torch.tensor([[*sentence, *[padding] * (longest - len(sentence))] for sentence in ids], device=device)
+
+
+def padded_source(ids: Sequence[Sequence[int]], model: Any, tokenizer: Any) -> dict[str, torch.Tensor]:
+    """`input_ids` and `attention_mask`, each (batch, source_len), on the model's device."""
+    padding = next((i for i in (tokenizer.pad_token_id, model.config.pad_token_id) if i is not None), 0)
+    mask = pad([[1] * len(sentence) for sentence in ids], 0, model.device)
+    return {"input_ids": pad(ids, padding, model.device), "attention_mask": mask}
+
+
+@contextmanager
+def inference(model: Any) -> Iterator[None]:
+    """Evaluation mode without gradients; a model in training is left as it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.inference_mode():
+            yield
+    finally:
+        model.train(was_training)

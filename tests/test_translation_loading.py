@@ -1,0 +1,140 @@
+"""A model folder loads whole or not at all, with a sentence that says what is wrong with it."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from hf_vanilla_transformer.translation import Translator, choose_device, load_model_and_tokenizer
+
+
+@pytest.fixture
+def folder(tiny_model_folder: Path, tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(tiny_model_folder, tmp_path / "model"))
+
+
+def change_weights(folder: Path, change) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def change_config(folder: Path, **fields: object) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, **fields}), encoding="utf-8")
+
+
+def test_a_sound_folder_loads_with_its_weights(folder):
+    model, tokenizer = load_model_and_tokenizer(folder)
+    assert not model.training
+    assert len(tokenizer) == model.config.vocab_size
+    assert model.generation_config.max_extra_tokens == 8
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        torch.testing.assert_close(model.state_dict()[name], tensor, rtol=0, atol=0)
+
+
+def test_the_model_goes_to_the_device_asked_for(folder):
+    assert Translator.from_pretrained(folder, device="cpu").model.device.type == "cpu"
+    assert Translator.from_pretrained(str(folder)).model.device.type == choose_device().type
+
+
+@pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta:x"])
+def test_a_device_that_is_not_there_is_named(folder, name):
+    with pytest.raises(ValueError, match=rf"The device {name} cannot be used here \(.+\)\. Try cpu"):
+        Translator.from_pretrained(folder, device=name)
+
+
+@pytest.mark.parametrize(
+    ("missing", "message"),
+    [
+        ("config.json", r"needs config\.json, but .*model has none"),
+        ("model.safetensors", r"needs its weights, but .*model has no model\.safetensors"),
+        ("tokenizer.json", r"needs tokenizer\.json"),
+    ],
+)
+def test_a_missing_file_is_named(folder, missing, message):
+    (folder / missing).unlink()
+    with pytest.raises(FileNotFoundError, match=message):
+        load_model_and_tokenizer(folder)
+
+
+def test_a_run_without_final_model_points_to_its_checkpoints(folder):
+    (folder / "config.json").unlink()
+    (folder / "checkpoint-10").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"It holds checkpoint-10: give one of these"):
+        load_model_and_tokenizer(folder)
+
+
+def test_pickled_weights_are_not_read(folder):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    with pytest.raises(FileNotFoundError, match=r"pytorch_model\.bin is not read, since pickles run code"):
+        load_model_and_tokenizer(folder)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100, -10])
+def test_damaged_weights_are_said_to_be_damaged(folder, kept):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:kept])
+    with pytest.raises(ValueError, match=r"weights in .*model are damaged"):
+        load_model_and_tokenizer(folder)
+
+
+def test_a_missing_tensor_is_an_error_and_not_a_random_one(folder):
+    change_weights(folder, lambda weights: weights.pop("model.encoder.layers.0.fc1.weight"))
+    with pytest.raises(ValueError, match=r"they lack model\.encoder\.layers\.0\.fc1\.weight"):
+        load_model_and_tokenizer(folder)
+
+
+def test_tensors_beyond_the_config_are_an_error(folder):
+    change_config(folder, encoder_layers=1)
+    with pytest.raises(ValueError, match=r"hold, beyond what the config describes, model\.encoder\.layers\.1.* more"):
+        load_model_and_tokenizer(folder)
+
+
+def test_a_tensor_of_another_shape_is_an_error(folder):
+    change_config(folder, encoder_ffn_dim=33)
+    with pytest.raises(ValueError, match=r"cannot be loaded as a translation model"):
+        load_model_and_tokenizer(folder)
+
+
+def test_a_config_that_is_no_json_is_an_error(folder):
+    (folder / "config.json").write_text("{", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"cannot be (read|loaded) as a"):
+        load_model_and_tokenizer(folder)
+
+
+def test_code_that_came_with_a_model_is_never_run(folder):
+    """Nor is the terminal asked about it."""
+    change_config(folder, model_type="unheard_of", auto_map={"AutoConfig": "own.Config"})
+    (folder / "own.py").write_text("raise SystemExit('ran')", encoding="utf-8")
+    with pytest.raises(ValueError, match=r"cannot be loaded as a translation model"):
+        load_model_and_tokenizer(folder)
+
+
+def test_a_tokenizer_with_more_entries_than_embeddings_is_refused(folder):
+    _, tokenizer = load_model_and_tokenizer(folder)
+    tokenizer.add_tokens(["<one>", "<two>"])
+    tokenizer.save_pretrained(folder)
+    with pytest.raises(ValueError, match=r"has 302 entries, but its model has embeddings for 300"):
+        load_model_and_tokenizer(folder)
+
+
+@pytest.mark.parametrize("name", ["/nowhere/model", "./nowhere", "runs/a/b", "../model"])
+def test_what_can_only_be_a_path_is_not_looked_up_on_the_hub(name):
+    with pytest.raises(FileNotFoundError, match=r"There is no model folder"):
+        load_model_and_tokenizer(name)
+
+
+@pytest.mark.parametrize("name", ["runs/nowhere", "nowhere"])
+def test_what_may_be_a_hub_name_says_both(name):
+    with pytest.raises(FileNotFoundError, match=r"is neither a folder here nor a model that the Hub gave us"):
+        load_model_and_tokenizer(name)
+
+
+def test_a_file_is_no_model_folder(folder):
+    with pytest.raises(NotADirectoryError, match=r"config\.json is a file\. Give its folder"):
+        load_model_and_tokenizer(folder / "config.json")
