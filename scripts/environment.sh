@@ -1,0 +1,52 @@
+# Sourced by quickstart.sh and test.sh: the environment .venv in the clone, with exact pins.
+#
+# Needs Python 3.10 or newer with its venv module; PYTHON=/path/to/python chooses one. A second run only checks.
+
+say() { printf '\n== %s\n' "$*"; }
+
+fail() {
+    printf '%s\n' "$*" >&2
+    exit 1
+}
+
+is_new_enough() { "$1" -c 'import sys; raise SystemExit(sys.version_info < (3, 10))' 2>/dev/null; }
+
+find_python() {
+    local candidate
+    for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 python3.10 python}; do
+        if is_new_enough "$candidate"; then
+            echo "$candidate"
+            return
+        fi
+    done
+    fail "Python 3.10 or newer is needed, and ${PYTHON:-python3} is not. Install it, or give PYTHON=/path/to/python."
+}
+
+make_environment() {
+    local python
+    if [ -x .venv/bin/python ]; then
+        is_new_enough .venv/bin/python || fail ".venv holds a Python older than 3.10. Delete .venv and start again."
+        return
+    fi
+    python=$(find_python)
+    say "Making the environment .venv with $("$python" --version)"
+    "$python" -m venv .venv || {
+        rm -rf .venv
+        fail "$python cannot make environments. On Debian and Ubuntu: apt-get install python3-venv"
+    }
+}
+
+# install_packages EXTRA: the package itself, editable, and its optional dependencies EXTRA
+install_packages() {
+    local extra=$1 wanted
+    wanted="$(cat pyproject.toml scripts/constraints.txt | cksum) $extra $PWD"
+    if [ "$(cat ".venv/installed-$extra" 2>/dev/null)" = "$wanted" ]; then
+        say "The environment .venv has all it needs ($extra)"
+        return
+    fi
+    say "Installing into .venv ($extra): a few minutes the first time"
+    # torch by itself first: any other package would let pip choose the newest build
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c scripts/constraints.txt torch
+    .venv/bin/python -m pip install --quiet --disable-pip-version-check -c scripts/constraints.txt -e ".[$extra]"
+    echo "$wanted" >".venv/installed-$extra"
+}

@@ -1,0 +1,67 @@
+"""Score the quickstart's model on the held-out sets of the built-in corpus, and show what it says.
+
+python scripts/quickstart_report.py --model runs/quickstart
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from hf_vanilla_transformer import Translator, evaluate_translations
+from hf_vanilla_transformer.data.builtin import BUILTIN_NAME, builtin_corpus
+from hf_vanilla_transformer.evaluation import nearest_neighbour_translations, write_scores
+
+SETS = {"test": "held-out sentences", "test_combinations": "held-out combinations"}
+ARTICLE = (("merci", "thanks"), ("je suis étudiant", "i am a student"))
+SHOWN = 8
+
+
+def score_set(split: str, translator: Translator, output_dir: Path) -> tuple[list[str], list[tuple[str, str, str]]]:
+    """Translate a split, keep the hypotheses, and return the row of the table and some sentences to look at."""
+    sources, references = (list(side) for side in zip(*builtin_corpus(split), strict=True))
+    hypotheses = [translation.text for translation in translator.translate(sources)]
+    scores = evaluate_translations(hypotheses, references, sources=sources, target_lang="en")
+    settings = {"dataset": BUILTIN_NAME, "split": split, **translator.decoding()}
+    write_scores(output_dir / split, scores, hypotheses, references, sources, settings, overwrite=True)
+
+    neighbours = nearest_neighbour_translations(sources, *zip(*builtin_corpus("train"), strict=True))
+    baseline = evaluate_translations(neighbours, references, metrics=("bleu",))
+    row = [SETS[split], f"{len(sources):,}"]
+    row += [f"{scores[name].value:.1f}" for name in ("bleu", "chrf", "ter")] + [f"{baseline['bleu'].value:.1f}"]
+    print(scores["bleu"].signature) if split == "test" else None
+    return row, list(zip(sources, hypotheses, references, strict=True))[:SHOWN]
+
+
+def print_table(header: list[str], rows: list[list[str]]) -> None:
+    """Columns as wide as their widest cell."""
+    widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
+    for row in [header, ["-" * width for width in widths], *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def main() -> int:
+    """Both sets, the article's pairs, a few sentences of each set."""
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
+    parser.add_argument("--model", default="runs/quickstart")
+    model = Path(parser.parse_args().model)
+    translator = Translator.from_pretrained(model)
+    print(f"Decoding: {json.dumps(translator.decoding())}")
+
+    scored = [score_set(split, translator, model / "evaluation") for split in SETS]
+    print_table(
+        ["set", "sentences", "BLEU", "chrF2", "TER", "BLEU of the nearest training pair"], [r for r, _ in scored]
+    )
+    print()
+    article = translator.translate([french for french, _ in ARTICLE])
+    shown = [(f, t.text, e) for (f, e), t in zip(ARTICLE, article, strict=True)]
+    shown += [example for _, examples in scored for example in examples]
+    rows = [[f, e, "" if e == reference else f"expected: {reference}"] for f, e, reference in shown]
+    print_table(["French", "the model's English", ""], rows)
+    wrong = [f for (f, e), t in zip(ARTICLE, article, strict=True) if t.text != e]
+    if wrong:
+        print(f"\nThe article's pairs came out wrong: {', '.join(wrong)}. Training went astray.")
+    return 1 if wrong else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

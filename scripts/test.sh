@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# All checks: lint, types, layers, tests. Arguments go to pytest, e.g. `bash scripts/test.sh -m "not slow"`.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+. scripts/environment.sh
+
+make_environment
+install_packages test
+
+say "ruff"
+.venv/bin/ruff check .
+.venv/bin/ruff format --check .
+say "mypy"
+.venv/bin/mypy
+say "import-linter"
+.venv/bin/lint-imports --no-cache
+say "pytest"
+.venv/bin/python -m pytest "$@"
