@@ -100,7 +100,8 @@ class TranslationGenerationMixin(GenerationMixin):
         prefix = kwargs.get("decoder_input_ids")
         if prefix is None:
             return 1
-        start = self.config.decoder_start_token_id
+        start = self.generation_config.decoder_start_token_id
+        start = self.generation_config.bos_token_id if start is None else start
         return prefix.shape[1] + int(bool((prefix[:, 0] != start).all()))
 
     def create_masks_for_generate(self, attention_mask: torch.Tensor | None, **kwargs: Any) -> torch.Tensor | None:

@@ -7,6 +7,8 @@ import argparse
 import json
 from pathlib import Path
 
+from transformers.utils.logging import disable_progress_bar
+
 from hf_vanilla_transformer import Translator, evaluate_translations
 from hf_vanilla_transformer.data.builtin import BUILTIN_NAME, builtin_corpus
 from hf_vanilla_transformer.evaluation import nearest_neighbour_translations, write_scores
@@ -16,8 +18,10 @@ ARTICLE = (("merci", "thanks"), ("je suis étudiant", "i am a student"))
 SHOWN = 8
 
 
-def score_set(split: str, translator: Translator, output_dir: Path) -> tuple[list[str], list[tuple[str, str, str]]]:
-    """Translate a split, keep the hypotheses, and return the row of the table and some sentences to look at."""
+def score_set(
+    split: str, translator: Translator, output_dir: Path
+) -> tuple[list[str], list[tuple[str, str, str]], str]:
+    """Translate a split, keep the hypotheses; the row of the table, some sentences to look at, BLEU's signature."""
     sources, references = (list(side) for side in zip(*builtin_corpus(split), strict=True))
     hypotheses = [translation.text for translation in translator.translate(sources)]
     scores = evaluate_translations(hypotheses, references, sources=sources, target_lang="en")
@@ -28,8 +32,8 @@ def score_set(split: str, translator: Translator, output_dir: Path) -> tuple[lis
     baseline = evaluate_translations(neighbours, references, metrics=("bleu",))
     row = [SETS[split], f"{len(sources):,}"]
     row += [f"{scores[name].value:.1f}" for name in ("bleu", "chrf", "ter")] + [f"{baseline['bleu'].value:.1f}"]
-    print(scores["bleu"].signature) if split == "test" else None
-    return row, list(zip(sources, hypotheses, references, strict=True))[:SHOWN]
+    signature = scores["bleu"].signature
+    return row, list(zip(sources, hypotheses, references, strict=True))[:SHOWN], signature
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:
@@ -43,18 +47,20 @@ def main() -> int:
     """Both sets, the article's pairs, a few sentences of each set."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--model", default="runs/quickstart")
+    disable_progress_bar()
     model = Path(parser.parse_args().model)
     translator = Translator.from_pretrained(model)
     print(f"Decoding: {json.dumps(translator.decoding())}")
 
     scored = [score_set(split, translator, model / "evaluation") for split in SETS]
     print_table(
-        ["set", "sentences", "BLEU", "chrF2", "TER", "BLEU of the nearest training pair"], [r for r, _ in scored]
+        ["set", "sentences", "BLEU", "chrF2", "TER", "BLEU of the nearest training pair"],
+        [row for row, _, _ in scored],
     )
-    print()
+    print(f"BLEU: {scored[0][2]}; more figures, and all translations, are in {model / 'evaluation'}.\n")
     article = translator.translate([french for french, _ in ARTICLE])
     shown = [(f, t.text, e) for (f, e), t in zip(ARTICLE, article, strict=True)]
-    shown += [example for _, examples in scored for example in examples]
+    shown += [example for _, examples, _ in scored for example in examples]
     rows = [[f, e, "" if e == reference else f"expected: {reference}"] for f, e, reference in shown]
     print_table(["French", "the model's English", ""], rows)
     wrong = [f for (f, e), t in zip(ARTICLE, article, strict=True) if t.text != e]

@@ -2,11 +2,12 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hf_vanilla_transformer.cli import main
-from hf_vanilla_transformer.translation import Translator, target_log_probabilities
+from hf_vanilla_transformer.translation import TargetLogProbability, Translator, target_log_probabilities
 
 SOURCES = ["merci", "le petit chat dort", "", "où est la gare ?"]
 TARGETS = ["thanks", "the little cat sleeps", "nothing", ""]
@@ -34,6 +35,20 @@ def test_figures_come_in_the_order_of_the_pairs(files, tiny_model_folder, capsys
     total = captured.err[:-1].split("\n")[-1]
     tokens = sum(score.tokens for score in expected)
     assert total == f"4 pairs, {tokens} tokens: {mean:.4f} per token, perplexity {math.exp(-mean):.2f}"
+
+
+def test_messages_name_lines_of_the_files(files, tiny_model_folder, monkeypatch):
+    """The second chunk begins where the first ended."""
+    first_lines = []
+
+    def watch(*arguments: Any, first_line: int, **options: Any) -> list[TargetLogProbability]:
+        first_lines.append(first_line)
+        return [TargetLogProbability(-1.0, 1)]
+
+    monkeypatch.setattr("hf_vanilla_transformer.cli.score.CHUNK_PAIRS", 3)
+    monkeypatch.setattr("hf_vanilla_transformer.translation.target_log_probabilities", watch)
+    assert main(["score", "--model", str(tiny_model_folder), *files]) == 0
+    assert first_lines == [1, 4]
 
 
 def test_the_output_file_holds_what_stdout_would(files, tiny_model_folder, capsys, tmp_path):

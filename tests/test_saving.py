@@ -1,8 +1,11 @@
 """A saved folder: bit for bit the same model in a fresh process, with our package and without it."""
 
+import ast
+import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -56,8 +59,6 @@ sys.meta_path.insert(0, Block())
 
 
 def digest(tensor: torch.Tensor) -> str:
-    import hashlib
-
     return hashlib.sha256(tensor.detach().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
@@ -77,6 +78,7 @@ def expected_of(model) -> dict:
     }
 
 
+@pytest.mark.slow
 def test_a_fresh_process_with_the_package_loads_the_same_bits(tmp_path):
     model = lively_model().to(torch.bfloat16)
     model.save_pretrained(tmp_path)
@@ -87,6 +89,7 @@ def test_a_fresh_process_with_the_package_loads_the_same_bits(tmp_path):
     assert result["class"] == ["hf_vanilla_transformer"] * 3
 
 
+@pytest.mark.slow
 def test_a_fresh_process_without_the_package_loads_the_same_bits_and_saves_them_again(tmp_path):
     model = lively_model()
     model.save_pretrained(tmp_path / "first")
@@ -189,9 +192,6 @@ def test_nothing_but_weights_and_the_logits_bias_is_state():
 
 
 def test_the_travelling_files_import_nothing_that_a_stranger_lacks():
-    import ast
-    from pathlib import Path
-
     package = Path(hf_vanilla_transformer.__file__).parent
     own = {path.stem for path in package.glob("*_vanilla_transformer.py")}
     assert len(own) == 3

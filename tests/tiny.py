@@ -74,3 +74,19 @@ def pad_batch(rows: list[list[int]], side: str = "right", value: int = PAD) -> t
         ids[i, start : start + len(row)] = torch.tensor(row)
         mask[i, start : start + len(row)] = 1
     return ids, mask
+
+
+def padded_pairs(side: str = "both") -> dict[str, torch.Tensor]:
+    """Three unequal sentences padded on `side`, and targets for them padded on the right."""
+    input_ids, attention_mask = pad_batch(sentences([4, 9, 6]), side)
+    decoder_input_ids, _ = pad_batch(sentences([5, 3, 7], seed=1))
+    return {"input_ids": input_ids, "attention_mask": attention_mask, "decoder_input_ids": decoder_input_ids}
+
+
+def logits_of(
+    model: VanillaTransformerForConditionalGeneration, implementation: str, **inputs: torch.Tensor
+) -> torch.Tensor:
+    """The logits under one implementation of attention, which the model keeps."""
+    model.set_attn_implementation(implementation)
+    with torch.no_grad():
+        return model(**inputs).logits

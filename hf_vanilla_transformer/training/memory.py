@@ -1,7 +1,7 @@
 """Keep freed memory while training on processors.
 
 glibc hands large blocks back to the system when they are freed, and every training step then faults the same pages in
-again: a sixth to a third of a small model's step.
+again, which takes a good part of a small model's step.
 """
 
 import ctypes
