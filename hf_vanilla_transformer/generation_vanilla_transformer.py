@@ -5,6 +5,7 @@ the source is never attended to, even if no mask was given.
 """
 
 import copy
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -103,6 +104,11 @@ class TranslationGenerationMixin(GenerationMixin):
         start = self.generation_config.decoder_start_token_id
         start = self.generation_config.bos_token_id if start is None else start
         return prefix.shape[1] + int(bool((prefix[:, 0] != start).all()))
+
+    def compute_transition_scores(self, *args: Any, **kwargs: Any) -> torch.Tensor:
+        """As in `GenerationMixin`, which takes the source's vocabulary for that of the scores."""
+        target_side: Any = SimpleNamespace(config=self.config.get_text_config(decoder=True))
+        return GenerationMixin.compute_transition_scores(target_side, *args, **kwargs)
 
     def create_masks_for_generate(self, attention_mask: torch.Tensor | None, **kwargs: Any) -> torch.Tensor | None:
         """Leave the target's mask as it is: positions are counted from it, and the decoder makes its own of it.

@@ -86,7 +86,7 @@ def test_a_split_of_a_dataset(folder, capsys, tmp_path):
         ([], "a test set is needed: give --source and --reference, or --dataset_name"),
         (["--source", "a"], "a test set is needed"),
         (["--source", "a", "--reference", "b", "--dataset_name", "c"], "leave out one of them"),
-        (["--dataset_name", "c"], "--output_dir is needed, since org/name is no folder here"),
+        (["--dataset_name", "c"], "there is no model folder org/name; if it is a name on the Hub"),
         (["--dataset_name", "c", "--nearest_neighbour_from", "1", "2", "3"], "takes two text files"),
     ],
 )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from transformers import AutoModelForSeq2SeqLM
 
 from hf_vanilla_transformer.cli import main
 
@@ -64,6 +65,8 @@ def test_a_run_leaves_a_folder_that_translates(train: Train, text: Path, capsys:
     run = text / "run"
     decoding = json.loads((run / "generation_config.json").read_text())
     assert (decoding["num_beams"], decoding["max_extra_tokens"]) == (2, 5)
+    loaded = AutoModelForSeq2SeqLM.from_pretrained(run).generation_config
+    assert (loaded.num_beams, loaded.max_extra_tokens) == (2, 5)
     assert {path.name for path in run.glob("checkpoint-*")} == {"checkpoint-4", "checkpoint-8"}
     assert not list(run.rglob("training_args.bin"))
     assert any("eval_bleu" in line for line in (run / "metrics.jsonl").read_text().split("\n"))
@@ -93,6 +96,23 @@ def test_a_finished_run_has_nothing_to_resume_unless_more_is_asked_for(train: Tr
     assert (text / "run" / "model.safetensors").stat().st_mtime_ns == before
     assert train("run", "--resume", "--max_steps", "12") == 0
     assert steps_of(text / "run")[-1][0] == 12
+
+
+def test_a_finished_run_that_lost_its_weights_is_not_finished(train: Train, text: Path):
+    assert train("run") == 0
+    (text / "run" / "model.safetensors").unlink()
+    assert train("run", "--resume") == 0
+    assert (text / "run" / "model.safetensors").exists()
+
+
+def test_help_names_what_most_runs_touch(capsys: pytest.CaptureFixture[str]):
+    assert main(["train", "--help"]) == 0
+    out = capsys.readouterr().out
+    assert "--max_tokens" in out
+    assert "--d_model" in out
+    assert "--adam_beta2" not in out
+    assert main(["train", "--help_all"]) == 0
+    assert "--adam_beta2" in capsys.readouterr().out
 
 
 def test_fine_tuning_starts_where_the_saved_model_is(train: Train, text: Path):

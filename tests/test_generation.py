@@ -2,7 +2,16 @@
 
 import pytest
 import torch
-from tiny import BOS, EOS, lively_model, pad_batch, sentences, until_end
+from tiny import (
+    BOS,
+    EOS,
+    SEPARATE_VOCABULARIES,
+    beams_over_the_target_vocabulary,
+    lively_model,
+    pad_batch,
+    sentences,
+    until_end,
+)
 from transformers import DynamicCache
 
 ROWS = sentences([3, 5, 12, 9, 4, 7])
@@ -157,7 +166,11 @@ def test_a_translation_goes_on_from_a_prefix_padded_on_the_left(model, num_beams
             assert until_end(together[i : i + 1]) == until_end(alone)
 
 
-def test_sequence_scores_are_the_sum_of_their_steps(model):
+@pytest.mark.parametrize(
+    "vocabularies", [{}, pytest.param(SEPARATE_VOCABULARIES, marks=beams_over_the_target_vocabulary)]
+)
+def test_sequence_scores_are_the_sum_of_their_steps(vocabularies):
+    model = lively_model(**vocabularies)
     ids, mask = pad_batch(ROWS)
     settings = {"num_beams": 4, "num_return_sequences": 2, "max_extra_tokens": 4, "length_penalty": 1.0}
 

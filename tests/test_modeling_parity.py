@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from tiny import pad_batch, sentences, tiny_config
+from tiny import SEPARATE_VOCABULARIES, beams_over_the_target_vocabulary, pad_batch, sentences, tiny_config
 from torch import nn
 from transformers import FSMTConfig, FSMTForConditionalGeneration, MarianConfig, MarianMTModel
 
@@ -82,14 +82,12 @@ def test_torchs_transformer_with_the_same_weights_gives_the_same_states(normaliz
     torch.testing.assert_close(outputs.last_hidden_state, expected, atol=1e-5, rtol=0)
 
 
-@pytest.mark.parametrize("separate_vocabularies", [False, True])
-def test_marian_with_the_same_weights_gives_the_same_logits(separate_vocabularies):
+@pytest.mark.parametrize(
+    "vocabularies", [{}, pytest.param(SEPARATE_VOCABULARIES, marks=beams_over_the_target_vocabulary)]
+)
+def test_marian_with_the_same_weights_gives_the_same_logits_and_beams(vocabularies):
     """`positional_encoding="concatenated"` is transformers' Marian, whose weight names ours are."""
-    vocabularies = {"decoder_vocab_size": 50, "share_encoder_decoder_embeddings": False}
-    config = tiny_config(
-        **(vocabularies if separate_vocabularies else {}),
-        **{"positional_encoding": "concatenated", "logits_bias": True, "normalize_before": False},
-    )
+    config = tiny_config(positional_encoding="concatenated", logits_bias=True, **vocabularies)
     model = VanillaTransformerForConditionalGeneration(config).eval()
     randomise(model)
     model.final_logits_bias.normal_()

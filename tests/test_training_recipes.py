@@ -61,6 +61,11 @@ def test_a_bare_no_in_yaml_means_no(output: list[str], tmp_path: Path):
     assert settings.training.eval_strategy == "no"
 
 
+def test_a_rate_in_powers_of_ten_is_a_number_in_the_written_recipe(output: list[str]):
+    settings = parse_settings("builtin-fr-en", [*output, "--learning_rate", "1e-4"])
+    assert settings.as_recipe()["training"]["learning_rate"] == 0.0001
+
+
 def test_access_tokens_are_not_written(output: list[str]):
     settings = parse_settings("builtin-fr-en", [*output, "--hub_token", "hf_secret"])
     assert "hf_secret" not in yaml.safe_dump(settings.as_recipe())
@@ -119,6 +124,8 @@ def test_an_unknown_recipe_names_the_known(output: list[str]):
         (["--d_modell", "8"], r"no option --d_modell \(did you mean 'd_model'\?\)"),
         (["--d_model", "wide"], "invalid int value: 'wide'"),
         (["--precision", "fp8"], "invalid choice: 'fp8'"),
+        (["--num_beams", "0"], "`num_beams` must be at least 1, got 0"),
+        (["--max_extra_tokens", "-1"], "`max_extra_tokens` must be at least 0, got -1"),
         (["--max_tokens", "0"], "`max_tokens` must be at least 1, got 0"),
         (["--lr_scheduler_type", "linear"], "linear needs a `learning_rate`"),
     ],

@@ -123,6 +123,14 @@ def test_validation_bleu_scores_every_sentence(
     assert trainer.evaluate(num_beams=1)["eval_bleu"] == pytest.approx(by_hand, abs=0.01)
 
 
+def test_validation_takes_no_time_from_the_speed_of_training(make_trainer: Any, monkeypatch: pytest.MonkeyPatch):
+    trainer = make_trainer(predict_with_generate=False)
+    excluded: list[float] = []
+    monkeypatch.setattr(trainer.token_count, "exclude", excluded.append)
+    trainer.evaluate()
+    assert excluded[0] > 0
+
+
 def test_several_validation_sets_are_told_apart(make_trainer: Any, corpus: datasets.Dataset):
     trainer = make_trainer(predict_with_generate=False)
     metrics = trainer.evaluate({"a": corpus, "b": corpus.select(range(3))})

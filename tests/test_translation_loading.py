@@ -129,10 +129,18 @@ def test_what_can_only_be_a_path_is_not_looked_up_on_the_hub(name):
         load_model_and_tokenizer(name)
 
 
-@pytest.mark.parametrize("name", ["runs/nowhere", "nowhere"])
-def test_what_may_be_a_hub_name_says_both(name):
+@pytest.mark.parametrize("name", ["someone/nowhere", "nowhere"])
+def test_what_may_be_a_hub_name_says_both(name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"is neither a folder here nor a model that the Hub gave us"):
         load_model_and_tokenizer(name)
+
+
+def test_a_name_inside_a_folder_that_is_here_is_a_slip_and_not_looked_up(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs").mkdir()
+    with pytest.raises(FileNotFoundError, match=r"There is no model folder runs/mien\. Check the path"):
+        load_model_and_tokenizer("runs/mien")
 
 
 def test_a_file_is_no_model_folder(folder):

@@ -1,12 +1,21 @@
 """Models small enough to test in milliseconds, of sizes that differ so that none can be taken for another."""
 
+import inspect
 from typing import Any
 
+import pytest
 import torch
+from transformers import GenerationMixin
 
 from hf_vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
 
 PAD, BOS, EOS = 0, 1, 2
+SEPARATE_VOCABULARIES = {"share_encoder_decoder_embeddings": False, "decoder_vocab_size": 50}
+
+beams_over_the_target_vocabulary = pytest.mark.skipif(
+    "vocab_size" in inspect.getsource(GenerationMixin._beam_search),
+    reason="this transformers cuts the scores of beams by the size of the source's vocabulary",
+)
 
 
 def tiny_config(**overrides: Any) -> VanillaTransformerConfig:

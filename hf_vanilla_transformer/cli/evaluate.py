@@ -85,7 +85,9 @@ def _output_dir(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
     if options.output_dir is not None:
         return Path(options.output_dir)
     if not Path(options.model).is_dir():
-        parser.error(f"--output_dir is needed, since {options.model} is no folder here to keep the results in")
+        parser.error(
+            f"there is no model folder {options.model}; if it is a name on the Hub, give --output_dir for the results"
+        )
     if options.dataset_name is None:
         name = Path(options.reference[0]).name
         name = Path(name).stem or name

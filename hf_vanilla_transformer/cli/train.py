@@ -12,12 +12,13 @@ def build_parser() -> argparse.ArgumentParser:
     """Options of the command itself; all others are settings of the run."""
     parser = argparse.ArgumentParser(
         prog="vanilla-transformer train",
+        usage="vanilla-transformer train --output_dir DIR [--recipe NAME] [--resume] [--SETTING VALUE ...]",
         description=DESCRIPTION,
         add_help=False,
         allow_abbrev=False,
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     parser.add_argument("-h", "--help", action="store_true", help="list our options")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("--help_all", action="store_true", help="list the Trainer's options too")
     parser.add_argument("--recipe", help="name of a recipe, or a YAML file; without one, the paper's base model")
     parser.add_argument("--output_dir", help="folder of the run; must not hold one yet")
@@ -64,18 +65,23 @@ def _show_log() -> None:
 def _help(parser: argparse.ArgumentParser, everything: bool) -> str:
     from dataclasses import MISSING, fields
 
-    from ..training.arguments import GROUPS
+    from ..training.arguments import GROUPS, TRAINING_HELP
 
     groups = dict(GROUPS)
     if everything:
         from ..training.trainer_arguments import TranslationTrainingArguments
 
         groups["training"] = TranslationTrainingArguments
+    else:
+        section = parser.add_argument_group("training", "the settings that most runs touch")
+        for name, text in TRAINING_HELP.items():
+            section.add_argument(f"--{name}", metavar="VALUE", help=text)
     for name, group in groups.items():
         section = parser.add_argument_group(name, " ".join((group.__doc__ or "").split("\n\n")[0].split()))
         for field in fields(group):
-            if field.init and field.name != "output_dir":
+            if field.init and field.name not in ("output_dir", "debug"):  # both are listed above
                 text = str(field.metadata.get("help", "")).replace("%", "%%")
                 default = None if field.default is MISSING else field.default
-                section.add_argument(f"--{field.name}", metavar="VALUE", help=text or " ", default=default)
+                shown = f" (default: {default})" if default not in (None, "") else ""
+                section.add_argument(f"--{field.name}", metavar="VALUE", help=text + shown or " ")
     return parser.format_help()

@@ -88,6 +88,33 @@ class DecodingArguments:
     max_extra_tokens: int | None = option(None, "most tokens beyond those of the source; 50 from scratch")
     length_penalty: float | None = option(None, "score = log-probability / length ** this, as `transformers` has it")
 
+    def __post_init__(self) -> None:
+        for name, least in (("num_beams", 1), ("max_extra_tokens", 0)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {value}.")
+
+
+TRAINING_HELP = {
+    "max_tokens": "padded tokens of a batch, on each side and on each device (section 5.1)",
+    "warmup_steps": "steps of growing rate (section 5.3)",
+    "learning_rate": "highest rate; unset, the paper's formula gives it: (d_model * warmup_steps)^-0.5",
+    "lr_scheduler_type": "inverse_sqrt is the paper's schedule; else one of transformers'",
+    "precision": "auto (bf16 where the hardware computes it fast), bf16 or fp32",
+    "num_train_epochs": "passes over the training text",
+    "max_steps": "optimizer steps, in place of epochs",
+    "gradient_accumulation_steps": "batches of one optimizer step",
+    "eval_strategy": "when to validate: no, steps or epoch",
+    "save_strategy": "when to write a checkpoint: no, steps or epoch",
+    "save_total_limit": "checkpoints to keep, the best one included",
+    "predict_with_generate": "validate by BLEU and chrF of decoded text",
+    "metric_for_best_model": "bleu, chrf or loss",
+    "logging_steps": "steps between log lines",
+    "report_to": "where else to log, e.g. tensorboard",
+    "seed": "of the weights, the dropout and the order of the text",
+}
+"""The settings of `trainer_arguments` that most runs touch; `train --help_all` lists them all."""
+
 
 GROUPS = {
     "model": ModelArguments,

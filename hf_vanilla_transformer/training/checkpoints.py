@@ -30,8 +30,12 @@ def newest_complete_checkpoint(run: Path) -> Path | None:
 
 def is_complete(checkpoint: Path) -> bool:
     """Whether the weights are there and the Trainer's state, which it writes last, can be read."""
-    weights = any((checkpoint / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME))
-    return weights and read_state(checkpoint) is not None
+    return has_weights(checkpoint) and read_state(checkpoint) is not None
+
+
+def has_weights(folder: Path) -> bool:
+    """Whether the folder holds a model's weights, in one file or several."""
+    return any((folder / name).is_file() for name in (SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME))
 
 
 def read_state(folder: Path) -> dict | None:
@@ -57,7 +61,7 @@ def require_new_folder(run: Path) -> None:
         return
     if not run.is_dir():
         raise ValueError(f"The output folder {run} is a file. Choose another `--output_dir`.")
-    holds_run = checkpoints_of(run) or (run / SAFE_WEIGHTS_NAME).exists() or (run / TRAINER_STATE_NAME).exists()
+    holds_run = checkpoints_of(run) or has_weights(run) or (run / TRAINER_STATE_NAME).exists()
     if holds_run:
         raise ValueError(
             f"The output folder {run} already holds a run. Continue it with `--resume`, or choose another "

@@ -143,7 +143,12 @@ def _scalar(text: str) -> Any:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         return text
-    return value if isinstance(value, bool | int | float) else text
+    if isinstance(value, bool | int | float):
+        return value
+    try:
+        return float(text)  # YAML takes 1e-4 for a word
+    except ValueError:
+        return text
 
 
 def _as_list(value: Any) -> list[Any]:

@@ -17,7 +17,7 @@ from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGener
 from ..tokenization import load_tokenizer, train_tokenizer
 from ..translation.loading import load_model
 from .arguments import CHANGEABLE
-from .checkpoints import SETTINGS_NAME, newest_complete_checkpoint, read_state, require_new_folder
+from .checkpoints import SETTINGS_NAME, has_weights, newest_complete_checkpoint, read_state, require_new_folder
 from .memory import keep_freed_memory
 from .recipes import Settings
 from .trainer import VanillaTransformerTrainer
@@ -62,7 +62,7 @@ def run_training(settings: Settings, resume: bool = False) -> Path:
 
 def _checkpoint_to_resume(run: Path, args: Any) -> Path | None:
     """The newest complete checkpoint, or None if the run is finished."""
-    state = read_state(run)
+    state = read_state(run) if has_weights(run) else None
     if state is not None and state["global_step"] >= max(state["max_steps"], args.max_steps):
         return None
     checkpoint = newest_complete_checkpoint(run)
@@ -170,6 +170,8 @@ PAPER_DECODING = {"num_beams": 4, "max_extra_tokens": 50}
 
 
 def _set_decoding(model: PreTrainedModel, decoding: dict[str, Any]) -> None:
+    # a generation config that says it only mirrors the model's config loses what else it holds when it is loaded
+    model.generation_config._from_model_config = False
     for name, value in decoding.items():
         setattr(model.generation_config, name, value)
 

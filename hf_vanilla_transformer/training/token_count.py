@@ -25,6 +25,10 @@ class TokenCount:
         self._real_target = self._real_target + labels.ne(-100).sum()
         self._padded += mask.numel() + labels.numel()
 
+    def exclude(self, seconds: float) -> None:
+        """Leave out time that was not spent on training."""
+        self._started += seconds
+
     def rates(self, accelerator: Any) -> dict[str, float]:
         """Real tokens per second over all processes, padding in [0, 1); starts counting anew."""
         seconds = time.perf_counter() - self._started

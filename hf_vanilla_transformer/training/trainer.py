@@ -6,6 +6,7 @@ process with its own length limit. Everything else, Accelerate included, is the 
 """
 
 import math
+import time
 from typing import Any
 
 import datasets
@@ -165,6 +166,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             for name, dataset in eval_dataset.items():
                 metrics |= self.evaluate(dataset, ignore_keys, f"{metric_key_prefix}_{name}", **generate_settings)
             return metrics
+        started = time.perf_counter()
         eval_dataset = self._named_eval_dataset(eval_dataset)
         loss = self._loss_per_token(self.get_eval_dataloader(eval_dataset))
         metrics = {"loss": loss, "perplexity": math.exp(min(loss, 100.0))}
@@ -172,6 +174,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             metrics |= self._translation_scores(eval_dataset, generate_settings)
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in metrics.items()}
         self.log(metrics)
+        self.token_count.exclude(time.perf_counter() - started)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from transformers import Seq2SeqTrainingArguments
 
+from .arguments import TRAINING_HELP
 from .schedule import peak_learning_rate
 
 
@@ -18,34 +19,35 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
     a number is shown as such.
     """
 
-    max_tokens: int = field(
-        default=4096, metadata={"help": "padded tokens of a batch, on each side and on each device (section 5.1)"}
-    )
+    max_tokens: int = field(default=4096, metadata={"help": TRAINING_HELP["max_tokens"]})
     precision: str = field(
         default="auto",
         metadata={
-            "help": "auto (bf16 where the hardware computes it fast), bf16 or fp32",
+            "help": TRAINING_HELP["precision"],
             "choices": ["auto", "bf16", "fp32"],
         },
     )
     learning_rate: float | None = field(  # type: ignore[assignment]
         default=None,
-        metadata={"help": "highest rate; unset, the paper's formula gives it: (d_model * warmup_steps)^-0.5"},
+        metadata={"help": TRAINING_HELP["learning_rate"]},
     )
-    lr_scheduler_type: str = field(
-        default="inverse_sqrt", metadata={"help": "inverse_sqrt is the paper's schedule; else one of transformers'"}
-    )
-    warmup_steps: float = field(default=4000, metadata={"help": "steps of growing rate (section 5.3)"})
+    lr_scheduler_type: str = field(default="inverse_sqrt", metadata={"help": TRAINING_HELP["lr_scheduler_type"]})
+    warmup_steps: float = field(default=4000, metadata={"help": TRAINING_HELP["warmup_steps"]})
     adam_beta2: float = field(default=0.98, metadata={"help": "section 5.3"})
     adam_epsilon: float = field(default=1e-9, metadata={"help": "section 5.3"})
     max_grad_norm: float = field(
         default=0.0, metadata={"help": "clip gradients to this norm; 0, as the paper, does not"}
     )
-    predict_with_generate: bool = field(default=True, metadata={"help": "validate by BLEU and chrF of decoded text"})
-    metric_for_best_model: str | None = field(default="bleu", metadata={"help": "bleu, chrf or loss"})
-    logging_steps: float = field(default=100, metadata={"help": "steps between log lines"})
+    predict_with_generate: bool = field(default=True, metadata={"help": TRAINING_HELP["predict_with_generate"]})
+    metric_for_best_model: str | None = field(
+        default="bleu", metadata={"help": TRAINING_HELP["metric_for_best_model"]}
+    )
+    logging_steps: float = field(default=100, metadata={"help": TRAINING_HELP["logging_steps"]})
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "hide losses that are not numbers"})
-    save_total_limit: int | None = field(default=6, metadata={"help": "checkpoints to keep, the best one included"})
+    save_total_limit: int | None = field(default=6, metadata={"help": TRAINING_HELP["save_total_limit"]})
+    ddp_find_unused_parameters: bool | None = field(
+        default=False, metadata={"help": "look for parameters without gradient; the model has none"}
+    )
     output_dir: str | None = field(default=None, metadata={"help": "folder of the run"})
 
     def __post_init__(self) -> None:

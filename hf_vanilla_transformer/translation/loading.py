@@ -43,7 +43,9 @@ def load_model(folder_or_id: str | os.PathLike[str]) -> Any:
     if folder.exists():
         _check_folder(folder)
         return _load(str(folder), local=True)
-    if not HUB_ID.fullmatch(str(folder_or_id)):
+    parent = folder.parent
+    if not HUB_ID.fullmatch(str(folder_or_id)) or (parent.name and parent.is_dir()):
+        # "runs/mine" could be a Hub name, but where there is a folder `runs` it is a slip of the keyboard
         raise FileNotFoundError(f"There is no model folder {folder_or_id}. Check the path.")
     return _load(str(folder_or_id), local=False)
 
