@@ -34,6 +34,8 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_vanilla_transformer import VanillaTransformerConfig
 from .generation_vanilla_transformer import TranslationGenerationMixin, positions_from_mask, source_mask
+from .loss_vanilla_transformer import chunked_cross_entropy, label_smoothed_cross_entropy
+from .manifest_vanilla_transformer import CheckedFolders
 
 logger = logging.get_logger(__name__)
 
@@ -389,7 +391,7 @@ class DecoderLayer(TransformerLayer):
 
 
 @auto_docstring
-class VanillaTransformerPreTrainedModel(PreTrainedModel):
+class VanillaTransformerPreTrainedModel(CheckedFolders, PreTrainedModel):
     config: VanillaTransformerConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
@@ -742,35 +744,6 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
         )
 
 
-def label_smoothed_cross_entropy(
-    logits: torch.Tensor,
-    labels: torch.Tensor,
-    label_smoothing: float = 0.0,
-    num_items_in_batch: int | torch.Tensor | None = None,
-) -> torch.Tensor:
-    """Cross-entropy with the target distribution (1 - eps) one-hot + eps / vocab (section 5.4), over real tokens.
-
-    Args:
-        logits: (batch, target_len, vocab).
-        labels: (batch, target_len); -100 marks what is not to be predicted. Not shifted: labels[i] is for logits[i].
-        label_smoothing: eps, in [0, 1).
-        num_items_in_batch: real target tokens of the whole batch that one optimizer step sees; the loss is the sum
-            over tokens divided by it, so that gradients do not depend on how the batch was cut. The number of real
-            tokens here if not given.
-
-    Returns:
-        A scalar, float32, in nats per token.
-    """
-    total = nn.functional.cross_entropy(
-        logits.flatten(0, 1).float(),
-        labels.flatten(),
-        ignore_index=-100,
-        label_smoothing=label_smoothing,
-        reduction="sum",
-    )
-    return total / (labels.ne(-100).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch)
-
-
 @auto_docstring(custom_intro="The Transformer with the output projection and softmax of section 3.4: a translator.")
 class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedModel, TranslationGenerationMixin):
     _tied_weights_keys = {  # noqa: RUF012
@@ -838,6 +811,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
         decoder_position_ids: torch.Tensor | None = None,
         logits_to_keep: int | torch.Tensor = 0,
         num_items_in_batch: int | torch.Tensor | None = None,
+        skip_logits: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> Seq2SeqLMOutput:
         r"""
@@ -851,6 +825,9 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
             Positions of the target's tokens, counted from 0. Counted from the mask if not given.
         num_items_in_batch (`int` or `torch.Tensor`, *optional*):
             Real target tokens of the whole batch of an optimizer step, by which the summed loss is divided.
+        skip_logits (`bool`, *optional*):
+            Whether to compute the loss without ever holding the logits of all tokens, and return None for them. Done
+            in training mode wherever there are `labels` and gradients are recorded, if not given.
         """
         if labels is not None:
             use_cache = False
@@ -870,16 +847,11 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
             decoder_position_ids=decoder_position_ids,
             **kwargs,
         )
-        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(outputs.last_hidden_state[:, kept])  # (batch, target_len, vocab)
-        if self.config.logits_bias:
-            logits = logits + self.final_logits_bias
-        loss = None
-        if labels is not None:
-            smoothing = self.config.label_smoothing if self.training else 0.0
-            loss = label_smoothed_cross_entropy(logits, labels.to(logits.device), smoothing, num_items_in_batch)
+        logits = None
+        if not self._skips_logits(skip_logits, labels, logits_to_keep):
+            logits = self._logits(outputs.last_hidden_state, logits_to_keep)
         return Seq2SeqLMOutput(
-            loss=loss,
+            loss=self._loss(outputs.last_hidden_state, logits, labels, num_items_in_batch),
             logits=logits,
             past_key_values=outputs.past_key_values,
             decoder_hidden_states=outputs.decoder_hidden_states,
@@ -889,6 +861,40 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
             encoder_hidden_states=outputs.encoder_hidden_states,
             encoder_attentions=outputs.encoder_attentions,
         )
+
+    def _skips_logits(
+        self, asked: bool | None, labels: torch.Tensor | None, logits_to_keep: int | torch.Tensor
+    ) -> bool:
+        keeps_some = isinstance(logits_to_keep, torch.Tensor) or logits_to_keep != 0
+        if asked is None:
+            return self.training and torch.is_grad_enabled() and labels is not None and not keeps_some
+        if asked and labels is None:
+            raise ValueError(
+                "`skip_logits` leaves only the loss, which needs `labels`, but none are given. Pass them."
+            )
+        if asked and keeps_some:
+            raise ValueError("`skip_logits` computes no logits, but `logits_to_keep` asks for some. Pass only one.")
+        return asked
+
+    def _logits(self, hidden_states: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:
+        kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
+        logits = self.lm_head(hidden_states[:, kept])  # (batch, target_len, vocab)
+        return logits + self.final_logits_bias if self.config.logits_bias else logits
+
+    def _loss(
+        self,
+        hidden_states: torch.Tensor,
+        logits: torch.Tensor | None,
+        labels: torch.Tensor | None,
+        num_items_in_batch: int | torch.Tensor | None,
+    ) -> torch.Tensor | None:
+        if labels is None:
+            return None
+        smoothing = self.config.label_smoothing if self.training else 0.0
+        if logits is not None:
+            return label_smoothed_cross_entropy(logits, labels.to(logits.device), smoothing, num_items_in_batch)
+        bias = self.final_logits_bias if self.config.logits_bias else None
+        return chunked_cross_entropy(hidden_states, self.lm_head, labels, smoothing, num_items_in_batch, bias)
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         """`labels` shifted right, for collators that hide the labels from the model; (batch, target_len)."""

@@ -1,10 +1,18 @@
-"""Measure this package against `transformers`' Marian under the stock trainer, both sides in turn, as a ratio.
+"""Measure this package against what it replaces, both sides in turn, as a ratio.
 
     python scripts/benchmark.py training
+    python scripts/benchmark.py memory
 
-Each side trains the same sizes (4 + 4 layers, d_model 256, d_ff 1,024, vocabulary 8,000 or what the text allows,
-dropout 0.3, label smoothing 0.1) on the same text in a process of its own, A B A B ...; the figure is real target
-tokens per second, padding not counted. Without --source and --target the text is the built-in corpus.
+Every measurement is a process of its own, A B A B ...
+
+`training`, against `transformers`' Marian under the stock trainer: each side trains the same sizes (4 + 4 layers,
+d_model 256, d_ff 1,024, vocabulary 8,000 or what the text allows, dropout 0.3, label smoothing 0.1) on the same text;
+the figure is real target tokens per second, padding not counted. Without --source and --target the text is the
+built-in corpus.
+
+`memory`, our trainer against the stock one with `label_smoothing_factor`: each side trains the same model on the same
+batch for two steps, the second with the optimizer's state in place, on the processor; the figure is the peak of
+resident memory less what was resident before the first step.
 """
 
 import argparse
@@ -24,7 +32,9 @@ SIZES = {
 }
 PEER_BATCH = 128  # sentences drawn at random, as Seq2SeqTrainer does
 SKIPPED_STEPS = 5  # the first steps allocate memory
-SIDES = ("ours", "marian")
+SIDES = {"training": ("ours", "marian"), "memory": ("ours", "stock")}
+FIGURES = {"training": "target_tokens_per_second", "memory": "peak_mib"}
+SENTENCE_LENGTH = 64  # of every sentence in the batch whose memory is measured
 
 
 class CountingCollator:
@@ -124,17 +134,87 @@ def prepare_corpus(folder: str, source: str | None, target: str | None) -> None:
     encode_corpus(corpus, tokenizer).save_to_disk(str(Path(folder) / "corpus"))
 
 
-def compare(folder: str, steps: int, rounds: int) -> dict[str, Any]:
+def memory_of_side(side: str, options: argparse.Namespace) -> dict[str, float]:
+    """Train one side for two steps in this process; the MiB that became resident at the peak."""
+    import torch
+
+    torch.manual_seed(0)
+    trainer = build_memory_trainer(side, options)
+    before = resident_mib("VmRSS")
+    trainer.train()
+    return {"peak_mib": round(resident_mib("VmHWM") - before, 1), "before_mib": round(before, 1)}
+
+
+def build_memory_trainer(side: str, options: argparse.Namespace) -> Any:
+    """Our trainer or the stock one, on one batch of sentences of equal length."""
+    import torch
+    from datasets import Dataset
+    from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
+
+    from hf_vanilla_transformer import VanillaTransformerTrainer, train_tokenizer
+    from hf_vanilla_transformer.training.memory import keep_freed_memory
+    from hf_vanilla_transformer.training.trainer_arguments import TranslationTrainingArguments
+
+    sentences = options.tokens // SENTENCE_LENGTH
+    ids = torch.randint(4, options.vocab_size, (sentences, SENTENCE_LENGTH)).tolist()
+    data = {
+        "train_dataset": Dataset.from_dict({"input_ids": ids, "labels": ids}),
+        "processing_class": train_tokenizer(["only its padding token matters here"] * 9, vocab_size=280),
+    }
+    common = {
+        **{"output_dir": tempfile.mkdtemp(), "max_steps": 2, "use_cpu": True, "bf16": options.precision == "bf16"},
+        **{"save_strategy": "no", "report_to": "none", "disable_tqdm": True},
+    }
+    if side == "ours":
+        keep_freed_memory()
+        args = TranslationTrainingArguments(
+            max_tokens=sentences * SENTENCE_LENGTH, precision=options.precision, **common
+        )
+        return VanillaTransformerTrainer(memory_model(options, label_smoothing=0.1), args, **data)
+    args = Seq2SeqTrainingArguments(per_device_train_batch_size=sentences, label_smoothing_factor=0.1, **common)
+    model = memory_model(options, label_smoothing=0.0)
+    collator = DataCollatorForSeq2Seq(data["processing_class"], model=model)
+    return Seq2SeqTrainer(model, args, data_collator=collator, **data)
+
+
+def memory_model(options: argparse.Namespace, label_smoothing: float) -> Any:
+    """The model of both sides, in the proportions of the paper: heads of 64, feed-forward networks 4 times d_model."""
+    from hf_vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+
+    heads, ffn_dim = max(options.d_model // 64, 1), 4 * options.d_model
+    config = VanillaTransformerConfig(
+        vocab_size=options.vocab_size,
+        d_model=options.d_model,
+        encoder_layers=options.layers,
+        decoder_layers=options.layers,
+        encoder_attention_heads=heads,
+        decoder_attention_heads=heads,
+        encoder_ffn_dim=ffn_dim,
+        decoder_ffn_dim=ffn_dim,
+        label_smoothing=label_smoothing,
+    )
+    return VanillaTransformerForConditionalGeneration(config)
+
+
+def resident_mib(field: str) -> float:
+    """Resident memory of this process now (`VmRSS`) or at its peak (`VmHWM`), in MiB."""
+    status = Path("/proc/self/status")
+    if not status.exists():
+        raise SystemExit("`memory` reads the resident memory of a process from /proc, which only Linux has.")
+    lines = dict(line.split(":", 1) for line in status.read_text(encoding="utf-8").splitlines())
+    return int(lines[field].split()[0]) / 1024
+
+
+def compare(what: str, arguments: list[str], rounds: int) -> dict[str, Any]:
     """Both sides in turn, `rounds` times, each in its own process."""
-    runs: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES}
+    runs: dict[str, list[dict[str, float]]] = {side: [] for side in SIDES[what]}
     for number in range(rounds):
-        for side in SIDES:
-            command = [sys.executable, __file__, "training", "--side", side, "--folder", folder, "--steps", str(steps)]
-            output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+        for side in runs:
+            command = [sys.executable, __file__, what, "--side", side, *arguments]
+            output = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True).stdout
             runs[side].append(json.loads(output.strip().split("\n")[-1]))
             print(f"round {number + 1}, {side}: {runs[side][-1]}", flush=True)
-    pairs = zip(*(runs[side] for side in SIDES), strict=True)
-    ratios = [ours["target_tokens_per_second"] / peer["target_tokens_per_second"] for ours, peer in pairs]
+    ratios = [ours[FIGURES[what]] / peer[FIGURES[what]] for ours, peer in zip(*runs.values(), strict=True)]
     return {"runs": runs, "ratio": {"min": min(ratios), "median": statistics.median(ratios), "max": max(ratios)}}
 
 
@@ -153,27 +233,59 @@ def machine() -> dict[str, Any]:
     }
 
 
-def main() -> int:
-    """Parse, measure, print and keep."""
+def parser() -> argparse.ArgumentParser:
+    """One sub-command for each thing measured."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("what", choices=["training"])
-    parser.add_argument("--source", help="training text, source side")
-    parser.add_argument("--target", help="training text, target side")
-    parser.add_argument("--steps", type=int, default=30)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--output", help="keep all figures in this JSON file")
-    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
-    parser.add_argument("--folder", help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.side:
-        print(json.dumps(train_side(options.side, options.folder, options.steps)))
-        return 0
+    commands = parser.add_subparsers(dest="what", required=True)
+    training = commands.add_parser("training", help="target tokens per second, against Marian and the stock trainer")
+    training.add_argument("--source", help="training text, source side")
+    training.add_argument("--target", help="training text, target side")
+    training.add_argument("--steps", type=int, default=30)
+    training.add_argument("--folder", help=argparse.SUPPRESS)
+    memory = commands.add_parser("memory", help="peak memory of a training step, against the stock trainer")
+    memory.add_argument("--vocab_size", type=int, default=37000)
+    memory.add_argument("--tokens", type=int, default=4096, help="target tokens of the batch")
+    memory.add_argument("--d_model", type=int, default=SIZES["d_model"])
+    memory.add_argument("--layers", type=int, default=SIZES["encoder_layers"], help="of each side")
+    memory.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
+    for what, command in (("training", training), ("memory", memory)):
+        command.add_argument("--rounds", type=int, default=3)
+        command.add_argument("--output", help="keep all figures in this JSON file")
+        command.add_argument("--side", choices=SIDES[what], help=argparse.SUPPRESS)
+    return parser
+
+
+def measure_training(options: argparse.Namespace) -> dict[str, Any]:
+    """The ratio of target tokens per second."""
     with tempfile.TemporaryDirectory() as folder:
         prepare_corpus(folder, options.source, options.target)
-        result = {"machine": machine(), **compare(folder, options.steps, options.rounds)}
-    ratio = result["ratio"]
+        return compare("training", ["--folder", folder, "--steps", str(options.steps)], options.rounds)
+
+
+def measure_memory(options: argparse.Namespace) -> dict[str, Any]:
+    """The ratio of peak memory."""
+    names = ("vocab_size", "tokens", "d_model", "layers", "precision")
+    return compare("memory", [f"--{name}={getattr(options, name)}" for name in names], options.rounds)
+
+
+def main() -> int:
+    """Parse, measure, print and keep."""
+    options = parser().parse_args()
+    if options.side and options.what == "training":
+        print(json.dumps(train_side(options.side, options.folder, options.steps)))
+        return 0
+    if options.side:
+        print(json.dumps(memory_of_side(options.side, options)))
+        return 0
+    measured = measure_training(options) if options.what == "training" else measure_memory(options)
+    result = {"machine": machine(), **measured}
     print(json.dumps(result["machine"]))
-    print(f"ours / Marian, target tokens per second: {ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})")
+    title = {
+        "training": "ours / Marian, target tokens per second",
+        "memory": "ours / stock trainer, peak memory of a training step",
+    }[options.what]
+    ratio = result["ratio"]
+    print(f"{title}: {ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})")
     if options.output:
         Path(options.output).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0

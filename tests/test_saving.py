@@ -140,7 +140,8 @@ def test_a_folder_carries_the_code_of_every_auto_class(saved, tmp_path):
         return
     assert set(auto_map) == {"AutoConfig", "AutoModel", "AutoModelForSeq2SeqLM"}
     assert {f"{target.split('.')[0]}.py" for target in auto_map.values()} <= code
-    assert code == {f"{part}_vanilla_transformer.py" for part in ("configuration", "generation", "modeling")}
+    parts = ("configuration", "generation", "loss", "manifest", "modeling")
+    assert code == {f"{part}_vanilla_transformer.py" for part in parts}
 
 
 def test_a_base_model_grows_a_head_and_a_head_is_left_off(tmp_path):
@@ -194,7 +195,9 @@ def test_nothing_but_weights_and_the_logits_bias_is_state():
 def test_the_travelling_files_import_nothing_that_a_stranger_lacks():
     package = Path(hf_vanilla_transformer.__file__).parent
     own = {path.stem for path in package.glob("*_vanilla_transformer.py")}
-    assert len(own) == 3
+    assert own == {
+        f"{name}_vanilla_transformer" for name in ("configuration", "generation", "loss", "manifest", "modeling")
+    }
     for path in package.glob("*_vanilla_transformer.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):
