@@ -12,11 +12,14 @@ _HOME = {
     "builtin_corpus": ".builtin",
     "FilterReport": ".filtering",
     "FilterSettings": ".filtering",
+    "ParallelStream": ".streaming",
+    "StreamingBatches": ".stream_batching",
     "TokenBudgetBatchSampler": ".batching",
     "encode_corpus": ".encoding",
     "filter_pairs": ".filtering",
     "load_parallel_corpus": ".reading",
     "sequence_lengths": ".encoding",
+    "stream_parallel_corpus": ".streaming",
 }
 __all__ = sorted(_HOME)
 

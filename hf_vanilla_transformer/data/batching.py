@@ -37,6 +37,9 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         seed: of the shuffling, 0 or more.
         num_processes: the number of batches is made a multiple of it by splitting the largest ones, so that all
             processes take the same number of steps with no pair repeated or left out.
+        batches_per_step: batches that one process accumulates for an optimizer step. Where the text is large enough
+            the number of batches is also a multiple of the product: the batches of a step are then the same whether
+            many processes share them or few accumulate them.
 
     Raises:
         ValueError: a sentence alone exceeds the budget; sides of unequal number; no pairs, or too few to give every
@@ -52,8 +55,9 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         shuffle: bool = True,
         seed: int = 0,
         num_processes: int = 1,
+        batches_per_step: int = 1,
     ) -> None:
-        _check_settings(max_tokens, seed, num_processes)
+        _check_settings(max_tokens, seed, num_processes, batches_per_step)
         source, target = np.asarray(source_lengths), np.asarray(target_lengths)
         _check_lengths(source, target, max_tokens)
         self.source_lengths, self.target_lengths = source.astype(np.int64), target.astype(np.int64)
@@ -64,7 +68,9 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         self.epoch = 0
         self._longer = np.maximum(self.source_lengths, self.target_lengths)
         starts = _cut(np.sort(self._longer)[::-1], max_tokens)
-        self._starts = _split_to_multiple(starts, len(self._longer), num_processes)
+        step = num_processes * batches_per_step
+        fits = len(starts) + -len(starts) % step <= len(self._longer)
+        self._starts = _split_to_multiple(starts, len(self._longer), step if fits else num_processes)
 
     @property
     def sampler(self) -> TokenBudgetBatchSampler:
@@ -140,8 +146,13 @@ def _split_to_multiple(starts: np.ndarray, pairs: int, num_processes: int) -> np
     return np.sort([start for _, start in largest])
 
 
-def _check_settings(max_tokens: int, seed: int, num_processes: int) -> None:
-    for name, value, least in (("max_tokens", max_tokens, 1), ("seed", seed, 0), ("num_processes", num_processes, 1)):
+def _check_settings(max_tokens: int, seed: int, num_processes: int, batches_per_step: int) -> None:
+    for name, value, least in (
+        ("max_tokens", max_tokens, 1),
+        ("seed", seed, 0),
+        ("num_processes", num_processes, 1),
+        ("batches_per_step", batches_per_step, 1),
+    ):
         if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
             raise ValueError(f"{name} must be a whole number of at least {least}, but it is {value!r}.")
 

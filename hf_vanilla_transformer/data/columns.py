@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 NESTED = "translation"  # the Hub's name for a column that holds {"en": ..., "de": ...}
 Key = tuple[str, ...]
@@ -68,6 +70,20 @@ def choose_columns(
     raise ValueError(
         _not_found([name for name in wanted if name and name not in columns], columns, languages, origin, hint)
     )
+
+
+def text_at(fields: Any, key: Key, origin: Path | str, number: int) -> str:
+    """The string at `key` of row `number` of `origin`; a null is an empty sentence, for the filters to count."""
+    value = fields
+    for name in key:
+        if not isinstance(value, dict) or name not in value:
+            raise ValueError(f"Every row of {origin} must have {'.'.join(key)!r}, but row {number:,} does not.")
+        value = value[name]
+    if value is not None and not isinstance(value, str):
+        raise ValueError(
+            f"{'.'.join(key)!r} must hold text, but in row {number:,} of {origin} it holds {type(value).__name__}."
+        )
+    return value or ""
 
 
 def _flat_columns(choice: ColumnChoice, columns: Sequence[str]) -> tuple[str, str] | None:

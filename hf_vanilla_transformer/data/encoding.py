@@ -6,12 +6,14 @@ too long are for `filter_pairs` to drop and count.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 if TYPE_CHECKING:
     from datasets import Dataset
+    from pyarrow import Table
     from transformers import PreTrainedTokenizerBase
 
 
@@ -28,9 +30,10 @@ def encode_corpus(corpus: Dataset, tokenizer: PreTrainedTokenizerBase) -> Datase
     Raises:
         ValueError: the tokenizer has an EOS token but does not put it at the end of a sentence.
     """
-    from datasets import Features, Sequence, Value
+    from datasets import Features, Value
+    from datasets import Sequence as ListOf
 
-    ids = Sequence(Value("int32"))
+    ids = ListOf(Value("int32"))
     encoded = corpus.map(
         _encode_batch,
         batched=True,
@@ -39,7 +42,32 @@ def encode_corpus(corpus: Dataset, tokenizer: PreTrainedTokenizerBase) -> Datase
         desc="Encoding",
     )
     for column in ("input_ids", "labels"):
-        _check_ends(encoded, column, tokenizer)
+        _check_ends(encoded.data, column, tokenizer)
+    return encoded
+
+
+def encode_pairs(pairs: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenizerBase, *, first_row: int = 0) -> Table:
+    """Encode some pairs of a stream, in memory, as `encode_corpus` does a corpus.
+
+    Args:
+        pairs: sources with their targets, at least one.
+        tokenizer: as of `encode_corpus`.
+        first_row: row of the stream, from 0, that the first pair is, for the message.
+
+    Returns:
+        Columns `source`, `target`, `input_ids`, `labels`.
+
+    Raises:
+        ValueError: as of `encode_corpus`.
+    """
+    import pyarrow as pa
+
+    text = dict(zip(("source", "target"), map(list, zip(*pairs, strict=True)), strict=True))
+    ids = _encode_batch(text, tokenizer)
+    types = {"source": pa.string(), "target": pa.string(), **dict.fromkeys(ids, pa.list_(pa.int32()))}
+    encoded = pa.table({**text, **ids}, pa.schema(types))
+    for column in ids:
+        _check_ends(encoded, column, tokenizer, first_row)
     return encoded
 
 
@@ -73,12 +101,12 @@ def _encode_batch(rows: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase
     return {"input_ids": encoded["input_ids"], "labels": encoded["labels"]}
 
 
-def _check_ends(encoded: Dataset, column: str, tokenizer: PreTrainedTokenizerBase) -> None:
+def _check_ends(encoded: Table, column: str, tokenizer: PreTrainedTokenizerBase, first_row: int = 0) -> None:
     """A model that never saw the end of a sentence never learns to stop."""
     if tokenizer.eos_token_id is None:
         return
-    row = 0
-    for rows in encoded.data.column(column).chunks:
+    row = first_row
+    for rows in encoded.column(column).chunks:
         ids = rows.values.to_numpy(zero_copy_only=False)
         offsets = rows.offsets.to_numpy()  # (rows + 1,), into `ids`
         ends = np.full(len(rows), -1)

@@ -21,13 +21,14 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from .columns import NESTED, ColumnChoice, Key, choose_columns
+from .columns import NESTED, ColumnChoice, Key, choose_columns, text_at
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -50,12 +51,17 @@ def read_text_files(source: Path, target: Path) -> Dataset:
     """
     (source_digest, source_lines), (target_digest, target_lines) = (examine_text(path) for path in (source, target))
     if source_lines != target_lines:
-        raise ValueError(
-            f"A parallel corpus pairs line n with line n, but {source} has {source_lines:,} lines and {target} has "
-            f"{target_lines:,}. Check that both files were cut from the same release."
-        )
+        raise unequal_sides(source, source_lines, target, target_lines)
     pairs = zip(text_lines(source), text_lines(target), strict=True)
     return _cached_pairs(f"text {source_digest} {target_digest}", pairs, f"{source} and {target}")
+
+
+def unequal_sides(source: Path, source_lines: int, target: Path, target_lines: int) -> ValueError:
+    """The refusal of two files with unlike numbers of lines."""
+    return ValueError(
+        f"A parallel corpus pairs line n with line n, but {source} has {source_lines:,} lines and {target} has "
+        f"{target_lines:,}. Check that both files were cut from the same release."
+    )
 
 
 def read_table(path: Path, choice: ColumnChoice) -> Dataset:
@@ -66,14 +72,19 @@ def read_table(path: Path, choice: ColumnChoice) -> Dataset:
         FileNotFoundError: the file is missing.
     """
     suffix = path.suffix.lower()
-    if suffix == ".parquet":
-        digest = _digest_bytes(path)
-        columns, languages = _parquet_columns(path)
-    else:
-        digest, lines = examine_text(path)
-        if not lines:
-            raise ValueError(_no_pairs(str(path)))
-        columns, languages = _json_columns(path) if suffix in (".jsonl", ".json") else (_header(path, suffix), [])
+    digest = _digest_bytes(path) if suffix == ".parquet" else examine_text(path)[0]
+    keys, pairs = open_table(path, choice)
+    return _cached_pairs(f"{suffix} {digest} {keys}", pairs(), str(path))
+
+
+def open_table(path: Path, choice: ColumnChoice) -> tuple[tuple[Key, Key], Callable[[], Iterator[Pair]]]:
+    """Find the keys of a table's two columns from its beginning; the function beside them reads its pairs.
+
+    Raises:
+        ValueError: columns not found, or an empty file.
+    """
+    suffix = path.suffix.lower()
+    columns, languages = _table_columns(path, suffix)
     headed = suffix in (".tsv", ".csv")
     hint = f" The first row of a {suffix} file must name its columns." if headed else ""
     keys = choose_columns(choice, columns, languages, str(path), hint)
@@ -84,8 +95,9 @@ def read_table(path: Path, choice: ColumnChoice) -> Dataset:
             path,
             *columns,
         )
-    pairs = _parquet_pairs(path, *keys) if suffix == ".parquet" else _row_pairs(path, suffix, columns, *keys)
-    return _cached_pairs(f"{suffix} {digest} {keys}", pairs, str(path))
+    if suffix == ".parquet":
+        return keys, partial(_parquet_pairs, path, *keys)
+    return keys, partial(_row_pairs, path, suffix, columns, *keys)
 
 
 def examine_text(path: Path) -> tuple[str, int]:
@@ -115,18 +127,23 @@ def examine_text(path: Path) -> tuple[str, int]:
 
 
 def text_lines(path: Path) -> Iterator[str]:
-    """Lines of a UTF-8 file without their line end."""
+    """Lines of a UTF-8 file without their line end; `examine_text` says where one is not UTF-8."""
     with path.open(encoding="utf-8-sig", newline="\n") as file:
         for line in file:
             yield line.removesuffix("\n").removesuffix("\r")
 
 
 def _open_bytes(path: Path) -> IO[bytes]:
+    check_file(path)
+    return path.open("rb")
+
+
+def check_file(path: Path) -> None:
+    """Raise `FileNotFoundError` if there is no such file, or it is a folder."""
     if path.is_dir():
         raise FileNotFoundError(f"A file of text is needed, but {path} is a folder. Name a file in it.")
     if not path.exists():
         raise FileNotFoundError(f"There is no file {path}. Check the path.")
-    return path.open("rb")
 
 
 def _digest_bytes(path: Path) -> str:
@@ -137,8 +154,18 @@ def _digest_bytes(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _no_pairs(origin: str) -> str:
-    return f"A corpus needs at least one pair of sentences, but there is none in {origin}."
+def no_pairs(origin: str) -> ValueError:
+    """The refusal of an empty corpus."""
+    return ValueError(f"A corpus needs at least one pair of sentences, but there is none in {origin}.")
+
+
+def _table_columns(path: Path, suffix: str) -> tuple[list[str], list[str]]:
+    """Names of the columns, and languages of the nested one."""
+    if suffix == ".parquet":
+        return _parquet_columns(path)
+    if next(text_lines(path), None) is None:
+        raise no_pairs(str(path))
+    return _json_columns(path) if suffix in (".jsonl", ".json") else (_header(path, suffix), [])
 
 
 def _header(path: Path, suffix: str) -> list[str]:
@@ -192,7 +219,7 @@ def _row_pairs(path: Path, suffix: str, columns: list[str], source: Key, target:
     """Pairs of a TSV, CSV or JSONL file."""
     if suffix in (".jsonl", ".json"):
         for number, fields in enumerate(_json_rows(path), start=1):
-            yield _text(fields, source, path, number), _text(fields, target, path, number)
+            yield text_at(fields, source, path, number), text_at(fields, target, path, number)
         return
     left, right = columns.index(source[0]), columns.index(target[0])
     rows = _csv_rows(path) if suffix == ".csv" else _tsv_rows(path)
@@ -203,20 +230,6 @@ def _row_pairs(path: Path, suffix: str, columns: list[str], source: Key, target:
                 f"{len(cells)}."
             )
         yield cells[left], cells[right]
-
-
-def _text(fields: Any, key: Key, path: Path, number: int) -> str:
-    """The string at `key`; a null is an empty sentence, for the filters to count."""
-    value = fields
-    for name in key:
-        if not isinstance(value, dict) or name not in value:
-            raise ValueError(f"Every row of {path} must have {'.'.join(key)!r}, but row {number:,} does not.")
-        value = value[name]
-    if value is not None and not isinstance(value, str):
-        raise ValueError(
-            f"{'.'.join(key)!r} must hold text, but in row {number:,} of {path} it holds {type(value).__name__}."
-        )
-    return value or ""
 
 
 def _parquet_columns(path: Path) -> tuple[list[str], list[str]]:
@@ -241,7 +254,7 @@ def _parquet_pairs(path: Path, source: Key, target: Key) -> Iterator[Pair]:
         for batch in file.iter_batches(PAIRS_TOGETHER, columns=[".".join(source), ".".join(target)]):
             for fields in batch.to_pylist():
                 number += 1
-                yield _text(fields, source, path, number), _text(fields, target, path, number)
+                yield text_at(fields, source, path, number), text_at(fields, target, path, number)
 
 
 def _cached_pairs(content: str, pairs: Iterable[Pair], origin: str) -> Dataset:
@@ -280,5 +293,5 @@ def _write_arrow(path: Path, pairs: Iterator[Pair], origin: str) -> None:
                 ) from None
             rows += len(batch)
         if not rows:
-            raise ValueError(_no_pairs(origin))
+            raise no_pairs(origin)
         writer.finalize()

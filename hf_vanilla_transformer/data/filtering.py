@@ -72,11 +72,14 @@ class FilterReport:
         dropped: pairs by reason (see `REASONS`), each pair under the first reason that holds; reasons switched off
             are absent.
         settings: the filters that were applied.
+        pool_size: of a stream, how many pairs were searched together for duplicates, which the table says; `None` is
+            all of them.
     """
 
     total: int
     dropped: dict[str, int] = field(default_factory=dict)
     settings: FilterSettings = field(default_factory=FilterSettings)
+    pool_size: int | None = None
 
     @property
     def kept(self) -> int:
@@ -86,7 +89,10 @@ class FilterReport:
     def table(self) -> str:
         """One line for all pairs, one per active filter, one for what is left; numbers aligned, with shares."""
         rows = [("pairs read", self.total)]
-        rows += [(f"- {words}", self.dropped[reason]) for reason, words in self.settings.active_reasons().items()]
+        wording = self.settings.active_reasons()
+        if self.pool_size is not None and "duplicate" in wording:
+            wording["duplicate"] += f" of the same {self.pool_size:,}"
+        rows += [(f"- {words}", self.dropped[reason]) for reason, words in wording.items()]
         rows += [("pairs kept", self.kept)]
         wide = max(len(label) for label, _ in rows)
         digits = len(f"{self.total:,}")
@@ -110,13 +116,24 @@ def filter_pairs(corpus: Dataset, settings: FilterSettings) -> tuple[Dataset, Fi
     Raises:
         ValueError: a filter counts tokens but the corpus is not encoded; or nothing is left (with the table).
     """
+    kept, report = apply_filters(corpus, settings)
+    require_pairs(report)
+    return kept, report
+
+
+def require_pairs(report: FilterReport) -> None:
+    """Raise `ValueError` with the table if no pair was kept."""
+    if not report.kept:
+        raise ValueError(f"At least one pair must pass the filters, but none does; loosen them.\n{report.table()}")
+
+
+def apply_filters(corpus: Dataset, settings: FilterSettings) -> tuple[Dataset, FilterReport]:
+    """As `filter_pairs`, for a part of a corpus, of which nothing may be left."""
     reasons = np.full(len(corpus), -1, dtype=np.int8)  # index into REASONS, -1 for a pair that stays
     for reason, holds in _verdicts(corpus, settings).items():
         reasons[holds & (reasons < 0)] = REASONS.index(reason)
     dropped = {reason: int((reasons == REASONS.index(reason)).sum()) for reason in settings.active_reasons()}
     report = FilterReport(total=len(corpus), dropped=dropped, settings=settings)
-    if not report.kept:
-        raise ValueError(f"At least one pair must pass the filters, but none does; loosen them.\n{report.table()}")
     if report.kept == report.total:
         return corpus, report
     return corpus.select(np.flatnonzero(reasons < 0)), report

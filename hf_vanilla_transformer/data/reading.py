@@ -1,13 +1,15 @@
 """Parallel text from wherever it is: files, `datasets` names and folders, or the built-in corpus.
 
 Every way gives a `datasets.Dataset` with the string columns `source` and `target`, line for line what was read, for
-`filter_pairs` to filter. Leaves out streaming: a corpus has a length and can be read in any order.
+`filter_pairs` to filter. A corpus has a length and can be read in any order; one that does not fit the disk is for
+`stream_parallel_corpus`.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -60,10 +62,28 @@ def load_parallel_corpus(
             arguments that do not go together.
     """
     choice = ColumnChoice(source_column, target_column, source_lang, target_lang)
+    files = find_files(source, target, dataset_name, split)
+    if len(files) > 1:
+        return read_text_files(*files)
+    if files:
+        return read_table(files[0], choice)
+    return _load_named(str(dataset_name), dataset_config_name, split, choice)
+
+
+def find_files(
+    source: PathLike | None, target: PathLike | None, dataset_name: str | None, split: str
+) -> tuple[()] | tuple[Path] | tuple[Path, Path]:
+    """Two text files or one table, as the arguments of `load_parallel_corpus` name them; none if `datasets` reads it.
+
+    Raises:
+        ValueError: the arguments do not go together.
+    """
     if dataset_name is not None:
         if source is not None or target is not None:
             raise ValueError("A corpus comes from files or from dataset_name, but both were given. Leave one out.")
-        return _load_named(str(dataset_name), dataset_config_name, split, choice)
+        if not _is_one_file(str(dataset_name), split):
+            return ()
+        source = dataset_name
     if source is None:
         raise ValueError(
             f"A target file needs its source file, but only target {target} was given. Give source too."
@@ -71,42 +91,47 @@ def load_parallel_corpus(
             else "A corpus needs a source (and target) file or a dataset_name, but none was given."
         )
     if target is not None:
-        return _load_text_files(Path(source), Path(target))
+        _warn_of_the_same_file(Path(source), Path(target))
+        return Path(source), Path(target)
     if Path(source).suffix.lower() not in TABLE_SUFFIXES:
         raise ValueError(
             f"A text file holds one side, but only source {source} was given. Give target too, or one file with both "
             f"sides ({', '.join(TABLE_SUFFIXES)})."
         )
-    return read_table(Path(source), choice)
+    return (Path(source),)
 
 
-def _load_text_files(source: Path, target: Path) -> Dataset:
+def _warn_of_the_same_file(source: Path, target: Path) -> None:
     if source.exists() and target.exists() and source.samefile(target):
         logger.warning("Source and target are the same file, %s; check the two paths.", source)
-    return read_text_files(source, target)
+
+
+def _is_one_file(name: str, split: str) -> bool:
+    from .builtin import BUILTIN_NAME
+
+    path = Path(name)
+    if name == BUILTIN_NAME or not (path.is_file() or path.suffix.lower() in TABLE_SUFFIXES):
+        return False
+    if split != "train":
+        raise ValueError(
+            f"One file holds one split, which is read as 'train', but split {split!r} of {name} was asked for. "
+            "Give that split as a file of its own."
+        )
+    return True
 
 
 def _load_named(name: str, config_name: str | None, split: str, choice: ColumnChoice) -> Dataset:
     from .builtin import BUILTIN_NAME
 
-    path = Path(name)
-    if name == BUILTIN_NAME:
-        corpus = _load_builtin(split, choice)
-    elif path.is_file() or path.suffix.lower() in TABLE_SUFFIXES:
-        if split != "train":
-            raise ValueError(
-                f"One file holds one split, which is read as 'train', but split {split!r} of {name} was asked for. "
-                "Give that split as a file of its own."
-            )
-        return load_parallel_corpus(path, **vars(choice))
-    else:
-        corpus = _pick_columns(_load_dataset(name, config_name, split), choice, name)
+    dataset = load_builtin(split) if name == BUILTIN_NAME else load_named(name, config_name, split)
+    corpus = _pick_columns(dataset, choice, name)
     if not len(corpus):
         raise ValueError(f"A corpus needs at least one pair of sentences, but split {split!r} of {name} has none.")
     return corpus
 
 
-def _load_builtin(split: str, choice: ColumnChoice) -> Dataset:
+def load_builtin(split: str) -> Dataset:
+    """The built-in corpus, columns `fr` and `en`, in memory."""
     from datasets import Dataset
 
     from .builtin import BUILTIN_NAME, SPLITS, builtin_corpus
@@ -114,10 +139,11 @@ def _load_builtin(split: str, choice: ColumnChoice) -> Dataset:
     if split not in SPLITS:
         raise ValueError(f"{BUILTIN_NAME} has the splits {', '.join(SPLITS)}, but {split!r} was asked for.")
     french, english = (list(side) for side in zip(*builtin_corpus(split), strict=True))
-    return _pick_columns(Dataset.from_dict({"fr": french, "en": english}), choice, BUILTIN_NAME)
+    return Dataset.from_dict({"fr": french, "en": english})
 
 
-def _load_dataset(name: str, config_name: str | None, split: str) -> Dataset:
+def load_named(name: str, config_name: str | None, split: str, **options: bool) -> Any:
+    """The dataset that `datasets` finds under a name or in a folder, as it is; `options` are of its `load_dataset`."""
     from datasets import load_dataset
     from datasets.exceptions import DatasetGenerationError
 
@@ -127,7 +153,7 @@ def _load_dataset(name: str, config_name: str | None, split: str) -> Dataset:
     if path.is_absolute() and not path.exists():
         raise FileNotFoundError(f"There is no file or folder {name}. Check the path.")
     try:
-        return load_dataset(name, config_name, split=split)
+        return load_dataset(name, config_name, split=split, **options)
     except ConnectionError as error:
         raise ConnectionError(
             f"{name} is no file or folder here and the Hub cannot be reached to look for a dataset of that name "
@@ -160,12 +186,12 @@ def _pick_columns(dataset: Dataset, choice: ColumnChoice, origin: str) -> Datase
     """Columns `source` and `target`, by name, type string, nulls emptied."""
     from datasets import Features, Value
 
-    languages = _languages(dataset.features.get(NESTED))
+    languages = nested_languages(dataset.features.get(NESTED))
     keys = choose_columns(choice, dataset.column_names, languages, origin)
     if languages:
         dataset = dataset.flatten()
     names = [".".join(key) for key in keys]
-    _check_text(dataset, names, origin)
+    check_text(dataset.features, names, origin)
     dataset = dataset.select_columns(names).rename_columns(dict(zip(names, ("source", "target"), strict=True)))
     features = Features(source=Value("string"), target=Value("string"))
     if dataset.features != features:
@@ -175,18 +201,17 @@ def _pick_columns(dataset: Dataset, choice: ColumnChoice, origin: str) -> Datase
     return dataset
 
 
-def _languages(nested: Any) -> list[str]:
+def nested_languages(nested: Any) -> list[str]:
     """Languages of a `translation` column: a `Translation` feature or a plain struct."""
     return list(getattr(nested, "languages", None) or (nested if isinstance(nested, dict) else []))
 
 
-def _check_text(dataset: Dataset, names: list[str], origin: str) -> None:
+def check_text(features: Mapping[str, Any], names: list[str], origin: str) -> None:
+    """Raise `ValueError` if one of these columns, of features without nested ones, does not hold text."""
     for name in names:
-        dtype = getattr(dataset.features[name], "dtype", None)
+        dtype = getattr(features[name], "dtype", None)
         if dtype not in ("string", "large_string", "string_view"):
-            raise ValueError(
-                f"Column {name!r} of {origin} must hold text, but it holds {dtype or dataset.features[name]}."
-            )
+            raise ValueError(f"Column {name!r} of {origin} must hold text, but it holds {dtype or features[name]}.")
 
 
 def _empty_nulls(rows: dict[str, list[str | None]]) -> dict[str, list[str]]:

@@ -1,0 +1,162 @@
+"""Parallel text that does not fit the disk, read as it comes; `stream_batching` makes batches of it.
+
+A stream has no length and one order. What is wrong in a file, such as unequal sides or invalid UTF-8, is found where
+reading comes to it. Leaves out pipes and compressed files: a stream is read again for every epoch. (`datasets` reads
+compressed files of a folder or of the Hub.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any
+
+from .columns import NESTED, ColumnChoice, Key, choose_columns, text_at
+from .files import Pair, check_file, examine_text, no_pairs, open_table, text_lines, unequal_sides
+from .reading import PathLike, check_text, find_files, load_builtin, load_named, nested_languages
+
+ROWS_TOGETHER = 1000
+
+
+class ParallelStream:
+    """The pairs of a corpus, (source, target), read anew by every `iter`.
+
+    A tokenizer is learned from the first million pairs of a stream by
+    `train_tokenizer(itertools.chain.from_iterable(itertools.islice(stream, 1_000_000)))`.
+
+    Args:
+        read: reads the pairs from the first each time it is called.
+        origin: files or dataset, for messages.
+
+    Raises:
+        ValueError: while it is read: no pairs, or half of a surrogate pair in the text; and what `read` raises.
+    """
+
+    def __init__(self, read: Callable[[], Iterable[Pair]], origin: str) -> None:
+        self._read = read
+        self.origin = origin
+
+    def __iter__(self) -> Iterator[Pair]:
+        row = 0
+        for row, pair in enumerate(self._read(), start=1):
+            try:
+                "".join(pair).encode()
+            except UnicodeEncodeError:
+                raise ValueError(
+                    f"Text must be made of whole characters, but row {row:,} of {self.origin} holds half of a "
+                    "surrogate pair, such as \\ud800. Repair or remove it."
+                ) from None
+            yield pair
+        if not row:
+            raise no_pairs(self.origin)
+
+
+def stream_parallel_corpus(
+    source: PathLike | None = None,
+    target: PathLike | None = None,
+    *,
+    dataset_name: str | None = None,
+    dataset_config_name: str | None = None,
+    split: str = "train",
+    source_lang: str | None = None,
+    target_lang: str | None = None,
+    source_column: str | None = None,
+    target_column: str | None = None,
+) -> ParallelStream:
+    """Read a parallel corpus as a stream: nothing is stored, and no more than a few thousand pairs are in memory.
+
+    Args:
+        source, target, dataset_name, dataset_config_name: as of `load_parallel_corpus`.
+        split: a whole one; `train[:1%]` is for a corpus that is not streamed.
+        source_lang, target_lang, source_column, target_column: as of `load_parallel_corpus`.
+
+    Returns:
+        The pairs that `load_parallel_corpus` reads, in the same order.
+
+    Raises:
+        FileNotFoundError, ConnectionError, ValueError: as of `load_parallel_corpus`; unequal sides, invalid UTF-8 and
+            rows that break the format only when reading comes to them.
+    """
+    choice = ColumnChoice(source_column, target_column, source_lang, target_lang)
+    files = find_files(source, target, dataset_name, split)
+    for path in files:
+        _check_regular(path)
+    with _telling_the_line(*files):
+        if len(files) > 1:
+            read: Callable[[], Iterable[Pair]] = partial(_text_pairs, *files)
+        elif files:
+            _, read = open_table(files[0], choice)
+        else:
+            name = str(dataset_name)
+            return ParallelStream(_open_named(name, dataset_config_name, split, choice), f"split {split!r} of {name}")
+    return ParallelStream(partial(_checked_pairs, read, *files), " and ".join(map(str, files)))
+
+
+def _check_regular(path: Path) -> None:
+    check_file(path)
+    if not path.is_file():
+        raise ValueError(
+            f"A stream is read again for every epoch, but {path} is a pipe or device, which can be read once. Give a "
+            "file."
+        )
+
+
+@contextmanager
+def _telling_the_line(*files: Path) -> Iterator[None]:
+    try:
+        yield
+    except UnicodeDecodeError:
+        for path in files:
+            examine_text(path)
+        raise
+
+
+def _checked_pairs(read: Callable[[], Iterable[Pair]], *files: Path) -> Iterator[Pair]:
+    with _telling_the_line(*files):
+        yield from read()
+
+
+def _text_pairs(source: Path, target: Path) -> Iterator[Pair]:
+    sides = text_lines(source), text_lines(target)
+    for before, (left, right) in enumerate(zip_longest(*sides)):
+        if left is None or right is None:
+            more = before + 1 + sum(1 for _ in sides[left is None])
+            raise unequal_sides(source, before if left is None else more, target, more if left is None else before)
+        yield left, right
+
+
+def _open_named(name: str, config_name: str | None, split: str, choice: ColumnChoice) -> Callable[[], Iterator[Pair]]:
+    from .builtin import BUILTIN_NAME
+
+    dataset = load_builtin(split) if name == BUILTIN_NAME else load_named(name, config_name, split, streaming=True)
+    if dataset.features is None:  # unknown until a row is read
+        first = next(_rows(dataset, name), None)
+        if first is None:
+            raise no_pairs(f"split {split!r} of {name}")
+        columns, languages = list(first), nested_languages(first.get(NESTED))
+    else:
+        columns, languages = dataset.column_names, nested_languages(dataset.features.get(NESTED))
+    keys = choose_columns(choice, columns, languages, name)
+    if dataset.features is not None:
+        check_text(dataset.features.flatten(), [".".join(key) for key in keys], name)
+    return partial(_named_pairs, dataset.select_columns(list({key[0]: None for key in keys})), name, *keys)
+
+
+def _named_pairs(dataset: Any, name: str, source: Key, target: Key) -> Iterator[Pair]:
+    for number, row in enumerate(_rows(dataset, name), start=1):
+        yield text_at(row, source, name, number), text_at(row, target, name, number)
+
+
+def _rows(dataset: Any, name: str) -> Iterator[dict[str, Any]]:
+    batches = dataset.iter(batch_size=ROWS_TOGETHER)
+    while True:
+        try:
+            batch = next(batches, None)
+        except ValueError as error:  # of a decoder or parser
+            raise ValueError(f"{name} must be readable by datasets, but it is not: {error}") from error
+        if batch is None:
+            return
+        yield from (dict(zip(batch, values, strict=True)) for values in zip(*batch.values(), strict=True))
