@@ -1,22 +1,31 @@
-"""Which checkpoint is the newest, and which folders a run may write to."""
+"""Which checkpoint is the newest complete one, how one appears, and which folders a run may write to."""
 
+import logging
 from pathlib import Path
 
 import pytest
 
+from hf_vanilla_transformer.manifest_vanilla_transformer import MANIFEST_NAME, damaged_files, write_manifest
 from hf_vanilla_transformer.training.checkpoints import (
     checkpoints_of,
+    clear_strays,
+    delete_oldest_checkpoints,
     newest_complete_checkpoint,
-    remove_pickled_arguments,
+    publish_checkpoint,
+    publish_model,
     require_new_folder,
+    staging_folder,
+    what_is_wrong,
 )
 
 
-def write_checkpoint(run: Path, step: int, state: str = "{}") -> Path:
+def write_checkpoint(run: Path, step: int) -> Path:
     folder = run / f"checkpoint-{step}"
-    folder.mkdir(parents=True)
-    (folder / "model.safetensors").touch()
-    (folder / "trainer_state.json").write_text(state)
+    (folder / "shards").mkdir(parents=True)
+    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "shards" / "optimizer.bin").write_bytes(b"moments")
+    (folder / "trainer_state.json").write_text("{}")
+    write_manifest(folder, {"step": step})
     return folder
 
 
@@ -27,27 +36,95 @@ def test_checkpoints_are_in_the_order_of_their_steps(tmp_path: Path):
     assert [path.name for path in checkpoints_of(tmp_path)] == ["checkpoint-30", "checkpoint-200", "checkpoint-1000"]
 
 
-@pytest.mark.parametrize("damage", ["no state", "half a state", "no weights"])
-def test_a_half_written_checkpoint_is_passed_over_by_name(
-    damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
-):
+DAMAGE = {
+    "no manifest": (lambda folder: (folder / MANIFEST_NAME).unlink(), "has no manifest.json"),
+    "half a manifest": (lambda folder: (folder / MANIFEST_NAME).write_text('{"files": {'), "is damaged"),
+    "a file less": (lambda folder: (folder / "trainer_state.json").unlink(), "trainer_state.json is missing"),
+    "half a file": (lambda folder: (folder / "model.safetensors").write_bytes(b"wei"), "has 3 bytes instead of 7"),
+    "another bit": (lambda folder: (folder / "model.safetensors").write_bytes(b"weightz"), "is not what was saved"),
+    "a shard": (lambda folder: (folder / "shards" / "optimizer.bin").write_bytes(b"MOMENTS"), "shards/optimizer.bin"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_checkpoint_is_passed_over_by_name(damage: str, tmp_path: Path, caplog: pytest.LogCaptureFixture):
     good, broken = write_checkpoint(tmp_path, 10), write_checkpoint(tmp_path, 20)
-    if damage == "half a state":
-        (broken / "trainer_state.json").write_text('{"global_step": 2')
-    else:
-        (broken / {"no state": "trainer_state.json", "no weights": "model.safetensors"}[damage]).unlink()
-    assert newest_complete_checkpoint(tmp_path) == good
+    assert newest_complete_checkpoint(tmp_path) == broken
+    do_damage, message = DAMAGE[damage]
+    do_damage(broken)
+    with caplog.at_level(logging.WARNING):
+        assert newest_complete_checkpoint(tmp_path) == good
+    assert "checkpoint-20" in caplog.text
+    assert message in caplog.text
 
 
 def test_a_run_without_checkpoints_has_no_newest(tmp_path: Path):
     assert newest_complete_checkpoint(tmp_path) is None
 
 
-def test_the_pickle_of_the_arguments_goes(tmp_path: Path):
-    (tmp_path / "training_args.bin").touch()
-    remove_pickled_arguments(tmp_path)
-    remove_pickled_arguments(tmp_path)
-    assert list(tmp_path.iterdir()) == []
+def test_a_checkpoint_takes_the_place_of_one_of_the_same_step(tmp_path: Path):
+    write_checkpoint(tmp_path, 10)
+    staged = write_checkpoint(staging_folder(tmp_path), 10)
+    (staged / "model.safetensors").write_bytes(b"better")
+    published = publish_checkpoint(staged, tmp_path, {"step": 10})
+    assert published == tmp_path / "checkpoint-10"
+    assert what_is_wrong(published) is None
+    assert (published / "model.safetensors").read_bytes() == b"better"
+
+
+def test_a_model_is_never_whole_before_its_last_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Stopped after any number of files, the folder of an older model does not verify."""
+    import os
+
+    for files_moved in range(4):
+        run, staged = tmp_path / str(files_moved), tmp_path / f"staged{files_moved}"
+        for folder, content in ((run, b"old"), (staged, b"new")):
+            folder.mkdir()
+            for name in ("config.json", "model.safetensors", "tokenizer.json"):
+                (folder / name).write_bytes(content)
+        write_manifest(run)
+        moved: list[str] = []
+
+        def move(source: Path, target: Path, moved: list[str] = moved, most: int = files_moved) -> None:
+            if len(moved) == most and not Path(source).name.startswith("."):
+                raise KeyboardInterrupt
+            if not Path(source).name.startswith("."):
+                moved.append(Path(source).name)
+            os.rename(source, target)
+
+        with monkeypatch.context() as patch:
+            patch.setattr("os.replace", move)
+            with pytest.raises(KeyboardInterrupt):
+                publish_model(staged, run, {})
+        assert (what_is_wrong(run) is None) == (files_moved == 0)
+        assert moved == ["config.json", "tokenizer.json", "model.safetensors"][:files_moved]
+
+
+def test_the_newest_and_the_best_are_kept(tmp_path: Path):
+    for step in (10, 20, 30, 40, 50):
+        write_checkpoint(tmp_path, step)
+    delete_oldest_checkpoints(tmp_path, None, None)
+    assert len(checkpoints_of(tmp_path)) == 5
+    delete_oldest_checkpoints(tmp_path, 3, best="elsewhere/checkpoint-20")
+    assert [path.name for path in checkpoints_of(tmp_path)] == ["checkpoint-20", "checkpoint-40", "checkpoint-50"]
+    delete_oldest_checkpoints(tmp_path, 1, best="elsewhere/checkpoint-20")
+    assert [path.name for path in checkpoints_of(tmp_path)] == ["checkpoint-20", "checkpoint-50"]
+
+
+def test_what_killed_writes_left_behind_goes(tmp_path: Path):
+    checkpoint = write_checkpoint(tmp_path, 10)
+    write_checkpoint(staging_folder(tmp_path), 20)
+    (tmp_path / ".tmpAbC123").write_bytes(b"half of the weights")
+    clear_strays(tmp_path)
+    assert list(tmp_path.iterdir()) == [checkpoint]
+
+
+@pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b", ""])
+def test_a_manifest_reaches_nowhere_else(name: str, tmp_path: Path):
+    entry = f'{{"files": {{"{name}": {{"size": 1, "sha256": "0"}}}}}}'
+    (tmp_path / MANIFEST_NAME).write_text(entry)
+    with pytest.raises(ValueError, match="names files outside its folder"):
+        damaged_files(tmp_path)
 
 
 def test_a_new_run_takes_a_new_an_empty_or_a_barely_begun_folder(tmp_path: Path):

@@ -12,6 +12,7 @@ import torch
 from hf_vanilla_transformer import VanillaTransformerTrainer
 from hf_vanilla_transformer.data.encoding import encode_corpus
 from hf_vanilla_transformer.tokenization import load_tokenizer
+from hf_vanilla_transformer.training import trainer_arguments
 from hf_vanilla_transformer.training.schedule import paper_learning_rate
 from hf_vanilla_transformer.training.trainer_arguments import TranslationTrainingArguments
 from hf_vanilla_transformer.translation.loading import load_model
@@ -158,13 +159,18 @@ def test_what_the_trainer_cannot_do_without(make_trainer: Any, tmp_path: Path, t
 
 
 def test_bf16_is_chosen_where_the_hardware_has_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    from hf_vanilla_transformer.training import trainer_arguments
-
     for fast in (True, False):
         monkeypatch.setattr(trainer_arguments, "computes_bf16_fast", lambda use_cpu, fast=fast: fast)
         assert TranslationTrainingArguments(output_dir=str(tmp_path), use_cpu=True).bf16 is fast
         assert TranslationTrainingArguments(output_dir=str(tmp_path), use_cpu=True, precision="fp32").bf16 is False
         assert TranslationTrainingArguments(output_dir=str(tmp_path), use_cpu=True, precision="bf16").bf16 is True
+
+
+def test_bf16_on_a_machine_without_accelerator_needs_no_word_about_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    monkeypatch.setattr(trainer_arguments, "computes_bf16_fast", lambda use_cpu: True)
+    args = TranslationTrainingArguments(output_dir=str(tmp_path))
+    assert (args.bf16, args.device.type) == (True, "cpu")
 
 
 def test_settings_that_cannot_be(tmp_path: Path):

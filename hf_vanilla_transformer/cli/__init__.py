@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "score a model's translations of a test set",
     "score": "give the log-probability of given translations",
     "average": "average the newest checkpoints of a run",
+    "curves": "draw loss, learning rate and BLEU of a run over its steps",
 }
 USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # 128 + signal for the last two, as shells report it
 
@@ -87,6 +88,8 @@ def _run(name: str, command: Callable[[], int], debug: bool) -> int:
         if debug:
             raise
         sys.stderr.write(f"{PROGRAM} {name}: error: {_explain(error)}\n")
+        if hint := getattr(error, "how_to_go_on", ""):
+            sys.stderr.write(f"{hint}\n")
         return 1
     return code
 

@@ -2,7 +2,15 @@
 
 import argparse
 import logging
+import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from ..training.recipes import Settings
 
 DESCRIPTION = """Train a model from a recipe. Options after --output_dir override the recipe; --help_all lists those of
 the Trainer too."""
@@ -36,30 +44,64 @@ def main(argv: list[str] | None = None) -> int:
     if not options.output_dir:
         raise ValueError("A run needs a folder to write to: give `--output_dir`.")
 
+    from ..training.checkpoints import SETTINGS_NAME
     from ..training.recipes import parse_settings
 
+    begun = Path(options.output_dir) / SETTINGS_NAME
+    if options.resume and options.recipe is None and begun.is_file():
+        options.recipe = str(begun)  # the run's own settings
     settings = parse_settings(options.recipe, ["--output_dir", options.output_dir, *overrides])
-    if settings.training.should_log:
-        _show_log()
-        for note in settings.notes:
-            print(note, file=sys.stderr)
+    with _log_on_stderr() if settings.training.should_log else nullcontext():
+        return _train(settings, options)
 
+
+def _train(settings: "Settings", options: argparse.Namespace) -> int:
+    from ..training.interruption import Interrupted
     from ..training.run import run_training
 
-    run = run_training(settings, options.resume)
+    for note in settings.notes if settings.training.should_log else ():
+        print(note, file=sys.stderr)
+    try:
+        run = run_training(settings, options.resume)
+    except Interrupted as stop:
+        if settings.training.should_log:
+            print(f"{stop} {_how_to_go_on(options.output_dir)}", file=sys.stderr)
+        return stop.exit_code
+    except Exception as error:
+        error.how_to_go_on = _how_to_go_on(options.output_dir)  # type: ignore[attr-defined]
+        raise
     if settings.training.should_log:
         print(f"The model is in {run}. Translate with: vanilla-transformer translate --model {run}")
     return 0
 
 
-def _show_log() -> None:
+def _how_to_go_on(output_dir: str) -> str:
+    """The last line of a run that did not come to its end."""
+    from ..training.checkpoints import SETTINGS_NAME, checkpoints_of
+
+    run = Path(output_dir)
+    if not (run / SETTINGS_NAME).exists():  # it did not begin
+        return ""
+    if not checkpoints_of(run):
+        return "It had written no checkpoint yet: start it again with the same command."
+    return f"Go on with: vanilla-transformer train --resume --output_dir {shlex.quote(output_dir)}"
+
+
+@contextmanager
+def _log_on_stderr() -> Iterator[None]:
     """What the package reports goes to standard error, as it is."""
     from transformers.utils.logging import disable_progress_bar
 
     disable_progress_bar()  # a bar for each written checkpoint would break the one over steps
     logger = logging.getLogger("hf_vanilla_transformer")
-    logger.handlers = [logging.StreamHandler(sys.stderr)]
+    handler, level = logging.StreamHandler(sys.stderr), logger.level
+    logger.addHandler(handler)
     logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def _help(parser: argparse.ArgumentParser, everything: bool) -> str:

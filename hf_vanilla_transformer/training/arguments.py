@@ -111,6 +111,7 @@ TRAINING_HELP = {
     "metric_for_best_model": "bleu, chrf or loss",
     "logging_steps": "steps between log lines",
     "report_to": "where else to log, e.g. tensorboard",
+    "resume_changed": "resume although text, model or settings changed since: it becomes another run",
     "seed": "of the weights, the dropout and the order of the text",
 }
 """The settings of `trainer_arguments` that most runs touch; `train --help_all` lists them all."""

@@ -1,16 +1,32 @@
-"""The folder of a run: the final model at its top, `checkpoint-N` folders that load the same way."""
+"""The folder of a run: the final model at its top, `checkpoint-N` folders that load the same way.
+
+Nothing appears under its name before it is whole: a checkpoint is written in the folder `.writing`, sealed by a
+manifest, and moved into place last. What a killed process leaves behind is in `.writing`, or its manifest tells.
+"""
 
 import json
 import logging
+import os
+import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
-from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
+
+from ..manifest_vanilla_transformer import MANIFEST_NAME, damaged_files, read_manifest, write_manifest
 
 logger = logging.getLogger(__name__)
 
 SETTINGS_NAME = "run.yaml"
 """The settings of the run, as a recipe that starts it again."""
+
+ARGUMENTS_NAME = "training_args.json"
+"""All settings of the Trainer, defaults included, without secrets."""
+
+_STAGING_NAME = ".writing"
+_TEMPORARY_FILES = (".tmp*", ".*.tmp")  # of safetensors, and of whatever else is written beside its place
 
 
 def checkpoints_of(run: Path) -> list[Path]:
@@ -20,17 +36,24 @@ def checkpoints_of(run: Path) -> list[Path]:
 
 
 def newest_complete_checkpoint(run: Path) -> Path | None:
-    """The newest checkpoint that was written to its end; incomplete ones are named and passed over."""
+    """The newest checkpoint that its manifest verifies; others are named and passed over."""
     for checkpoint in reversed(checkpoints_of(run)):
-        if is_complete(checkpoint):
+        problem = what_is_wrong(checkpoint)
+        if problem is None:
             return checkpoint
-        logger.warning(f"{checkpoint} was not written to its end and is passed over; it can be deleted.")
+        logger.warning(f"{checkpoint} is passed over: {problem}. It can be deleted.")
     return None
 
 
-def is_complete(checkpoint: Path) -> bool:
-    """Whether the weights are there and the Trainer's state, which it writes last, can be read."""
-    return has_weights(checkpoint) and read_state(checkpoint) is not None
+def what_is_wrong(folder: Path) -> str | None:
+    """Why a checkpoint or a final model cannot be relied on, or None if its manifest verifies every file."""
+    try:
+        if read_manifest(folder) is None:
+            return f"it has no {MANIFEST_NAME}, so it was not written to its end"
+        problems = damaged_files(folder)
+    except ValueError as error:
+        return str(error).rstrip(".")
+    return ", ".join(problems[:3]) or None
 
 
 def has_weights(folder: Path) -> bool:
@@ -46,9 +69,83 @@ def read_state(folder: Path) -> dict | None:
         return None
 
 
-def remove_pickled_arguments(folder: str | Path) -> None:
-    """Delete the Trainer's pickle of its arguments, which may hold a Hub token; `run.yaml` has the settings."""
-    (Path(folder) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+# Writing
+
+
+def staging_folder(run: Path) -> Path:
+    """Where what is not whole yet is written."""
+    return run / _STAGING_NAME
+
+
+def clear_strays(run: Path) -> None:
+    """Delete what killed writes left in the folder of a run."""
+    beside = [path for pattern in _TEMPORARY_FILES for path in run.glob(pattern)]
+    for path in [staging_folder(run), *beside]:
+        if not path.exists():
+            continue
+        logger.info(f"Deleting {path}, which a killed write left behind.")
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+
+
+def publish_checkpoint(staged: Path, run: Path, about: Mapping[str, Any]) -> Path:
+    """Seal a staged checkpoint and move it into the run's folder in one step.
+
+    Args:
+        staged: the checkpoint's folder in `staging_folder(run)`, written to its end.
+        run: the run's folder.
+        about: what the manifest says beside the files.
+
+    Returns:
+        The checkpoint's place.
+    """
+    write_manifest(staged, about)
+    checkpoint = run / staged.name
+    if checkpoint.exists():  # the same step, saved twice
+        _discard(checkpoint, run)
+    os.replace(staged, checkpoint)
+    return checkpoint
+
+
+def publish_model(staged: Path, folder: Path, about: Mapping[str, Any]) -> None:
+    """Seal a staged model and move its files to `folder`, weights late and the manifest last.
+
+    Between the first file and the last, the old manifest does not verify, or there are no weights: in no moment does
+    the folder pass for whole.
+    """
+    write_manifest(staged, about)
+    folder.mkdir(parents=True, exist_ok=True)
+    late = {MANIFEST_NAME: 2, SAFE_WEIGHTS_NAME: 1, SAFE_WEIGHTS_INDEX_NAME: 1}
+    for path in sorted(staged.iterdir(), key=lambda path: (late.get(path.name, 0), path.name)):
+        if path.is_dir():
+            shutil.rmtree(folder / path.name, ignore_errors=True)
+        os.replace(path, folder / path.name)
+    staged.rmdir()
+
+
+def delete_oldest_checkpoints(run: Path, keep: int | None, best: str | None) -> None:
+    """Keep the newest `keep` checkpoints (None or 0: all), of which one may be older: the best.
+
+    Args:
+        run: the run's folder.
+        keep: how many, the newest and the best always among them.
+        best: folder of the best one so far.
+    """
+    checkpoints = checkpoints_of(run)
+    if not keep:
+        return
+    protected = {path for path in checkpoints if path == checkpoints[-1] or (best and path.name == Path(best).name)}
+    surplus = len(checkpoints) - max(keep, len(protected))
+    for checkpoint in [path for path in checkpoints if path not in protected][: max(surplus, 0)]:
+        _discard(checkpoint, run)
+
+
+def _discard(checkpoint: Path, run: Path) -> None:
+    """Delete a folder that must not be seen half deleted."""
+    bin_folder = staging_folder(run) / f"deleted-{checkpoint.name}"
+    bin_folder.parent.mkdir(exist_ok=True)
+    shutil.rmtree(bin_folder, ignore_errors=True)
+    os.replace(checkpoint, bin_folder)
+    shutil.rmtree(bin_folder)
 
 
 def require_new_folder(run: Path) -> None:

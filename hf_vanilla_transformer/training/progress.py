@@ -1,6 +1,8 @@
 """What one sees of a run: a progress bar with tokens per second and the time left, and `metrics.jsonl`."""
 
 import json
+import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -31,8 +33,9 @@ class TokenProgress(TrainerCallback):
         if self._bar is None or not logs:
             return
         if "target_tokens_per_second" in logs:
-            speed = logs["target_tokens_per_second"]
-            self._bar.set_postfix_str(f"loss {logs['loss']:.3f}, {speed:,.0f} target tokens/s", refresh=False)
+            source, target = logs["source_tokens_per_second"], logs["target_tokens_per_second"]
+            speed = f"{source:,.0f} + {target:,.0f} tokens/s, padding {logs['padding_share']:.1%}"
+            self._bar.set_postfix_str(f"loss {logs['loss']:.3f}, {speed}", refresh=False)
         elif any(name.startswith("eval") for name in logs):
             scores = ", ".join(f"{name[5:]} {value:.4g}" for name, value in logs.items() if name.startswith("eval_"))
             self._bar.write(f"step {state.global_step:,}: {scores}", file=sys.stderr)
@@ -43,11 +46,35 @@ class TokenProgress(TrainerCallback):
             self._bar = None
 
 
+METRICS_NAME = "metrics.jsonl"
+
+
 class MetricsFile(TrainerCallback):
-    """Appends every log line to `metrics.jsonl` in the run's folder."""
+    """Appends every log line to `metrics.jsonl` in the run's folder.
+
+    A resumed run first drops the lines of steps that it is about to repeat.
+    """
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        path = Path(args.output_dir) / METRICS_NAME
+        if state.is_world_process_zero and path.exists():
+            kept = [
+                line for line in path.read_text(encoding="utf-8").split("\n") if _step_of(line) <= state.global_step
+            ]
+            beside = path.with_name(f".{METRICS_NAME}.tmp")
+            beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8", newline="\n")
+            os.replace(beside, path)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if state.is_world_process_zero and logs:
             line = json.dumps({"step": state.global_step, **logs}, ensure_ascii=False)
-            with open(Path(args.output_dir) / "metrics.jsonl", "a", encoding="utf-8", newline="\n") as file:
+            with open(Path(args.output_dir) / METRICS_NAME, "a", encoding="utf-8", newline="\n") as file:
                 file.write(line + "\n")
+
+
+def _step_of(line: str) -> float:
+    """The step of a log line; infinite for a line that a killed run did not finish."""
+    try:
+        return json.loads(line)["step"]
+    except (json.JSONDecodeError, KeyError, TypeError):
+        return math.inf

@@ -17,7 +17,15 @@ from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGener
 from ..tokenization import load_tokenizer, train_tokenizer
 from ..translation.loading import load_model
 from .arguments import CHANGEABLE
-from .checkpoints import SETTINGS_NAME, has_weights, newest_complete_checkpoint, read_state, require_new_folder
+from .checkpoints import (
+    SETTINGS_NAME,
+    clear_strays,
+    newest_complete_checkpoint,
+    read_state,
+    require_new_folder,
+    what_is_wrong,
+)
+from .curves import draw_training_curves
 from .memory import keep_freed_memory
 from .recipes import Settings
 from .trainer import VanillaTransformerTrainer
@@ -44,6 +52,8 @@ def run_training(settings: Settings, resume: bool = False) -> Path:
     if not args.output_dir:
         raise ValueError("A run needs a folder to write to: give `--output_dir`.")
     run = Path(args.output_dir)
+    if args.should_save and resume:
+        clear_strays(run)
     checkpoint = _checkpoint_to_resume(run, args) if resume else None
     if resume and checkpoint is None:
         logger.info(f"The run in {run} is finished; there is nothing to resume.")
@@ -51,18 +61,20 @@ def run_training(settings: Settings, resume: bool = False) -> Path:
     with args.main_process_first(desc="preparing the run"):
         if args.should_save and not resume:
             require_new_folder(run)
+            clear_strays(run)
         trainer = _prepare(settings, run, resume)
     if args.device.type == "cpu":
         keep_freed_memory()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model()
-    trainer.save_state()
+    if args.should_save:
+        draw_training_curves(run)
     return run
 
 
 def _checkpoint_to_resume(run: Path, args: Any) -> Path | None:
     """The newest complete checkpoint, or None if the run is finished."""
-    state = read_state(run) if has_weights(run) else None
+    state = read_state(run) if what_is_wrong(run) is None else None
     if state is not None and state["global_step"] >= max(state["max_steps"], args.max_steps):
         return None
     checkpoint = newest_complete_checkpoint(run)
@@ -80,7 +92,7 @@ def _prepare(settings: Settings, run: Path, resume: bool) -> VanillaTransformerT
     if validation is not None:
         validation = encode_corpus(validation, tokenizer)
     model = _prepare_model(settings, tokenizer)
-    if settings.training.should_save and not resume:
+    if settings.training.should_save:
         (run / SETTINGS_NAME).write_text(yaml.safe_dump(settings.as_recipe(), allow_unicode=True), encoding="utf-8")
     return VanillaTransformerTrainer(
         model, settings.training, train_dataset=train, eval_dataset=validation, processing_class=tokenizer

@@ -7,6 +7,7 @@ process with its own length limit. Everything else, Accelerate included, is the 
 
 import math
 import time
+from pathlib import Path
 from typing import Any
 
 import datasets
@@ -17,8 +18,13 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback, Tra
 
 from ..data.batching import TokenBudgetBatchSampler
 from ..data.encoding import sequence_lengths
-from .checkpoints import remove_pickled_arguments
+from .checkpoints import newest_complete_checkpoint
+from .fingerprint import require_same_run, run_fingerprint
+from .finite_steps import StepRecord, not_finite
+from .interruption import Interrupted, Interruption
+from .numbered_pairs import PAIR_IDS, NumberedPairs, PairCollator
 from .progress import MetricsFile, TokenProgress
+from .safe_saving import SafeSaving
 from .schedule import warmup_then_inverse_sqrt
 from .token_count import TokenCount
 from .trainer_arguments import TranslationTrainingArguments
@@ -34,7 +40,7 @@ class EpochSetter(TrainerCallback):
         self.sampler.set_epoch(int(state.epoch + 1e-6))  # a resumed run begins within its epoch
 
 
-class VanillaTransformerTrainer(Seq2SeqTrainer):
+class VanillaTransformerTrainer(SafeSaving, Seq2SeqTrainer):
     """Train a translator on encoded pairs.
 
     Args:
@@ -65,11 +71,49 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         if kwargs.get("data_collator") is None:
             kwargs["data_collator"] = DataCollatorForSeq2Seq(kwargs["processing_class"], model=model)
         super().__init__(model=model, args=args, **kwargs)
+        self._model_class: Any = type(self.model)  # FSDP changes the model's
         self.token_count = TokenCount()
+        self.step_record = StepRecord()
+        self.interruption = Interruption(self.accelerator)
+        self.add_callback(self.interruption)
         self.remove_callback(PrinterCallback)
         if self.pop_callback(ProgressCallback) is not None:
             self.add_callback(TokenProgress())
         self.add_callback(MetricsFile())
+
+    def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
+        """As of the Trainer; a resumed run must be the one that was stopped.
+
+        Args:
+            resume_from_checkpoint: a checkpoint's folder, or True for the newest complete one.
+            args, kwargs: as of the Trainer.
+
+        Raises:
+            ValueError: there is no complete checkpoint, or what it was trained on or with has changed (unless
+                `resume_changed`); or, as `NotFiniteError`, a loss or gradient is not finite.
+            Interrupted: SIGTERM or Ctrl-C came; the checkpoint of that step is written.
+        """
+        if resume_from_checkpoint is True:
+            newest = newest_complete_checkpoint(Path(str(self.args.output_dir)))
+            if newest is None:
+                raise ValueError(f"There is no complete checkpoint in {self.args.output_dir} to resume from.")
+            resume_from_checkpoint = str(newest)
+        try:
+            output = super().train(resume_from_checkpoint, *args, **kwargs)
+        finally:
+            self.interruption.restore_handlers()
+        if self.interruption.signal_number:
+            raise Interrupted(self.interruption.signal_number, self.state.global_step)
+        return output
+
+    def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
+        begun = super()._init_training_state(*args, **kwargs)
+        checkpoint = kwargs.get("resume_from_checkpoint", args[3] if len(args) > 3 else None)
+        if checkpoint is not None:
+            if not self.args.resume_changed:
+                require_same_run(Path(checkpoint), run_fingerprint(self))
+            self._name_best_checkpoint(Path(str(self.args.output_dir)))  # the folder may have moved
+        return begun
 
     # Batches by tokens (section 5.1)
 
@@ -102,13 +146,14 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
             shuffle=shuffle,
             seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
             num_processes=self.accelerator.num_processes,
+            batches_per_step=self.args.gradient_accumulation_steps if shuffle else 1,
         )
 
     def _token_dataloader(self, dataset: datasets.Dataset, sampler: TokenBudgetBatchSampler) -> DataLoader:
         loader = DataLoader(
-            dataset.select_columns(["input_ids", "labels"]),
+            NumberedPairs(dataset.select_columns(["input_ids", "labels"])),
             batch_sampler=sampler,
-            collate_fn=self.data_collator,
+            collate_fn=PairCollator(self.data_collator),
             num_workers=self.args.dataloader_num_workers,
             pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
             persistent_workers=self.args.dataloader_persistent_workers,
@@ -133,8 +178,20 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """One forward and backward pass, counting tokens."""
+        self.step_record.begin_batch(inputs.pop(PAIR_IDS, None))
         self.token_count.add(inputs)
-        return super().training_step(model, inputs, *args, **kwargs)
+        loss = super().training_step(model, inputs, *args, **kwargs)
+        self.step_record.end_batch(loss)
+        return loss
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        """The gradient's norm before the optimizer's step, which does not happen if it is not finite."""
+        grad_norm = super()._get_grad_norm(model, grad_norm)
+        finite, description = self.step_record.finish(grad_norm, judge_gradient=self.accelerator.scaler is None)
+        if not finite:
+            step, rate = self.state.global_step + 1, self._get_learning_rate()
+            raise not_finite(Path(str(self.args.output_dir)), step, rate, description)
+        return grad_norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with tokens per second and the share of padding since the last line of training."""
@@ -186,6 +243,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         model.eval()
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # (loss, tokens)
         for inputs in dataloader:
+            inputs.pop(PAIR_IDS, None)
             inputs = self._prepare_inputs(inputs)
             tokens = inputs["labels"].ne(-100).sum()
             with self.compute_loss_context_manager():
@@ -209,6 +267,19 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         scores = evaluate_translations(hypotheses, list(dataset["target"]), metrics=("bleu", "chrf"))
         return {metric.name: round(metric.value, 2) for metric in scores}
 
+    def _whole_model(self) -> Any:
+        """The model that one process can decode with alone: a copy, where the weights are shared out."""
+        model = self.accelerator.unwrap_model(self.model)
+        if not self.is_fsdp_enabled:
+            return model
+        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+
+        state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
+        whole = self._model_class._from_config(model.config)
+        whole.load_state_dict(state)
+        whole.generation_config = model.generation_config
+        return whole.to(self.args.device)
+
     def translate_shared(self, sentences: Any, **generate_settings: Any) -> list[str]:
         """Translate on all processes together: each takes every n-th sentence, and all get them all, in order."""
         from accelerate.utils import gather_object
@@ -217,7 +288,7 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
 
         settings = {"num_beams": self.args.generation_num_beams, **generate_settings}
         processes, rank = self.accelerator.num_processes, self.accelerator.process_index
-        model = self.accelerator.unwrap_model(self.model)
+        model = self._whole_model()
         was_training = model.training
         translations = Translator(model, self.processing_class).translate(list(sentences)[rank::processes], **settings)
         model.train(was_training)
@@ -228,8 +299,3 @@ class VanillaTransformerTrainer(Seq2SeqTrainer):
         tied = set(self.model.all_tied_weights_keys)  # in no file by design; the Trainer would call them missing
         missing = [name for name in load_result.missing_keys if name not in tied]
         super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))
-
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
-        super()._save(output_dir, state_dict)
-        if self.args.should_save:
-            remove_pickled_arguments(output_dir or str(self.args.output_dir))

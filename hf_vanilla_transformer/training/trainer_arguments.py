@@ -5,6 +5,7 @@ from typing import Any
 
 import torch
 from transformers import Seq2SeqTrainingArguments
+from transformers.utils import is_torch_bf16_gpu_available
 
 from .arguments import TRAINING_HELP
 from .schedule import peak_learning_rate
@@ -48,6 +49,7 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
     ddp_find_unused_parameters: bool | None = field(
         default=False, metadata={"help": "look for parameters without gradient; the model has none"}
     )
+    resume_changed: bool = field(default=False, metadata={"help": TRAINING_HELP["resume_changed"]})
     output_dir: str | None = field(default=None, metadata={"help": "folder of the run"})
 
     def __post_init__(self) -> None:
@@ -79,12 +81,16 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
             self.precision == "auto" and not self.fp16 and computes_bf16_fast(self.use_cpu)
         ):
             self.bf16 = True
+        if not torch.accelerator.is_available():
+            self.use_cpu = True  # the Trainer takes bf16 on a processor only where it is named
 
 
 def computes_bf16_fast(use_cpu: bool = False) -> bool:
     """Whether this machine's GPU, or else its processor, multiplies bfloat16 matrices in hardware."""
     if torch.cuda.is_available() and not use_cpu:
         return torch.cuda.is_bf16_supported(including_emulation=False)
+    if torch.accelerator.is_available() and not use_cpu:
+        return is_torch_bf16_gpu_available()
     return any(
         getattr(torch.cpu, probe, lambda: False)() for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
     )

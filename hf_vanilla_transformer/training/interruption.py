@@ -1,0 +1,76 @@
+"""SIGTERM and Ctrl-C end a run after its step, with a checkpoint; a second one ends it at once."""
+
+import logging
+import signal
+import threading
+from types import FrameType
+from typing import Any
+
+import torch
+from transformers import TrainerCallback
+
+logger = logging.getLogger(__name__)
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Interrupted(Exception):  # noqa: N818 (no error: what was asked for)
+    """A signal ended the run after a whole step and a checkpoint.
+
+    Attributes:
+        exit_code: 128 + the signal's number, as shells report it: 130 after Ctrl-C, 143 after SIGTERM.
+    """
+
+    def __init__(self, signal_number: int, step: int) -> None:
+        super().__init__(f"The run was stopped by {signal.Signals(signal_number).name} after step {step:,}.")
+        self.exit_code = 128 + signal_number
+
+
+class Interruption(TrainerCallback):
+    """Stops training at the end of the step in which a signal came, on all processes in the same step."""
+
+    def __init__(self, accelerator: Any) -> None:
+        self.accelerator = accelerator
+        self.signal_number = 0
+        """The signal that every process agreed to stop for; 0 while there is none."""
+        self._received = 0
+        self._handlers: dict[int, Any] = {}
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.signal_number = self._received = 0
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
+            self._handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.signal_number = self.signal_number or self._agree()
+        if self.signal_number:
+            control.should_training_stop = True
+            control.should_save = not _ends_epoch(state)  # at its end the epoch is first evaluated, then saved
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.signal_number:
+            whole = _ends_epoch(state)
+            control.should_evaluate = control.should_evaluate and whole
+            control.should_save = whole
+
+    def _receive(self, number: int, frame: FrameType | None) -> None:
+        self._received = number
+        self.restore_handlers()
+        logger.warning(f"{signal.Signals(number).name}: the run stops after this step. Once more stops it at once.")
+
+    def restore_handlers(self) -> None:
+        """Give the signals back to whom they belonged."""
+        for number, handler in self._handlers.items():
+            signal.signal(number, handler)
+        self._handlers = {}
+
+    def _agree(self) -> int:
+        if self.accelerator.num_processes == 1:
+            return self._received
+        # the sum would do as well, but two processes may have got different signals
+        numbers = self.accelerator.gather(torch.tensor([self._received], device=self.accelerator.device))
+        return int(numbers.max())
+
+
+def _ends_epoch(state: Any) -> bool:
+    return state.epoch is not None and abs(state.epoch - round(state.epoch)) < 1e-6

@@ -1,0 +1,118 @@
+"""Checkpoints and models of the Trainer that appear whole or not at all, each sealed by a manifest.
+
+Mixed into a `Seq2SeqTrainer`: the Trainer writes into a staging folder, and the main process publishes the result when
+every process has written its part. Left out: the Trainer's pickle of its arguments, which may hold a Hub token.
+"""
+
+import json
+import platform
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
+
+from ..manifest_vanilla_transformer import require_finite_weights
+from .checkpoints import (
+    ARGUMENTS_NAME,
+    delete_oldest_checkpoints,
+    publish_checkpoint,
+    publish_model,
+    staging_folder,
+)
+from .fingerprint import run_fingerprint
+
+
+class SafeSaving:
+    """Overrides how a `Seq2SeqTrainer` writes folders."""
+
+    args: Any
+    state: Any
+    accelerator: Any
+    model: Any
+    train_dataset: Any
+    _staging: Path | None = None
+
+    def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
+        """Write model, tokenizer and settings; a folder of its own appears whole, with a manifest."""
+        if self._staging is not None:  # part of a checkpoint
+            super().save_model(output_dir, _internal_call=True)  # type: ignore[misc]
+            return
+        target = Path(output_dir or self.args.output_dir)
+        with self._staged(target) as staging:
+            staged = staging / "model"
+            super().save_model(str(staged), _internal_call=True)  # type: ignore[misc]
+            if self.args.should_save:
+                self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                publish_model(staged, target, self._about())
+        if self.args.push_to_hub and not _internal_call:
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)  # type: ignore[attr-defined]
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        run = Path(self.args.output_dir)
+        with self._staged(run) as staging:
+            super()._save_checkpoint(model, trial)  # type: ignore[misc]
+            staged = staging / f"checkpoint-{self.state.global_step}"
+            self._name_best_checkpoint(run)
+            if self.args.should_save:
+                self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
+            self.accelerator.wait_for_everyone()
+            if self.args.should_save:
+                publish_checkpoint(staged, run, self._about())
+                delete_oldest_checkpoints(run, self.args.save_total_limit, self.state.best_model_checkpoint)
+
+    @contextmanager
+    def _staged(self, run: Path) -> Iterator[Path]:
+        """A folder beside the final place, for all processes; gone when the last of them is done with it."""
+        self._staging = staging_folder(run)
+        try:
+            yield self._staging
+            self.accelerator.wait_for_everyone()
+        finally:
+            if self.args.should_save:
+                shutil.rmtree(self._staging, ignore_errors=True)
+            self._staging = None
+        self.accelerator.wait_for_everyone()
+
+    def _get_output_dir(self, trial: Any) -> str:
+        return str(self._staging) if self._staging is not None else super()._get_output_dir(trial)  # type: ignore[misc]
+
+    def _name_best_checkpoint(self, run: Path) -> None:
+        """The Trainer looked for the best checkpoint where it wrote; it is, or will be, in the run's folder."""
+        step = self.state.best_global_step
+        best = run / f"checkpoint-{step}"
+        if step and (best.is_dir() or step == self.state.global_step):
+            self.state.best_model_checkpoint = str(best)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        require_finite_weights(self.model, "this run")
+        super()._save(output_dir, state_dict)  # type: ignore[misc]
+        if self.args.should_save:
+            folder = Path(output_dir or self.args.output_dir)
+            (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+            arguments = json.dumps(self.args.to_dict(), ensure_ascii=False, indent=1, default=str)  # tokens masked
+            (folder / ARGUMENTS_NAME).write_text(arguments + "\n", encoding="utf-8", newline="\n")
+
+    def _about(self) -> dict[str, Any]:
+        """What a manifest says beside its files."""
+        from .. import __version__
+
+        return {
+            "step": self.state.global_step,
+            "versions": {
+                "hf_vanilla_transformer": __version__,
+                "transformers": transformers.__version__,
+                "torch": torch.__version__,
+                "python": platform.python_version(),
+            },
+            "fingerprint": run_fingerprint(self),
+        }
+
+
+__all__ = ["SafeSaving"]
