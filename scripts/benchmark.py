@@ -111,7 +111,7 @@ def build_trainer(
         )
     from transformers import Seq2SeqTrainer, Seq2SeqTrainingArguments
 
-    from hf_vanilla_transformer.training.trainer_arguments import computes_bf16_fast
+    from hf_vanilla_transformer.training.precision import computes_bf16_fast
 
     args = Seq2SeqTrainingArguments(
         per_device_train_batch_size=PEER_BATCH, label_smoothing_factor=0.1, bf16=computes_bf16_fast(), **common

@@ -17,6 +17,10 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+PAIR_IDS = "pair_ids"
+"""Column of the number, from 0, that a pair has in its corpus, so that a message can name it."""
+
+
 def encode_corpus(corpus: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
     """Add the token ids of both sides.
 

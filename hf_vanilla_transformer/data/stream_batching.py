@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import IterableDataset, get_worker_info
 
 from .batching import TokenBudgetBatchSampler
-from .encoding import encode_pairs, sequence_lengths
+from .encoding import PAIR_IDS, encode_pairs, sequence_lengths
 from .files import PAIRS_TOGETHER, Pair, no_pairs
 from .filtering import FilterReport, FilterSettings, apply_filters, require_pairs
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Batch = list[dict[str, list[int]]]  # {"input_ids": ids, "labels": ids} for each pair
+Batch = list[dict[str, Any]]  # {"input_ids": ids, "labels": ids, "pair_ids": row of the stream} for each pair
 
 
 @dataclass(frozen=True)
@@ -165,13 +165,13 @@ class StreamingBatches(IterableDataset[Batch]):
         if read is None:
             return None
         pool, report = apply_filters(read, self.filters)
-        pool = pool.select_columns(["input_ids", "labels"])
+        pool = pool.select_columns(["input_ids", "labels", PAIR_IDS])
         del read  # and with it the text
         plan = self._plan(pool, number)
         self._record(index, _PoolRecord(report.total, len(plan), report.dropped))
         for batch in islice(plan, waiting, None, self.num_processes):
             rows = pool[batch]
-            yield [{"input_ids": ids, "labels": labels} for ids, labels in zip(*rows.values(), strict=True)]
+            yield [dict(zip(rows, values, strict=True)) for values in zip(*rows.values(), strict=True)]
         return max(waiting - len(plan), (waiting - len(plan)) % self.num_processes)
 
     def _read_pool(self, pairs: Iterator[Pair], first_row: int) -> Dataset | None:
@@ -181,7 +181,9 @@ class StreamingBatches(IterableDataset[Batch]):
 
         left, parts = islice(pairs, self.pool_size), []
         while part := list(islice(left, PAIRS_TOGETHER)):
-            parts.append(encode_pairs(part, self.tokenizer, first_row=first_row))
+            encoded = encode_pairs(part, self.tokenizer, first_row=first_row)
+            rows = pa.array(range(first_row, first_row + len(part)))
+            parts.append(encoded.append_column(PAIR_IDS, rows))
             first_row += len(part)
         # a name, or `datasets` makes one by hashing all the text
         return Dataset(pa.concat_tables(parts), fingerprint="pool") if parts else None

@@ -73,6 +73,8 @@ class DataArguments:
     target_lang: str | None = option(None, "language code of the target, e.g. de")
     source_column: str | None = option(None, "column of the source, where the data has columns")
     target_column: str | None = option(None, "column of the target, where the data has columns")
+    streaming: bool = option(False, "read the training text on and on without storing it; needs max_steps")
+    pool_size: int = option(100_000, "pairs of a stream that are shuffled and cut into batches together")
     drop_empty: bool = option(True, "leave out pairs with an empty side")
     max_length: int | None = option(250, "leave out pairs with a side of more tokens; 0 keeps all")
     max_length_ratio: float | None = option(None, "leave out pairs with one side this many times longer in tokens")
@@ -100,7 +102,7 @@ TRAINING_HELP = {
     "warmup_steps": "steps of growing rate (section 5.3)",
     "learning_rate": "highest rate; unset, the paper's formula gives it: (d_model * warmup_steps)^-0.5",
     "lr_scheduler_type": "inverse_sqrt is the paper's schedule; else one of transformers'",
-    "precision": "auto (bf16 where the hardware computes it fast), bf16 or fp32",
+    "precision": "auto (bf16 where it is the faster one here), bf16 or fp32",
     "num_train_epochs": "passes over the training text",
     "max_steps": "optimizer steps, in place of epochs",
     "gradient_accumulation_steps": "batches of one optimizer step",

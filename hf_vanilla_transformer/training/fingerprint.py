@@ -3,27 +3,22 @@
 import hashlib
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import datasets
 
+from ..data.stream_batching import StreamingBatches
 from ..manifest_vanilla_transformer import read_manifest
 
-# settings that change the numbers of a run; saving, evaluating, logging and the cut of a step's batch do not
-_TRAINING = (
-    *(
-        "learning_rate",
-        "lr_scheduler_type",
-        "lr_scheduler_kwargs",
-        "warmup_steps",
-        "optim",
-        "optim_args",
-        "adam_beta1",
-    ),
-    *("adam_beta2", "adam_epsilon", "weight_decay", "max_grad_norm", "label_smoothing_factor", "seed", "data_seed"),
-    *("max_tokens", "bf16", "fp16", "activation_checkpointing", "gradient_checkpointing"),
-)
+# what changes the numbers of a run; saving, evaluating, logging and the cut of a step's batch do not
+_OPTIMIZER = ("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "optim", "optim_args")
+_ADAM = ("adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "max_grad_norm")
+_STEP = ("max_tokens", "label_smoothing_factor", "seed", "data_seed", "bf16", "fp16")
+_MEMORY = ("activation_checkpointing", "gradient_checkpointing")
+_TRAINING = (*_OPTIMIZER, *_ADAM, *_STEP, *_MEMORY)
 TEXT = "training text"
 _INDEPENDENT_OF_LENGTH = ("inverse_sqrt", "constant", "constant_with_warmup")
 _NOT_SHAPE = ("transformers_version", "architectures", "auto_map", "dtype", "_name_or_path", "use_cache")
@@ -33,6 +28,8 @@ def run_fingerprint(trainer: Any) -> dict[str, Any]:
     """What must be equal for a run to go on as if it had not been stopped, by the name of each setting."""
     args = trainer.args
     settings = {name: getattr(args, name) for name in _TRAINING if hasattr(args, name)}
+    if isinstance(trainer.train_dataset, StreamingBatches):
+        settings |= {"pool_size": trainer.train_dataset.pool_size, **asdict(trainer.train_dataset.filters)}
     settings["batches of a step"] = args.gradient_accumulation_steps * args.world_size
     if args.lr_scheduler_type not in _INDEPENDENT_OF_LENGTH:
         settings["max_steps"] = trainer.state.max_steps
@@ -42,10 +39,10 @@ def run_fingerprint(trainer: Any) -> dict[str, Any]:
     return {TEXT: data_fingerprint(trainer.train_dataset), **plain}
 
 
-def data_fingerprint(dataset: Any) -> str | None:
-    """SHA-256 of the token ids of all pairs, in their order; None for a stream, which cannot be read ahead."""
-    if not isinstance(dataset, datasets.Dataset):
-        return None
+def data_fingerprint(dataset: datasets.Dataset | StreamingBatches) -> str:
+    """SHA-256 of the token ids of all pairs, in their order; of a stream, of its first thousand pairs as text."""
+    if isinstance(dataset, StreamingBatches):
+        return hashlib.sha256(json.dumps(list(islice(dataset.corpus, 1000))).encode()).hexdigest()
     known = getattr(dataset, "_sha256_of_pairs", None)
     if known is None:
         digest = hashlib.sha256()

@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch.utils.data import Dataset
 
-PAIR_IDS = "pair_ids"
+from ..data.encoding import PAIR_IDS
 
 
 class NumberedPairs(Dataset):

@@ -32,10 +32,11 @@ class Settings:
     given: dict[str, Any]
 
     def as_recipe(self) -> dict[str, dict[str, Any]]:
-        """What the recipe and the command line gave, as one recipe by section; no access tokens."""
+        """What the recipe and the command line gave, and the precision settled on, by section; no access tokens."""
+        given = self.given | {"precision": self.training.precision}
         names = {name: vars(getattr(self, name)) for name in (*GROUPS, "training")}
         return {
-            section: {name: value for name, value in self.given.items() if name in known and name not in SECRETS}
+            section: {name: value for name, value in given.items() if name in known and name not in SECRETS}
             for section, known in names.items()
         }
 

@@ -4,15 +4,12 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import datasets
 import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from ..configuration_vanilla_transformer import VanillaTransformerConfig
 from ..data.encoding import encode_corpus
-from ..data.filtering import FilterSettings, filter_pairs
-from ..data.reading import load_parallel_corpus
 from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from ..tokenization import load_tokenizer, train_tokenizer
 from ..translation.loading import load_model
@@ -24,6 +21,13 @@ from .checkpoints import (
     read_state,
     require_new_folder,
     what_is_wrong,
+)
+from .corpora import (
+    TrainingText,
+    encode_training_text,
+    read_training_text,
+    read_validation_text,
+    sentences_for_tokenizer,
 )
 from .curves import draw_training_curves
 from .memory import keep_freed_memory
@@ -63,6 +67,7 @@ def run_training(settings: Settings, resume: bool = False) -> Path:
             require_new_folder(run)
             clear_strays(run)
         trainer = _prepare(settings, run, resume)
+    logger.info(f"Training in {args.precision} on {args.device}.")
     if args.device.type == "cpu":
         keep_freed_memory()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -85,10 +90,9 @@ def _checkpoint_to_resume(run: Path, args: Any) -> Path | None:
 
 def _prepare(settings: Settings, run: Path, resume: bool) -> VanillaTransformerTrainer:
     set_seed(settings.training.seed)
-    train, validation = _read_corpora(settings)
-    tokenizer = _prepare_tokenizer(settings, train, run, resume)
-    train, report = filter_pairs(encode_corpus(train, tokenizer), _filters(settings.data))
-    logger.info(f"Training pairs:\n{report.table()}")
+    text, validation = read_training_text(settings), read_validation_text(settings)
+    tokenizer = _prepare_tokenizer(settings, text, run, resume)
+    train = encode_training_text(text, tokenizer, settings)
     if validation is not None:
         validation = encode_corpus(validation, tokenizer)
     model = _prepare_model(settings, tokenizer)
@@ -99,40 +103,7 @@ def _prepare(settings: Settings, run: Path, resume: bool) -> VanillaTransformerT
     )
 
 
-def _read_corpora(settings: Settings) -> tuple[datasets.Dataset, datasets.Dataset | None]:
-    """Training and, if validation is wanted, validation pairs."""
-    data = settings.data
-    names = ("dataset_name", "dataset_config_name", "source_lang", "target_lang", "source_column", "target_column")
-    named = {name: getattr(data, name) for name in names}
-    if data.train_source is None and data.train_target is None and data.dataset_name is None:
-        raise ValueError(
-            "There is nothing to train on. Give `--train_source` and `--train_target`, or `--dataset_name`."
-        )
-    train = load_parallel_corpus(data.train_source, data.train_target, split=data.train_split, **named)
-    if settings.training.eval_strategy == "no":
-        return train, None
-    files = (data.validation_source, data.validation_target)
-    if not any(files) and data.dataset_name is None:
-        raise ValueError(
-            "There is nothing to validate on. Give `--validation_source` and `--validation_target`, or "
-            "`--eval_strategy no`."
-        )
-    return train, load_parallel_corpus(*files, split=data.validation_split, **named)
-
-
-def _filters(data: Any) -> FilterSettings:
-    return FilterSettings(
-        drop_empty=data.drop_empty,
-        max_tokens=data.max_length or None,
-        max_length_ratio=data.max_length_ratio,
-        drop_duplicates=data.drop_duplicates,
-        drop_identical=data.drop_identical,
-    )
-
-
-def _prepare_tokenizer(
-    settings: Settings, train: datasets.Dataset, run: Path, resume: bool
-) -> PreTrainedTokenizerBase:
+def _prepare_tokenizer(settings: Settings, text: TrainingText, run: Path, resume: bool) -> PreTrainedTokenizerBase:
     """The run's own tokenizer when resuming, else the one given, else one learned; saved in the run's folder."""
     wanted = settings.tokenizer
     given = settings.model.init_from or wanted.tokenizer
@@ -142,8 +113,7 @@ def _prepare_tokenizer(
     if given:
         tokenizer = load_tokenizer(given)
     else:
-        texts = (text for rows in train.iter(1000) for side in ("source", "target") for text in rows[side])
-        tokenizer = train_tokenizer(texts, wanted.vocab_size, wanted.tokenizer_algorithm)
+        tokenizer = train_tokenizer(sentences_for_tokenizer(text), wanted.vocab_size, wanted.tokenizer_algorithm)
     run.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(run)
     return tokenizer

@@ -12,42 +12,33 @@ from typing import Any
 
 import datasets
 import torch
+from accelerate.utils import gather_object
 from torch.utils.data import DataLoader
 from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer
-from transformers.trainer_callback import PrinterCallback, ProgressCallback, TrainerCallback
+from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
-from ..data.batching import TokenBudgetBatchSampler
-from ..data.encoding import sequence_lengths
+from ..data.encoding import PAIR_IDS
 from .checkpoints import newest_complete_checkpoint
 from .fingerprint import require_same_run, run_fingerprint
 from .finite_steps import StepRecord, not_finite
 from .interruption import Interrupted, Interruption
-from .numbered_pairs import PAIR_IDS, NumberedPairs, PairCollator
 from .progress import MetricsFile, TokenProgress
 from .safe_saving import SafeSaving
 from .schedule import warmup_then_inverse_sqrt
+from .token_batches import TokenBatches
 from .token_count import TokenCount
 from .trainer_arguments import TranslationTrainingArguments
 
 
-class EpochSetter(TrainerCallback):
-    """Tells the sampler its epoch: after a resume on several processes neither Trainer nor accelerate reaches it."""
-
-    def __init__(self, sampler: TokenBudgetBatchSampler) -> None:
-        self.sampler = sampler
-
-    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.sampler.set_epoch(int(state.epoch + 1e-6))  # a resumed run begins within its epoch
-
-
-class VanillaTransformerTrainer(SafeSaving, Seq2SeqTrainer):
+class VanillaTransformerTrainer(TokenBatches, SafeSaving, Seq2SeqTrainer):
     """Train a translator on encoded pairs.
 
     Args:
         model: a sequence-to-sequence model.
         args: the settings, `TranslationTrainingArguments`.
         train_dataset, eval_dataset: columns `input_ids` and `labels` (`data.encoding.encode_corpus`); validation by
-            BLEU also needs `source` and `target`, the text.
+            BLEU also needs `source` and `target`, the text. Training may also be on `data.StreamingBatches`, made
+            for this process's rank and the number of processes; it needs `max_steps`.
         processing_class: the tokenizer.
         kwargs: as of `Seq2SeqTrainer`.
     """
@@ -81,6 +72,15 @@ class VanillaTransformerTrainer(SafeSaving, Seq2SeqTrainer):
             self.add_callback(TokenProgress())
         self.add_callback(MetricsFile())
 
+    def _require_one_precision(self) -> None:
+        """Machines of one run may differ in what is fast on them."""
+        found = dict.fromkeys(gather_object([self.args.precision]))
+        if len(found) > 1:
+            raise ValueError(
+                f"All processes must compute in the same precision, but they settled on {' and '.join(found)}. Give "
+                "`--precision bf16` or `--precision fp32`."
+            )
+
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
         """As of the Trainer; a resumed run must be the one that was stopped.
 
@@ -93,6 +93,7 @@ class VanillaTransformerTrainer(SafeSaving, Seq2SeqTrainer):
                 `resume_changed`); or, as `NotFiniteError`, a loss or gradient is not finite.
             Interrupted: SIGTERM or Ctrl-C came; the checkpoint of that step is written.
         """
+        self._require_one_precision()
         if resume_from_checkpoint is True:
             newest = newest_complete_checkpoint(Path(str(self.args.output_dir)))
             if newest is None:
@@ -113,52 +114,8 @@ class VanillaTransformerTrainer(SafeSaving, Seq2SeqTrainer):
             if not self.args.resume_changed:
                 require_same_run(Path(checkpoint), run_fingerprint(self))
             self._name_best_checkpoint(Path(str(self.args.output_dir)))  # the folder may have moved
+            begun = self._skip_in_stream(Path(checkpoint), begun)
         return begun
-
-    # Batches by tokens (section 5.1)
-
-    def get_train_dataloader(self) -> DataLoader:
-        """Batches of at most `max_tokens` padded tokens a side, the same plan on every process."""
-        if self.train_dataset is None:
-            raise ValueError("Training needs a `train_dataset`.")
-        sampler = self._token_sampler(self.train_dataset, shuffle=True)
-        self.add_callback(EpochSetter(sampler))
-        return self._token_dataloader(self.train_dataset, sampler)
-
-    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """The same for validation, unshuffled."""
-        eval_dataset = self._named_eval_dataset(eval_dataset)
-        return self._token_dataloader(eval_dataset, self._token_sampler(eval_dataset, shuffle=False))
-
-    def _named_eval_dataset(self, eval_dataset: Any) -> datasets.Dataset:
-        if isinstance(eval_dataset, str):
-            eval_dataset = self.eval_dataset[eval_dataset]
-        eval_dataset = self.eval_dataset if eval_dataset is None else eval_dataset
-        if eval_dataset is None:
-            raise ValueError("Evaluation needs an `eval_dataset`. Give validation text, or set `eval_strategy` to no.")
-        return eval_dataset
-
-    def _token_sampler(self, dataset: datasets.Dataset, shuffle: bool) -> TokenBudgetBatchSampler:
-        return TokenBudgetBatchSampler(
-            sequence_lengths(dataset, "input_ids"),
-            sequence_lengths(dataset, "labels"),
-            self.args.max_tokens,
-            shuffle=shuffle,
-            seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
-            num_processes=self.accelerator.num_processes,
-            batches_per_step=self.args.gradient_accumulation_steps if shuffle else 1,
-        )
-
-    def _token_dataloader(self, dataset: datasets.Dataset, sampler: TokenBudgetBatchSampler) -> DataLoader:
-        loader = DataLoader(
-            NumberedPairs(dataset.select_columns(["input_ids", "labels"])),
-            batch_sampler=sampler,
-            collate_fn=PairCollator(self.data_collator),
-            num_workers=self.args.dataloader_num_workers,
-            pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
-            persistent_workers=self.args.dataloader_persistent_workers,
-        )
-        return self.accelerator.prepare(loader)
 
     # The learning rate (section 5.3)
 
@@ -282,8 +239,6 @@ class VanillaTransformerTrainer(SafeSaving, Seq2SeqTrainer):
 
     def translate_shared(self, sentences: Any, **generate_settings: Any) -> list[str]:
         """Translate on all processes together: each takes every n-th sentence, and all get them all, in order."""
-        from accelerate.utils import gather_object
-
         from ..translation import Translator
 
         settings = {"num_beams": self.args.generation_num_beams, **generate_settings}

@@ -5,9 +5,9 @@ from typing import Any
 
 import torch
 from transformers import Seq2SeqTrainingArguments
-from transformers.utils import is_torch_bf16_gpu_available
 
 from .arguments import TRAINING_HELP
+from .precision import computes_bf16_fast
 from .schedule import peak_learning_rate
 
 
@@ -81,19 +81,10 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
             self.precision == "auto" and not self.fp16 and computes_bf16_fast(self.use_cpu)
         ):
             self.bf16 = True
+        if not self.fp16:  # what was settled, for the record of the run: a resumed one must not choose again
+            self.precision = "bf16" if self.bf16 else "fp32"
         if not torch.accelerator.is_available():
             self.use_cpu = True  # the Trainer takes bf16 on a processor only where it is named
-
-
-def computes_bf16_fast(use_cpu: bool = False) -> bool:
-    """Whether this machine's GPU, or else its processor, multiplies bfloat16 matrices in hardware."""
-    if torch.cuda.is_available() and not use_cpu:
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if torch.accelerator.is_available() and not use_cpu:
-        return is_torch_bf16_gpu_available()
-    return any(
-        getattr(torch.cpu, probe, lambda: False)() for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
 
 
 def _as_dict(config: Any) -> dict[str, Any]:

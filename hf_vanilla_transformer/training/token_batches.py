@@ -1,0 +1,129 @@
+"""Batches by tokens for a `Seq2SeqTrainer` (section 5.1), from a corpus or a stream.
+
+Mixed into the trainer. A corpus is planned on every process alike, and Accelerate deals its batches to the processes;
+a stream is dealt by `StreamingBatches` itself.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from torch.utils.data import DataLoader
+from transformers.trainer_callback import TrainerCallback
+
+from ..data.batching import TokenBudgetBatchSampler
+from ..data.encoding import sequence_lengths
+from ..data.stream_batching import StreamingBatches
+from .numbered_pairs import NumberedPairs, PairCollator
+from .trainer_arguments import TranslationTrainingArguments
+
+STREAM_STATE_NAME = "stream.json"
+"""What a checkpoint of a run on a stream knows of the stream's pools."""
+
+
+class EpochSetter(TrainerCallback):
+    """Tells the sampler its epoch: after a resume on several processes neither Trainer nor accelerate reaches it."""
+
+    def __init__(self, sampler: TokenBudgetBatchSampler) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.sampler.set_epoch(int(state.epoch + 1e-6))  # a resumed run begins within its epoch
+
+
+class StreamEpoch(TrainerCallback):
+    """Lets a stream's epoch be the share of all steps, which the Trainer would count anew after a resume."""
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        state.epoch = state.global_step / state.max_steps
+
+
+class TokenBatches:
+    """Overrides where a `Seq2SeqTrainer` gets its batches from."""
+
+    args: TranslationTrainingArguments
+    accelerator: Any
+    data_collator: Any
+    train_dataset: Any
+    eval_dataset: Any
+    state: Any
+    add_callback: Any
+
+    def get_train_dataloader(self) -> DataLoader:
+        """Batches of at most `max_tokens` padded tokens a side, the same plan on every process."""
+        if self.train_dataset is None:
+            raise ValueError("Training needs a `train_dataset`.")
+        if isinstance(self.train_dataset, StreamingBatches):
+            return self._stream_dataloader(self.train_dataset)
+        sampler = self._token_sampler(self.train_dataset, shuffle=True)
+        self.add_callback(EpochSetter(sampler))
+        return self._token_dataloader(self.train_dataset, sampler)
+
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
+        """The same for validation, unshuffled."""
+        eval_dataset = self._named_eval_dataset(eval_dataset)
+        return self._token_dataloader(eval_dataset, self._token_sampler(eval_dataset, shuffle=False))
+
+    def _named_eval_dataset(self, eval_dataset: Any) -> datasets.Dataset:
+        if isinstance(eval_dataset, str):
+            eval_dataset = self.eval_dataset[eval_dataset]
+        eval_dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        if eval_dataset is None:
+            raise ValueError("Evaluation needs an `eval_dataset`. Give validation text, or set `eval_strategy` to no.")
+        return eval_dataset
+
+    def _token_sampler(self, dataset: datasets.Dataset, shuffle: bool) -> TokenBudgetBatchSampler:
+        return TokenBudgetBatchSampler(
+            sequence_lengths(dataset, "input_ids"),
+            sequence_lengths(dataset, "labels"),
+            self.args.max_tokens,
+            shuffle=shuffle,
+            seed=self.args.data_seed if self.args.data_seed is not None else self.args.seed,
+            num_processes=self.accelerator.num_processes,
+            batches_per_step=self.args.gradient_accumulation_steps if shuffle else 1,
+        )
+
+    def _token_dataloader(self, dataset: datasets.Dataset, sampler: TokenBudgetBatchSampler) -> DataLoader:
+        loader = DataLoader(
+            NumberedPairs(dataset.select_columns(["input_ids", "labels"])),
+            batch_sampler=sampler,
+            collate_fn=PairCollator(self.data_collator),
+            num_workers=self.args.dataloader_num_workers,
+            pin_memory=self.args.dataloader_pin_memory and torch.cuda.is_available(),
+            persistent_workers=self.args.dataloader_persistent_workers,
+        )
+        return self.accelerator.prepare(loader)
+
+    # A stream
+
+    def _stream_dataloader(self, batches: StreamingBatches) -> DataLoader:
+        self.add_callback(StreamEpoch())
+        # beginning to iterate draws a number: from a generator of its own, or a resumed run would draw once more
+        return DataLoader(
+            batches, batch_size=None, collate_fn=PairCollator(self.data_collator), generator=torch.Generator()
+        )
+
+    def _skip_in_stream(self, checkpoint: Path, begun: tuple[int, int]) -> tuple[int, int]:
+        """Let a stream begin where the checkpoint left it; the Trainer would read all batches up to there.
+
+        Args:
+            checkpoint: of the run that goes on.
+            begun: epochs, and batches of the current one, that the Trainer takes for done.
+
+        Returns:
+            The same for a corpus; none for a stream, which has skipped them.
+        """
+        if not isinstance(self.train_dataset, StreamingBatches):
+            return begun
+        path = checkpoint / STREAM_STATE_NAME
+        seen = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        self.train_dataset.skip(self.state.global_step * self.args.gradient_accumulation_steps, seen)
+        return 0, 0
+
+    def _save_rng_state(self, output_dir: str) -> None:
+        super()._save_rng_state(output_dir)  # type: ignore[misc]
+        if isinstance(self.train_dataset, StreamingBatches) and self.args.should_save:
+            seen = json.dumps(self.train_dataset.seen)
+            (Path(output_dir) / STREAM_STATE_NAME).write_text(seen + "\n", encoding="utf-8", newline="\n")
