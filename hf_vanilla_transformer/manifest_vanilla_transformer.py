@@ -129,7 +129,7 @@ class CheckedFolders:
             (folder / MANIFEST_NAME).unlink(missing_ok=True)
         super().save_pretrained(*args, **kwargs)  # type: ignore[misc]
         if is_writer:
-            _give_weights_the_mode_of_the_config(folder)
+            give_weights_the_mode_of_the_config(folder)
 
     @classmethod
     def from_pretrained(
@@ -226,7 +226,7 @@ def require_finite_weights(model: torch.nn.Module, name: str) -> None:
             )
 
 
-def _give_weights_the_mode_of_the_config(folder: Path) -> None:
+def give_weights_the_mode_of_the_config(folder: Path) -> None:
     """safetensors writes files that only their owner can read; the umask asked for what `config.json` got."""
     mode = (folder / "config.json").stat().st_mode & 0o777
     for path in folder.glob("*.safetensors"):
@@ -237,7 +237,9 @@ __all__ = [
     "MANIFEST_NAME",
     "CheckedFolders",
     "damaged_files",
+    "give_weights_the_mode_of_the_config",
     "read_manifest",
     "require_finite_weights",
+    "require_sound_files",
     "write_manifest",
 ]

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
+from hf_vanilla_transformer.manifest_vanilla_transformer import damaged_files, read_manifest, write_manifest
 from hf_vanilla_transformer.training.averaging import average_checkpoints
 
 SHARED = "model.shared.weight"
@@ -74,7 +75,7 @@ def test_the_average_is_a_complete_model_folder_without_training_state(run, tmp_
     assert AutoTokenizer.from_pretrained(output).get_vocab() == AutoTokenizer.from_pretrained(newest).get_vocab()
     state = {"optimizer.pt", "rng_state.pth", "training_args.bin", "trainer_state.json"}
     files = {path.name for path in newest.iterdir()} - state
-    assert {path.name for path in output.iterdir()} == files | {"averaged_checkpoints.json"}
+    assert {path.name for path in output.iterdir()} == files | {"averaged_checkpoints.json", "manifest.json"}
     assert sorted(path.name for path in tmp_path.iterdir()) == ["average", "run"]  # nothing left beside
 
 
@@ -183,6 +184,26 @@ def test_damaged_weights_are_named(run, tmp_path):
     weights = run / "checkpoint-9" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(ValueError, match=r"checkpoint-9/model\.safetensors cannot be read as safetensors"):
+        average_checkpoints(run, tmp_path / "average")
+
+
+def test_the_average_is_sealed_anew_and_belongs_to_whom_the_umask_says(run, tmp_path):
+    for step in (8, 9, 10):
+        (run / f"checkpoint-{step}" / "training_args.json").write_text("{}", encoding="utf-8")
+        write_manifest(run / f"checkpoint-{step}", {"step": step})
+    output = average_checkpoints(run, tmp_path / "average", last=2)
+    assert not damaged_files(output)
+    assert read_manifest(output)["averaged"] == [str(run / "checkpoint-9"), str(run / "checkpoint-10")]
+    assert "step" not in read_manifest(output)
+    assert not (output / "training_args.json").exists()
+    assert (output / "model.safetensors").stat().st_mode == (output / "config.json").stat().st_mode
+    AutoModelForSeq2SeqLM.from_pretrained(output)
+
+
+def test_weights_that_are_not_what_was_saved_are_refused(run, tmp_path):
+    write_manifest(run / "checkpoint-9")
+    shutil.copyfile(run / "checkpoint-8" / "model.safetensors", run / "checkpoint-9" / "model.safetensors")
+    with pytest.raises(ValueError, match=r"weights in .*checkpoint-9 are not those that were saved there"):
         average_checkpoints(run, tmp_path / "average")
 
 

@@ -15,14 +15,21 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from transformers.trainer import TRAINER_STATE_NAME
 
+from ..manifest_vanilla_transformer import (
+    MANIFEST_NAME,
+    give_weights_the_mode_of_the_config,
+    require_sound_files,
+    write_manifest,
+)
 from ..tokenization import load_tokenizer
-from .checkpoints import checkpoints_of
+from .checkpoints import ARGUMENTS_NAME, STREAM_STATE_NAME, checkpoints_of
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 RECORD_NAME = "averaged_checkpoints.json"
-TRAINING_STATE = ("trainer_state.json", INDEX, RECORD_NAME)
-TRAINING_STATE_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
+LEFT_OUT = (TRAINER_STATE_NAME, ARGUMENTS_NAME, STREAM_STATE_NAME, MANIFEST_NAME, INDEX, RECORD_NAME)
+LEFT_OUT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 
 PathLike = str | os.PathLike[str]
 
@@ -39,13 +46,14 @@ def average_checkpoints(
         last: how many of the newest to average; all if not given.
 
     Returns:
-        `output_dir`. Beside the model it holds `averaged_checkpoints.json`, which names what was averaged.
+        `output_dir`. Beside the model it holds `averaged_checkpoints.json`, which names what was averaged, and a
+        manifest.
 
     Raises:
         FileExistsError: `output_dir` holds something.
         FileNotFoundError: a folder, its weights, config or tokenizer is missing.
-        ValueError: fewer checkpoints than asked for, damaged files, tensors that differ in name, shape or (integers)
-            value, or that hold infinities or NaN.
+        ValueError: fewer checkpoints than asked for, files that are damaged or not as their manifest says, tensors
+            that differ in name, shape or (integers) value, or that hold infinities or NaN.
     """
     output = Path(output_dir)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
@@ -61,8 +69,11 @@ def average_checkpoints(
     try:
         save_file(_mean_of(folders), beside / WEIGHTS, metadata={"format": "pt"})
         _copy_model_files(newest, beside)
-        record = json.dumps({"averaged": [str(folder) for folder in folders]}, ensure_ascii=False, indent=2)
+        give_weights_the_mode_of_the_config(beside)
+        averaged = {"averaged": [str(folder) for folder in folders]}
+        record = json.dumps(averaged, ensure_ascii=False, indent=2)
         (beside / RECORD_NAME).write_text(record + "\n", encoding="utf-8", newline="\n")
+        write_manifest(beside, averaged)
         if output.exists():
             output.rmdir()
         os.replace(beside, output)
@@ -98,6 +109,7 @@ def _check_checkpoint(folder: Path) -> None:
         raise FileNotFoundError(f"The checkpoint {folder} has no {WEIGHTS}: it was not written to its end. Delete it.")
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"The checkpoint {folder} has no config.json. Copy that of its run.")
+    require_sound_files(folder)
 
 
 def _mean_of(folders: list[Path]) -> dict[str, torch.Tensor]:
@@ -168,5 +180,5 @@ def _check_tensor(name: str, first_folder: Path, first: torch.Tensor, folder: Pa
 def _copy_model_files(checkpoint: Path, folder: Path) -> None:
     """Config, generation config, tokenizer and code: all files but weights and the state of the training."""
     for path in checkpoint.iterdir():
-        if path.is_file() and path.name not in TRAINING_STATE and path.suffix not in TRAINING_STATE_SUFFIXES:
+        if path.is_file() and path.name not in LEFT_OUT and path.suffix not in LEFT_OUT_SUFFIXES:
             shutil.copyfile(path, folder / path.name)

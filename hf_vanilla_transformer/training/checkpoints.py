@@ -25,6 +25,9 @@ SETTINGS_NAME = "run.yaml"
 ARGUMENTS_NAME = "training_args.json"
 """All settings of the Trainer, defaults included, without secrets."""
 
+STREAM_STATE_NAME = "stream.json"
+"""What a checkpoint of a run on a stream knows of the stream's pools."""
+
 _STAGING_NAME = ".writing"
 _TEMPORARY_FILES = (".tmp*", ".*.tmp")  # of safetensors, and of whatever else is written beside its place
 

@@ -16,11 +16,9 @@ from transformers.trainer_callback import TrainerCallback
 from ..data.batching import TokenBudgetBatchSampler
 from ..data.encoding import sequence_lengths
 from ..data.stream_batching import StreamingBatches
+from .checkpoints import STREAM_STATE_NAME
 from .numbered_pairs import NumberedPairs, PairCollator
 from .trainer_arguments import TranslationTrainingArguments
-
-STREAM_STATE_NAME = "stream.json"
-"""What a checkpoint of a run on a stream knows of the stream's pools."""
 
 
 class EpochSetter(TrainerCallback):
