@@ -8,20 +8,24 @@ from typing import Any
 
 import pytest
 import torch
+from tiny import SEPARATE_VOCABULARIES, tiny_config, tiny_model
 from training_runs import RecordingTrainer, make_corpus, make_trainer, steps_of, weights_of
 from two_processes import SHARED_STEPS
 
-LAUNCH = [sys.executable, "-m", "accelerate.commands.launch", "--num_processes", "2", "--num_machines", "1"]
+import hf_vanilla_transformer
+from hf_vanilla_transformer import VanillaTransformerForConditionalGeneration
+from hf_vanilla_transformer.training.checkpoints import what_is_wrong
+from hf_vanilla_transformer.training.sharding import tied_modules
+
+CONFIGS = Path(hf_vanilla_transformer.__file__).parent / "recipes" / "accelerate"
 
 
-@pytest.fixture(scope="module")
-def two_processes(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """Results of `two_processes.py` on two gloo processes."""
-    folder = tmp_path_factory.mktemp("two")
-    script = Path(__file__).with_name("two_processes.py")
-    options = ["--multi_gpu", "--mixed_precision", "no", "--dynamo_backend", "no", "--main_process_port", "0"]
+def launch(config: str, script: str, model_folder: Path, folder: Path) -> Any:
+    """What a script leaves in `results.pt` that two gloo processes ran, set up by one of our accelerate configs."""
+    options = ["--config_file", str(CONFIGS / f"{config}.yaml"), "--num_processes", "2", "--main_process_port", "0"]
+    script = str(Path(__file__).with_name(script))
     done = subprocess.run(
-        [*LAUNCH, *options, str(script), str(tiny_model_folder), str(folder)],
+        [sys.executable, "-m", "accelerate.commands.launch", *options, script, str(model_folder), str(folder)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         capture_output=True,
         text=True,
@@ -29,6 +33,19 @@ def two_processes(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFact
     )
     assert done.returncode == 0, done.stderr[-3000:]
     return torch.load(folder / "results.pt", weights_only=True)
+
+
+@pytest.fixture(scope="module")
+def two_processes(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Results of processes that each have the whole model."""
+    return launch("ddp", "two_processes.py", tiny_model_folder, tmp_path_factory.mktemp("two"))
+
+
+@pytest.fixture(scope="module")
+def sharded_processes(tiny_model_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """Results of processes that share out the weights, and the folder of the run that they resumed."""
+    folder = tmp_path_factory.mktemp("sharded")
+    return launch("fsdp2", "sharded_processes.py", tiny_model_folder, folder), folder / "stopped"
 
 
 def assert_same_training(
@@ -120,3 +137,43 @@ def test_two_processes_resume_exactly(where: str, two_processes: Any):
     assert results["resumed"]["steps"] == results["whole"]["steps"]
     for name, weight in results["whole"]["weights"].items():
         assert torch.equal(results["resumed"]["weights"][name], weight), name
+
+
+@pytest.mark.slow
+def test_shared_out_weights_train_as_whole_ones(sharded_processes: Any, tiny_model_folder: Path, tmp_path: Path):
+    """FSDP2: the same losses and weights as one process that accumulates; it decodes, evaluates, stops and resumes."""
+    results, run = sharded_processes
+    assert results["type"] == "DistributedType.FSDP"
+    assert results["share"] == pytest.approx(0.5, abs=0.01)
+    alone = make_trainer(tiny_model_folder, tmp_path, gradient_accumulation_steps=2, **SHARED_STEPS)
+    alone.train()
+    assert [loss for _, loss, _ in results["steps"]] == pytest.approx(
+        [loss for _, loss, _ in steps_of(alone)], abs=1e-5
+    )
+    own = weights_of(alone)
+    assert results["weights"].keys() == own.keys()
+    for name in [name for name in own if not name.endswith("k_proj.bias")]:
+        torch.testing.assert_close(results["weights"][name], own[name], atol=1e-3, rtol=0, msg=name)
+    assert results["loss"] == pytest.approx(alone.evaluate()["eval_loss"], abs=1e-4)
+
+    assert results["resumed steps"] == results["steps"]
+    for name, weight in results["weights"].items():
+        assert torch.equal(results["resumed weights"][name], weight), name
+    assert what_is_wrong(run) is None
+    saved = VanillaTransformerForConditionalGeneration.from_pretrained(run)
+    for name, weight in saved.state_dict().items():
+        assert torch.equal(results["weights"][name], weight), name
+    corpus, _ = make_corpus(tiny_model_folder, pairs=7)
+    alone.model.load_state_dict(results["weights"])
+    assert results["translations"] == alone.translate_shared(corpus["source"], num_beams=2)
+
+
+def test_tied_weights_are_found():
+    model = VanillaTransformerForConditionalGeneration(tiny_config())
+    modules = {name: module for name, module in model.named_modules() if name in TIED}
+    assert [set(group) for group in tied_modules(model)] == [set(modules.values())]
+    assert len(modules) == len(TIED)
+    assert tied_modules(tiny_model(tie_word_embeddings=False, **SEPARATE_VOCABULARIES)) == []
+
+
+TIED = ("model.shared", "model.encoder.embed_tokens", "model.decoder.embed_tokens", "lm_head")

@@ -25,6 +25,7 @@ from .interruption import Interrupted, Interruption
 from .progress import MetricsFile, TokenProgress
 from .safe_saving import SafeSaving
 from .schedule import warmup_then_inverse_sqrt
+from .sharding import gather_whole_model, shard_tied_weights
 from .token_batches import TokenBatches
 from .token_count import TokenCount
 from .trainer_arguments import TranslationTrainingArguments
@@ -106,6 +107,11 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Seq2SeqTrainer):
         if self.interruption.signal_number:
             raise Interrupted(self.interruption.signal_number, self.state.global_step)
         return output
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version == 2:
+            shard_tied_weights(self.model, self.accelerator)
+        return super()._prepare_for_training(*args, **kwargs)
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
         begun = super()._init_training_state(*args, **kwargs)
@@ -227,15 +233,7 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Seq2SeqTrainer):
     def _whole_model(self) -> Any:
         """The model that one process can decode with alone: a copy, where the weights are shared out."""
         model = self.accelerator.unwrap_model(self.model)
-        if not self.is_fsdp_enabled:
-            return model
-        from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
-
-        state = get_model_state_dict(model, options=StateDictOptions(full_state_dict=True))
-        whole = self._model_class._from_config(model.config)
-        whole.load_state_dict(state)
-        whole.generation_config = model.generation_config
-        return whole.to(self.args.device)
+        return gather_whole_model(model, self._model_class, self.args.device) if self.is_fsdp_enabled else model
 
     def translate_shared(self, sentences: Any, **generate_settings: Any) -> list[str]:
         """Translate on all processes together: each takes every n-th sentence, and all get them all, in order."""
