@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from accelerate.commands.config.config_args import load_config_from_file
 from tiny import SEPARATE_VOCABULARIES, tiny_config, tiny_model
 from training_runs import RecordingTrainer, make_corpus, make_trainer, steps_of, weights_of
 from two_processes import SHARED_STEPS
@@ -166,6 +167,20 @@ def test_shared_out_weights_train_as_whole_ones(sharded_processes: Any, tiny_mod
     corpus, _ = make_corpus(tiny_model_folder, pairs=7)
     alone.model.load_state_dict(results["weights"])
     assert results["translations"] == alone.translate_shared(corpus["source"], num_beams=2)
+
+
+@pytest.mark.parametrize(
+    ("config", "kind"), [("ddp", "MULTI_GPU"), ("fsdp2", "FSDP"), ("deepspeed_zero2", "DEEPSPEED")]
+)
+def test_the_configs_are_what_accelerate_reads(config: str, kind: str):
+    """DeepSpeed itself is not installed here; the layers that FSDP wraps are the model's."""
+    loaded = load_config_from_file(str(CONFIGS / f"{config}.yaml"))
+    assert loaded.distributed_type == kind
+    if kind == "FSDP":
+        names = loaded.fsdp_config["fsdp_transformer_layer_cls_to_wrap"].split(",")
+        assert sorted(names) == sorted(VanillaTransformerForConditionalGeneration._no_split_modules)
+    if kind == "DEEPSPEED":
+        assert (loaded.deepspeed_config["zero_stage"], loaded.mixed_precision) == (2, "bf16")
 
 
 def test_tied_weights_are_found():

@@ -12,6 +12,7 @@ import torch
 from hf_vanilla_transformer import VanillaTransformerTrainer
 from hf_vanilla_transformer.data.encoding import encode_corpus
 from hf_vanilla_transformer.tokenization import load_tokenizer
+from hf_vanilla_transformer.training import trainer as trainer_module
 from hf_vanilla_transformer.training import trainer_arguments
 from hf_vanilla_transformer.training.schedule import paper_learning_rate
 from hf_vanilla_transformer.training.trainer_arguments import TranslationTrainingArguments
@@ -171,6 +172,16 @@ def test_bf16_on_a_machine_without_accelerator_needs_no_word_about_it(monkeypatc
     monkeypatch.setattr(trainer_arguments, "computes_bf16_fast", lambda use_cpu: True)
     args = TranslationTrainingArguments(output_dir=str(tmp_path))
     assert (args.bf16, args.device.type) == (True, "cpu")
+
+
+def test_processes_that_settled_on_different_precisions_are_stopped(
+    make_trainer: Any, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(trainer_module, "gather_object", lambda mine: [*mine, "bf16"])
+    with pytest.raises(
+        ValueError, match=r"same precision, but they settled on fp32 and bf16\. Give `--precision bf16`"
+    ):
+        make_trainer(precision="fp32").train()
 
 
 def test_settings_that_cannot_be(tmp_path: Path):

@@ -4,6 +4,7 @@ Processors with AMX, and AMD's with AVX512-BF16, multiply bfloat16 matrices two 
 Intel's with AVX512-BF16 alone do it at about 0.6 times the speed. So a processor is asked, by a short measurement.
 """
 
+import os
 import time
 from functools import cache
 
@@ -28,6 +29,16 @@ def computes_bf16_fast(use_cpu: bool = False) -> bool:
     if torch.accelerator.is_available() and not use_cpu:
         return is_torch_bf16_gpu_available()
     return _processor_has_bf16() and bf16_speed_of_processor() > _WORTH_IT
+
+
+def precision_of_launcher() -> str | None:
+    """What `accelerate launch` was told: bf16, fp16 or, where that binds, no; None if it left the choice open.
+
+    DeepSpeed makes its own copy of the weights, so that under it the trainer must do as the launcher was told.
+    """
+    told = os.environ.get("ACCELERATE_MIXED_PRECISION", "no")
+    is_open = told == "no" and os.environ.get("ACCELERATE_USE_DEEPSPEED", "false").lower() != "true"
+    return None if is_open else told
 
 
 def _processor_has_bf16() -> bool:

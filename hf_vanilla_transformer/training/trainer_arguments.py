@@ -7,7 +7,7 @@ import torch
 from transformers import Seq2SeqTrainingArguments
 
 from .arguments import TRAINING_HELP
-from .precision import computes_bf16_fast
+from .precision import computes_bf16_fast, precision_of_launcher
 from .schedule import peak_learning_rate
 
 
@@ -77,10 +77,13 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
     def _settle_precision(self) -> None:
         if self.precision not in ("auto", "bf16", "fp32"):
             raise ValueError(f"`precision` must be auto, bf16 or fp32, got {self.precision!r}.")
-        if self.precision == "bf16" or (
-            self.precision == "auto" and not self.fp16 and computes_bf16_fast(self.use_cpu)
-        ):
+        told = precision_of_launcher()
+        if self.precision == "bf16":
             self.bf16 = True
+        elif self.precision == "auto" and told is not None:
+            self.bf16, self.fp16 = told == "bf16", told == "fp16"
+        elif self.precision == "auto" and not self.fp16:
+            self.bf16 = self.bf16 or computes_bf16_fast(self.use_cpu)
         if not self.fp16:  # what was settled, for the record of the run: a resumed one must not choose again
             self.precision = "bf16" if self.bf16 else "fp32"
         if not torch.accelerator.is_available():
