@@ -1,6 +1,7 @@
 """`train` from text files to a folder: what it leaves, how it resumes, what it refuses."""
 
 import json
+import logging
 import os
 import subprocess
 import sys
@@ -86,6 +87,46 @@ def test_resuming_gives_the_losses_of_an_uninterrupted_run(train: Train, text: P
     assert train("cut", "--resume") == 0
     assert steps_of(run) == [(step, loss) for step, loss in steps_of(text / "whole") if step > 4]
     assert (run / "model.safetensors").read_bytes() == (text / "whole" / "model.safetensors").read_bytes()
+
+
+def test_a_run_resumes_from_its_own_settings(train: Train, text: Path):
+    """Without a recipe: what the run was started with, options included."""
+    assert train("whole", "--dropout", "0.2") == 0
+    assert train("cut", "--dropout", "0.2", "--max_steps", "4") == 0
+    assert main(["train", "--resume", "--output_dir", str(text / "cut"), "--max_steps", "8"]) == 0
+    assert steps_of(text / "cut") == steps_of(text / "whole")
+    weights = [(text / run / "model.safetensors").read_bytes() for run in ("whole", "cut")]
+    assert weights[0] == weights[1]
+
+
+@pytest.mark.parametrize("saved", [True, False])
+def test_the_last_line_of_a_failed_run_says_how_to_go_on(
+    saved: bool, train: Train, text: Path, monkeypatch: pytest.MonkeyPatch, capfd
+):
+    def fail(self: object, *args: object, **kwargs: object) -> None:
+        raise OSError(28, "No space left on device", "/disk")
+
+    if saved:
+        assert train("run", "--max_steps", "4") == 0
+    monkeypatch.setattr("hf_vanilla_transformer.training.trainer.VanillaTransformerTrainer.training_step", fail)
+    assert train("run", *(["--resume"] if saved else [])) == 1
+    *_, error, last = capfd.readouterr().err.strip().split("\n")
+    assert "No space left on device: /disk" in error
+    wanted = (
+        f"Go on with: vanilla-transformer train --resume --output_dir {text / 'run'}"
+        if saved
+        else "It had written no checkpoint yet: start it again with the same command."
+    )
+    assert last == wanted
+    monkeypatch.undo()
+    assert train("run", *(["--resume"] if saved else [])) == 0
+
+
+def test_the_log_goes_where_it_was_before_and_after_a_run(train: Train):
+    logger = logging.getLogger("hf_vanilla_transformer")
+    before = (list(logger.handlers), logger.level)
+    assert train("run") == 0
+    assert (list(logger.handlers), logger.level) == before
 
 
 def test_a_finished_run_has_nothing_to_resume_unless_more_is_asked_for(train: Train, text: Path, caplog, capfd):

@@ -149,6 +149,21 @@ def test_accelerate_deals_whole_batches_and_passes_the_epoch_on(processes):
         assert [batch for step in zip(*ranks, strict=True) for batch in step] == batches_of(sampler, epoch)
 
 
+@pytest.mark.parametrize(("processes", "accumulated"), [(1, 8), (8, 1), (2, 4)])
+def test_the_batches_of_a_step_are_the_same_however_they_are_shared(processes, accumulated):
+    """Eight batches a step: taken by eight processes at once, by one in turn, or by two, four each."""
+    source, target = captions(3_000)
+    plan = list(TokenBudgetBatchSampler(source, target, 300, batches_per_step=8))
+    assert len(plan) % 8 == 0
+    own = TokenBudgetBatchSampler(source, target, 300, num_processes=processes, batches_per_step=accumulated)
+    assert list(own) == plan
+
+
+def test_a_text_too_small_for_whole_steps_is_dealt_to_the_processes_alone():
+    sampler = TokenBudgetBatchSampler([3] * 6, [3] * 6, 100, num_processes=2, batches_per_step=4)
+    assert len(sampler) == 2
+
+
 def test_millions_of_lengths_are_planned_in_seconds():
     """WMT14 has 4.5 million pairs; a tenth of it must not take a noticeable share of a test's time."""
     source, target = captions(450_000)
@@ -194,7 +209,15 @@ def test_lengths_that_are_none(lengths):
 
 
 @pytest.mark.parametrize(
-    ("name", "value"), [("max_tokens", 0), ("max_tokens", 1e3), ("seed", -1), ("num_processes", 0), ("seed", True)]
+    ("name", "value"),
+    [
+        ("max_tokens", 0),
+        ("max_tokens", 1e3),
+        ("seed", -1),
+        ("num_processes", 0),
+        ("seed", True),
+        ("batches_per_step", 0),
+    ],
 )
 def test_settings_out_of_range(name, value):
     arguments = {"max_tokens": 60, name: value}

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 from datasets import Dataset, concatenate_datasets
+from datasets.table import MemoryMappedTable
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
+from hf_vanilla_transformer.data import FilterSettings, filter_pairs, load_parallel_corpus
 from hf_vanilla_transformer.data.encoding import encode_corpus, sequence_lengths
 
 SOURCE = ["a b c", "", "b"]
@@ -84,3 +86,15 @@ def test_lengths_of_any_selection_and_order():
             lengths = sequence_lengths(view, column)
             assert lengths.dtype == np.int64
             assert lengths.tolist() == [len(ids) for ids in view[column]]
+
+
+def test_a_corpus_from_files_stays_on_disk(tmp_path):
+    """Reading, encoding, filtering and choosing columns copy no text into memory."""
+    (tmp_path / "a").write_text("a b\n\nb\n", encoding="utf-8")
+    (tmp_path / "b").write_text("c\na\nb b\n", encoding="utf-8")
+    read = load_parallel_corpus(tmp_path / "a", tmp_path / "b")
+    encoded = encode_corpus(read, word_tokenizer())
+    kept, report = filter_pairs(encoded, FilterSettings(max_tokens=9))
+    assert report.kept == 2
+    for stage in (read, encoded, kept, kept.select_columns(["input_ids", "labels"])):
+        assert isinstance(stage.data, MemoryMappedTable)

@@ -41,6 +41,10 @@ class TokenProgress(TrainerCallback):
             self._bar.write(f"step {state.global_step:,}: {scores}", file=sys.stderr)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the bar's line, so that what is written next stands on its own."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

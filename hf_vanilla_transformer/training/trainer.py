@@ -69,8 +69,9 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Seq2SeqTrainer):
         self.interruption = Interruption(self.accelerator)
         self.add_callback(self.interruption)
         self.remove_callback(PrinterCallback)
+        self.progress = TokenProgress()
         if self.pop_callback(ProgressCallback) is not None:
-            self.add_callback(TokenProgress())
+            self.add_callback(self.progress)
         self.add_callback(MetricsFile())
 
     def _require_one_precision(self) -> None:
@@ -104,6 +105,7 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Seq2SeqTrainer):
             output = super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
             self.interruption.restore_handlers()
+            self.progress.close()
         if self.interruption.signal_number:
             raise Interrupted(self.interruption.signal_number, self.state.global_step)
         return output
