@@ -7,11 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from transformers import AutoModelForSeq2SeqLM
 
 from hf_vanilla_transformer.cli import main
+from hf_vanilla_transformer.training.recipes import parse_settings
+from hf_vanilla_transformer.training.run import _prepare_tokenizer
 
 RECIPE = """\
 model: {d_model: 16, encoder_layers: 1, decoder_layers: 1, encoder_attention_heads: 2, decoder_attention_heads: 2,
@@ -64,6 +67,7 @@ def test_a_run_leaves_a_folder_that_translates(train: Train, text: Path, capsys:
     assert "pairs kept" in err
     assert f"translate --model {text / 'run'}" in out
     run = text / "run"
+    assert (run / "training_curves.png").read_bytes().startswith(b"\x89PNG")
     decoding = json.loads((run / "generation_config.json").read_text())
     assert (decoding["num_beams"], decoding["max_extra_tokens"]) == (2, 5)
     loaded = AutoModelForSeq2SeqLM.from_pretrained(run).generation_config
@@ -120,6 +124,13 @@ def test_the_last_line_of_a_failed_run_says_how_to_go_on(
     assert last == wanted
     monkeypatch.undo()
     assert train("run", *(["--resume"] if saved else [])) == 0
+
+
+def test_a_run_that_ends_before_its_first_log_line_has_a_model_but_no_picture(train: Train, text: Path, capfd):
+    assert train("run", "--logging_steps", "100", "--eval_strategy", "no") == 0
+    assert "finished, but its curves are not drawn" in capfd.readouterr().err
+    assert (text / "run" / "model.safetensors").exists()
+    assert not (text / "run" / "training_curves.png").exists()
 
 
 def test_the_log_goes_where_it_was_before_and_after_a_run(train: Train):
@@ -212,6 +223,13 @@ def test_a_saved_model_keeps_its_shape_and_needs_its_vocabulary(train: Train, te
     train_tokenizer(sentences * 2, vocab_size=300).save_pretrained(text / "first")
     assert train("third", "--init_from", str(text / "first")) == 1
     assert "300" in capfd.readouterr().err
+
+
+def test_a_machine_that_does_not_see_the_runs_folder_is_told(text: Path):
+    settings = parse_settings(str(text / "tiny.yaml"), ["--output_dir", str(text / "elsewhere")])
+    settings.training = SimpleNamespace(should_save=False, process_index=8)  # of another machine
+    with pytest.raises(FileNotFoundError, match=r"process 8 does not find .*elsewhere\. Give an `--output_dir` on"):
+        _prepare_tokenizer(settings, None, text / "elsewhere", False)
 
 
 def test_nothing_to_train_on_and_nowhere_to_write(text: Path, capfd):

@@ -62,19 +62,23 @@ def run_training(settings: Settings, resume: bool = False) -> Path:
     if resume and checkpoint is None:
         logger.info(f"The run in {run} is finished; there is nothing to resume.")
         return run
-    with args.main_process_first(desc="preparing the run"):
-        if args.should_save and not resume:
-            require_new_folder(run)
-            clear_strays(run)
-        trainer = _prepare(settings, run, resume)
+    trainer = _prepare(settings, run, resume)
     logger.info(f"Training in {args.precision} on {args.device}.")
     if args.device.type == "cpu":
         keep_freed_memory()
     trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     trainer.save_model()
     if args.should_save:
-        draw_training_curves(run)
+        _draw_curves(run)
     return run
+
+
+def _draw_curves(run: Path) -> None:
+    """A run is not lost for want of its picture, as when it ended before its first log line."""
+    try:
+        draw_training_curves(run)
+    except (ValueError, OSError) as error:
+        logger.warning(f"The run is finished, but its curves are not drawn: {error}")
 
 
 def _checkpoint_to_resume(run: Path, args: Any) -> Path | None:
@@ -89,25 +93,40 @@ def _checkpoint_to_resume(run: Path, args: Any) -> Path | None:
 
 
 def _prepare(settings: Settings, run: Path, resume: bool) -> VanillaTransformerTrainer:
-    set_seed(settings.training.seed)
-    text, validation = read_training_text(settings), read_validation_text(settings)
-    tokenizer = _prepare_tokenizer(settings, text, run, resume)
-    train = encode_training_text(text, tokenizer, settings)
-    if validation is not None:
-        validation = encode_corpus(validation, tokenizer)
+    args = settings.training
+    set_seed(args.seed)
+    with args.main_process_first(local=False, desc="learning the tokenizer"):  # all machines share the run's folder
+        if args.should_save and not resume:
+            require_new_folder(run)
+            clear_strays(run)
+        text, validation = read_training_text(settings), read_validation_text(settings)
+        tokenizer = _prepare_tokenizer(settings, text, run, resume)
+    with args.main_process_first(desc="encoding the text"):  # each machine has its own cache
+        train = encode_training_text(text, tokenizer, settings)
+        if validation is not None:
+            validation = encode_corpus(validation, tokenizer)
     model = _prepare_model(settings, tokenizer)
-    if settings.training.should_save:
+    if args.should_save:
         (run / SETTINGS_NAME).write_text(yaml.safe_dump(settings.as_recipe(), allow_unicode=True), encoding="utf-8")
     return VanillaTransformerTrainer(
-        model, settings.training, train_dataset=train, eval_dataset=validation, processing_class=tokenizer
+        model, args, train_dataset=train, eval_dataset=validation, processing_class=tokenizer
     )
 
 
 def _prepare_tokenizer(settings: Settings, text: TrainingText, run: Path, resume: bool) -> PreTrainedTokenizerBase:
-    """The run's own tokenizer when resuming, else the one given, else one learned; saved in the run's folder."""
+    """The run's own tokenizer when resuming, else the one given, else one learned; saved in the run's folder.
+
+    Raises:
+        FileNotFoundError: this process does not see the folder that the main one made.
+    """
     wanted = settings.tokenizer
     given = settings.model.init_from or wanted.tokenizer
     is_ready = resume or not settings.training.should_save  # other processes come after the main one
+    if is_ready and not run.is_dir():
+        raise FileNotFoundError(
+            f"All machines of a run share its folder, but process {settings.training.process_index} does not find "
+            f"{run.absolute()}. Give an `--output_dir` on storage that every machine has under that path."
+        )
     if is_ready:
         return load_tokenizer(run)
     if given:
