@@ -103,6 +103,16 @@ def test_a_run_resumes_from_its_own_settings(train: Train, text: Path):
     assert weights[0] == weights[1]
 
 
+def test_a_refused_resume_leaves_the_runs_settings_as_they_were(train: Train, text: Path, capfd):
+    assert train("run", "--max_steps", "4") == 0
+    before = (text / "run" / "run.yaml").read_bytes()
+    assert train("run", "--resume", "--max_tokens", "50") == 1
+    assert "max_tokens (was 60, is 50)" in capfd.readouterr().err
+    assert (text / "run" / "run.yaml").read_bytes() == before
+    assert train("run", "--resume", "--max_tokens", "50", "--resume_changed") == 0
+    assert "max_tokens: 50" in (text / "run" / "run.yaml").read_text()
+
+
 @pytest.mark.parametrize("saved", [True, False])
 def test_the_last_line_of_a_failed_run_says_how_to_go_on(
     saved: bool, train: Train, text: Path, monkeypatch: pytest.MonkeyPatch, capfd

@@ -1,12 +1,13 @@
 """A training run from settings to a folder: data, tokenizer, model, trainer, in that order."""
 
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
 import yaml
 from huggingface_hub.errors import StrictDataclassError
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from ..configuration_vanilla_transformer import VanillaTransformerConfig
 from ..data.encoding import encode_corpus
@@ -106,11 +107,30 @@ def _prepare(settings: Settings, run: Path, resume: bool) -> VanillaTransformerT
         if validation is not None:
             validation = encode_corpus(validation, tokenizer)
     model = _prepare_model(settings, tokenizer)
-    if args.should_save:
-        (run / SETTINGS_NAME).write_text(yaml.safe_dump(settings.as_recipe(), allow_unicode=True), encoding="utf-8")
-    return VanillaTransformerTrainer(
+    trainer = VanillaTransformerTrainer(
         model, args, train_dataset=train, eval_dataset=validation, processing_class=tokenizer
     )
+    record = _SettingsRecord(settings, run)
+    if not resume:
+        record.write()
+    trainer.add_callback(record)
+    return trainer
+
+
+class _SettingsRecord(TrainerCallback):
+    """Writes `run.yaml`; that of a resumed run only when training begins, for until then it may be refused."""
+
+    def __init__(self, settings: Settings, run: Path) -> None:
+        self.settings, self.run = settings, run
+
+    def on_train_begin(self, *args: Any, **kwargs: Any) -> None:
+        self.write()
+
+    def write(self) -> None:
+        if self.settings.training.should_save:
+            beside = self.run / f".{SETTINGS_NAME}.tmp"
+            beside.write_text(yaml.safe_dump(self.settings.as_recipe(), allow_unicode=True), encoding="utf-8")
+            os.replace(beside, self.run / SETTINGS_NAME)
 
 
 def _prepare_tokenizer(settings: Settings, text: TrainingText, run: Path, resume: bool) -> PreTrainedTokenizerBase:
