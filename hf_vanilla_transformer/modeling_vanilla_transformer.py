@@ -288,7 +288,8 @@ class SinusoidalPositionalEncoding(nn.Module):
 
     Computed from the positions at each call, in float64 where the device has it: no table to save, to resize or to
     fall out of precision, and no end to the sentence. Tensor2Tensor and Marian C++ divide the logarithmic range by
-    d/2 - 1; fairseq also counts from `pad_token_id + 1`.
+    d/2 - 1; fairseq also counts from `pad_token_id + 1`, and in float32: 2e-5 off after 300 tokens, but what its
+    models were trained with.
     """
 
     def __init__(self, config: VanillaTransformerConfig) -> None:
@@ -301,9 +302,10 @@ class SinusoidalPositionalEncoding(nn.Module):
         """Positions (..., len) counted from 0 to encodings (..., len, d_model), float32."""
         half = self.d_model // 2
         steps = half if self.convention in ("interleaved", "concatenated") else max(half - 1, 1)
-        dtype = torch.float32 if position_ids.device.type == "mps" else torch.float64
-        exponents = torch.arange(half, dtype=dtype, device=position_ids.device) / steps
-        angles = (position_ids + self.first_position)[..., None] * 10000.0**-exponents  # (..., len, d_model / 2)
+        in_float32 = self.convention == "fairseq" or position_ids.device.type == "mps"
+        dtype = torch.float32 if in_float32 else torch.float64
+        exponents = torch.arange(half, dtype=dtype, device=position_ids.device) * -(math.log(10000.0) / steps)
+        angles = (position_ids + self.first_position)[..., None] * exponents.exp()  # (..., len, d_model / 2)
         if self.convention == "interleaved":
             encoding = torch.stack((angles.sin(), angles.cos()), dim=-1).flatten(-2)
         else:
