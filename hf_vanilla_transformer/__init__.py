@@ -18,6 +18,10 @@ from .modeling_vanilla_transformer import (
 )
 
 if TYPE_CHECKING:
+    from .conversion.ctranslate2_export import to_ctranslate2
+    from .conversion.fsmt import from_fsmt
+    from .conversion.marian import from_marian, to_marian
+    from .conversion.onnx_export import to_onnx
     from .data.batching import TokenBudgetBatchSampler
     from .data.reading import load_parallel_corpus
     from .evaluation import evaluate_translations
@@ -34,7 +38,12 @@ _ROOM_OF = {
     "VanillaTransformerTrainer": "training.trainer",
     "average_checkpoints": "training.averaging",
     "evaluate_translations": "evaluation",
+    "from_fsmt": "conversion.fsmt",
+    "from_marian": "conversion.marian",
     "load_parallel_corpus": "data.reading",
+    "to_ctranslate2": "conversion.ctranslate2_export",
+    "to_marian": "conversion.marian",
+    "to_onnx": "conversion.onnx_export",
     "train_tokenizer": "tokenization",
 }
 
@@ -48,7 +57,12 @@ __all__ = [
     "VanillaTransformerTrainer",
     "average_checkpoints",
     "evaluate_translations",
+    "from_fsmt",
+    "from_marian",
     "load_parallel_corpus",
+    "to_ctranslate2",
+    "to_marian",
+    "to_onnx",
     "train_tokenizer",
 ]
 

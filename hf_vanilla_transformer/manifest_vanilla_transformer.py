@@ -8,7 +8,9 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Iterable, Mapping
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -38,6 +40,42 @@ def write_manifest(folder: str | os.PathLike[str], about: Mapping[str, Any] | No
     _flush(beside)
     os.replace(beside, folder / MANIFEST_NAME)
     _flush(folder)
+
+
+@contextmanager
+def sealed_folder(output: str | os.PathLike[str], about: Mapping[str, Any] | None = None) -> Iterator[Path]:
+    """Where to write what becomes the folder `output`, sealed and whole; if that fails there is no such folder.
+
+    Args:
+        output: the folder to make; may exist if it is empty.
+        about: as of `write_manifest`.
+
+    Raises:
+        FileExistsError: `output` holds something.
+    """
+    output = Path(output)
+    require_empty_folder(output)
+    beside = output.absolute().with_name(f".{output.absolute().name}.{os.getpid()}.tmp")
+    beside.mkdir(parents=True)
+    try:
+        yield beside
+        write_manifest(beside, about)
+        if output.exists():
+            output.rmdir()
+        os.replace(beside, output)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def require_empty_folder(output: str | os.PathLike[str]) -> None:
+    """Refuse to write where something is, before long work is done.
+
+    Raises:
+        FileExistsError: `output` is a file, or a folder that holds something.
+    """
+    output = Path(output)
+    if output.exists() and (not output.is_dir() or any(output.iterdir())):
+        raise FileExistsError(f"A new folder is needed, but {output} exists and is not empty. Name another.")
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
@@ -239,7 +277,9 @@ __all__ = [
     "damaged_files",
     "give_weights_the_mode_of_the_config",
     "read_manifest",
+    "require_empty_folder",
     "require_finite_weights",
     "require_sound_files",
+    "sealed_folder",
     "write_manifest",
 ]

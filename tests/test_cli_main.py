@@ -64,7 +64,7 @@ def test_version(capsys):
     [
         ([], "A command is needed. The commands are train, translate"),
         (["translat"], "There is no command 'translat'. Did you mean translate? The commands are"),
-        (["convert"], "There is no command 'convert'."),
+        (["illustrait"], "There is no command 'illustrait'."),
         (["score"], "the following arguments are required: --model"),
         (
             ["translate", "--model", "m", "--num_beams", "0"],

@@ -16,6 +16,8 @@ COMMANDS = {
     "evaluate": "score a model's translations of a test set",
     "score": "give the log-probability of given translations",
     "average": "average the newest checkpoints of a run",
+    "convert": "make a Marian (OPUS-MT) or FSMT model ours",
+    "export": "write a model for CTranslate2, ONNX or Marian",
     "curves": "draw loss, learning rate and BLEU of a run over its steps",
 }
 USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # 128 + signal for the last two, as shells report it

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -63,6 +64,10 @@ def _load_from_folder(folder: Path) -> PreTrainedTokenizerBase:
     except Exception as error:
         if not has_vocabulary:
             raise _nothing_to_load(folder, found) from error
+        if "sentencepiece" in str(error).lower() and find_spec("sentencepiece") is None:
+            raise ValueError(
+                f"The tokenizer in {folder} needs the package sentencepiece. Install it: pip install sentencepiece"
+            ) from error
         raise ValueError(
             f"The tokenizer files in {folder} must be readable by AutoTokenizer, but it says {_first_line(error)} "
             f"The folder holds {_listing(found)}: copy the tokenizer's files again, whole."
@@ -99,7 +104,12 @@ def _read(folder_or_id: str, local_files_only: bool) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     # `False` also keeps AutoTokenizer from asking on the terminal about the model's code beside the tokenizer
-    tokenizer = AutoTokenizer.from_pretrained(folder_or_id, local_files_only=local_files_only, trust_remote_code=False)
+    options: Any = {"local_files_only": local_files_only, "trust_remote_code": False}
+    tokenizer = AutoTokenizer.from_pretrained(folder_or_id, **options)
+    if type(tokenizer).__name__ == "FSMTTokenizer":
+        from .fsmt import FSMTTokenizer
+
+        tokenizer = FSMTTokenizer.from_pretrained(folder_or_id, **options)
     for how_it_was_read in ("is_local", "local_files_only"):
         tokenizer.init_kwargs.pop(how_it_was_read, None)  # else the next `save_pretrained` writes it down
     return tokenizer

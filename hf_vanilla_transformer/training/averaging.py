@@ -20,8 +20,9 @@ from transformers.trainer import TRAINER_STATE_NAME
 from ..manifest_vanilla_transformer import (
     MANIFEST_NAME,
     give_weights_the_mode_of_the_config,
+    require_empty_folder,
     require_sound_files,
-    write_manifest,
+    sealed_folder,
 )
 from ..tokenization import load_tokenizer
 from .checkpoints import ARGUMENTS_NAME, STREAM_STATE_NAME, checkpoints_of
@@ -56,29 +57,20 @@ def average_checkpoints(
             that differ in name, shape or (integers) value, or that hold infinities or NaN.
     """
     output = Path(output_dir)
-    if output.exists() and (not output.is_dir() or any(output.iterdir())):
-        raise FileExistsError(f"The average needs a new folder, but {output} exists and is not empty. Name another.")
+    require_empty_folder(output)
     folders = _choose(checkpoints, last)
     newest = folders[-1]
     for folder in folders:
         _check_checkpoint(folder)
     load_tokenizer(newest)
 
-    beside = output.absolute().with_name(f".{output.absolute().name}.{os.getpid()}.tmp")
-    beside.mkdir(parents=True)
-    try:
+    averaged = {"averaged": [str(folder) for folder in folders]}
+    with sealed_folder(output, averaged) as beside:
         save_file(_mean_of(folders), beside / WEIGHTS, metadata={"format": "pt"})
         _copy_model_files(newest, beside)
         give_weights_the_mode_of_the_config(beside)
-        averaged = {"averaged": [str(folder) for folder in folders]}
         record = json.dumps(averaged, ensure_ascii=False, indent=2)
         (beside / RECORD_NAME).write_text(record + "\n", encoding="utf-8", newline="\n")
-        write_manifest(beside, averaged)
-        if output.exists():
-            output.rmdir()
-        os.replace(beside, output)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return output
 
 

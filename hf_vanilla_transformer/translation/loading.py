@@ -5,6 +5,8 @@ Left out: running code that came with a model, and weights in pickled formats; b
 
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,15 +41,40 @@ def load_model_and_tokenizer(folder_or_id: str | os.PathLike[str]) -> tuple[Any,
 
 def load_model(folder_or_id: str | os.PathLike[str]) -> Any:
     """Read a sequence-to-sequence model, as `load_model_and_tokenizer` does, without its tokenizer."""
+    model, report = load_model_and_report(folder_or_id)
+    require_matching_weights(report, str(folder_or_id))
+    return model
+
+
+def load_model_and_report(
+    folder_or_id: str | os.PathLike[str], model_type: str | None = None
+) -> tuple[Any, dict[str, Any]]:
+    """Read a sequence-to-sequence model whose weights may lack something or hold too much.
+
+    Args:
+        folder_or_id: as of `load_model_and_tokenizer`.
+        model_type: refuse any other, by its config, before its weights are read.
+
+    Returns:
+        The model, and what `from_pretrained` reports; `require_matching_weights` judges it.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError, ValueError: as `load_model_and_tokenizer`, or another type of model.
+    """
     folder = Path(folder_or_id).expanduser()
-    if folder.exists():
-        _check_folder(folder)
-        return _load(str(folder), local=True)
+    local = folder.exists()
+    name = str(folder if local else folder_or_id)
     parent = folder.parent
-    if not HUB_ID.fullmatch(str(folder_or_id)) or (parent.name and parent.is_dir()):
+    if local:
+        _check_config_file(folder)
+    elif not HUB_ID.fullmatch(name) or (parent.name and parent.is_dir()):
         # "runs/mine" could be a Hub name, but where there is a folder `runs` it is a slip of the keyboard
         raise FileNotFoundError(f"There is no model folder {folder_or_id}. Check the path.")
-    return _load(str(folder_or_id), local=False)
+    if model_type is not None:
+        _check_type(name, model_type, local)
+    if local:
+        _check_weights_file(folder)
+    return _load(name, local)
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
@@ -78,28 +105,52 @@ def check_vocabulary(model: Any, tokenizer: Any, name: str) -> None:
         )
 
 
-def _check_folder(folder: Path) -> None:
+def _check_config_file(folder: Path) -> None:
     if not folder.is_dir():
         raise NotADirectoryError(f"A model is loaded from its folder, but {folder} is a file. Give its folder.")
     if not (folder / "config.json").is_file():
         checkpoints = sorted(path.name for path in folder.glob("checkpoint-*"))
         hint = f" It holds {', '.join(checkpoints)}: give one of these." if checkpoints else " Check the path."
         raise FileNotFoundError(f"A model folder needs config.json, but {folder} has none.{hint}")
+
+
+def _check_weights_file(folder: Path) -> None:
     if not any((folder / name).is_file() for name in WEIGHTS):
         pickled = [path.name for path in folder.glob("*.bin")]
         hint = f" {pickled[0]} is not read, since pickles run code: convert it." if pickled else ""
         raise FileNotFoundError(f"A model folder needs its weights, but {folder} has no {WEIGHTS[0]}.{hint}")
 
 
-def _load(name: str, local: bool) -> Any:
-    from safetensors import SafetensorError
+def _check_type(name: str, model_type: str, local: bool) -> None:
+    from transformers import PreTrainedConfig
+
+    with _explained(name, local):
+        found = PreTrainedConfig.get_config_dict(name, local_files_only=local)[0].get("model_type")
+    if found != model_type:
+        raise ValueError(
+            f"A model of type {model_type} is needed, but the config of {name} says its type is {found}. Give another "
+            "model, or convert it by the type that it has."
+        )
+
+
+def _load(name: str, local: bool) -> tuple[Any, dict[str, Any]]:
     from transformers import AutoModelForSeq2SeqLM
 
-    try:
+    with _explained(name, local):
         # `trust_remote_code=False` also keeps transformers from asking about it on the terminal
         model, report = AutoModelForSeq2SeqLM.from_pretrained(
             name, trust_remote_code=False, use_safetensors=True, local_files_only=local, output_loading_info=True
         )
+    return model.eval(), report
+
+
+@contextmanager
+def _explained(name: str, local: bool) -> Iterator[None]:
+    """Say in one sentence what `transformers` raises in many."""
+    from safetensors import SafetensorError
+
+    try:
+        yield
     except SafetensorError as error:
         raise ValueError(f"The weights in {name} are damaged ({error}). Copy or download them again.") from error
     except OSError as error:
@@ -111,12 +162,14 @@ def _load(name: str, local: bool) -> Any:
         ) from error
     except (ValueError, RuntimeError, KeyError) as error:
         raise ValueError(f"{name} cannot be loaded as a translation model: {_first_line(error)}") from error
-    _check_report(report, name)
-    return model.eval()
 
 
-def _check_report(report: dict[str, Any], name: str) -> None:
-    """`from_pretrained` fills what is missing with random numbers and drops what is too much; here both are errors."""
+def require_matching_weights(report: dict[str, Any], name: str) -> None:
+    """`from_pretrained` fills what is missing with random numbers and drops what is too much; here both are errors.
+
+    Raises:
+        ValueError: weights are missing or left over.
+    """
     for kind, what in (("missing_keys", "lack"), ("unexpected_keys", "hold, beyond what the config describes,")):
         keys = sorted(report[kind])
         if keys:

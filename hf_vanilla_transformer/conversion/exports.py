@@ -1,0 +1,62 @@
+"""What every export checks first: a model of ours, that the format has a form for, and the package that writes it."""
+
+from importlib.util import find_spec
+from typing import Any
+
+from ..configuration_vanilla_transformer import VanillaTransformerConfig
+from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
+
+LONGEST = 512
+"""Tokens that OPUS-MT models may generate, for a model whose own limit (source + n) the format cannot express."""
+
+
+def require_ours(model: Any) -> None:
+    """Raise for any other class.
+
+    Raises:
+        TypeError: it is one.
+    """
+    if not isinstance(model, VanillaTransformerForConditionalGeneration):
+        raise TypeError(
+            f"What is exported is a VanillaTransformerForConditionalGeneration, got {type(model).__name__}. Load one "
+            "with AutoModelForSeq2SeqLM."
+        )
+
+
+def refuse_if_any(cannot: list[str], name: str) -> None:
+    """Raise if there is anything that a format cannot represent.
+
+    Args:
+        cannot: one phrase each.
+        name: of the format.
+
+    Raises:
+        ValueError: there is.
+    """
+    if cannot:
+        raise ValueError(f"{name} has no form for a model with {', '.join(cannot)}. Export it to another format.")
+
+
+def require_packages(what: str, *names: str) -> None:
+    """Raise if a package of the extra `conversion` is not installed.
+
+    Raises:
+        ImportError: it is not.
+    """
+    missing = [name for name in names if find_spec(name) is None]
+    if missing:
+        raise ImportError(f"{what} needs {', '.join(missing)}. Install them: pip install {' '.join(missing)}")
+
+
+def head_widths(config: VanillaTransformerConfig, side: str) -> tuple[int, int, int]:
+    """Heads of the encoder or decoder, d_k and d_v."""
+    heads = getattr(config, f"{side}_attention_heads")
+    d_k = config.head_dim or config.d_model // heads
+    return heads, d_k, config.value_head_dim or d_k
+
+
+def end_ids(config: VanillaTransformerConfig) -> list[int]:
+    """The tokens that end a sentence; none if the config states none."""
+    if config.eos_token_id is None:
+        return []
+    return config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]

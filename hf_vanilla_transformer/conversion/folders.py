@@ -1,0 +1,64 @@
+"""Converted models as complete folders, with their tokenizers."""
+
+import os
+from pathlib import Path
+
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from ..manifest_vanilla_transformer import sealed_folder
+from .vocabularies import source_vocabulary, target_vocabulary
+
+
+def save_converted(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    output: str | os.PathLike[str],
+    about: dict[str, object],
+) -> Path:
+    """Make a complete folder, that translates by itself, of a converted model and its tokenizer.
+
+    Args:
+        model: what a converter gave.
+        tokenizer: the original's.
+        output: folder to make; may exist if it is empty.
+        about: what the manifest says of the conversion.
+
+    Raises:
+        FileExistsError: `output` holds something.
+    """
+    with sealed_folder(output, about) as folder:
+        model.save_pretrained(folder)
+        tokenizer.save_pretrained(folder)
+    return Path(output)
+
+
+def require_its_tokenizer(config: object, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
+    """The tokenizer must name each token of the model, no more and no less, and mean the same by its special ones.
+
+    Raises:
+        ValueError: not so.
+    """
+    rows = {
+        side: getattr(config, field) for side, field in (("source", "vocab_size"), ("target", "decoder_vocab_size"))
+    }
+    tokens = {"source": len(source_vocabulary(tokenizer)), "target": len(target_vocabulary(tokenizer))}
+    for side in rows:
+        if tokens[side] != rows[side]:
+            raise _another_models(
+                name, f"it has {tokens[side]:,} {side} tokens where the model has embeddings for {rows[side]:,}"
+            )
+    ends = getattr(config, "eos_token_id", None)
+    # fairseq's end of sentence is its separator; transformers' tokenizer calls it that alone
+    end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
+    if end not in (ends if isinstance(ends, list) else [ends]):
+        raise _another_models(name, f"its end of sentence is token {end} where the model's is {ends}")
+    padding = getattr(config, "pad_token_id", None)
+    if tokenizer.pad_token_id != padding:
+        raise _another_models(name, f"its padding is token {tokenizer.pad_token_id} where the model's is {padding}")
+
+
+def _another_models(name: str, difference: str) -> ValueError:
+    return ValueError(
+        f"The tokenizer in {name} must be the model's own, but {difference}. Copy the tokenizer's files again from "
+        "where the model came from."
+    )

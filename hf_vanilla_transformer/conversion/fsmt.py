@@ -1,0 +1,73 @@
+"""FSMT, fairseq's WMT19 models as `transformers` has them, to ours.
+
+| FSMT's | ours |
+|---|---|
+| `model.decoder.output_projection.weight` | `lm_head.weight` |
+| a table of sinusoids, counted from the padding token | `positional_encoding="fairseq"`, computed |
+| `src_vocab_size`, `tgt_vocab_size` | `vocab_size`, `decoder_vocab_size` |
+| `tie_word_embeddings`: all three matrices are one | `share_encoder_decoder_embeddings` too |
+"""
+
+import os
+
+from transformers import FSMTForConditionalGeneration
+
+from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
+from .marian import SHARED
+from .originals import EMBEDDINGS, POSITIONS, common_fields, new_config, new_model, read_original
+from .positions import recognise_positions
+
+
+def from_fsmt(
+    source: str | os.PathLike[str] | FSMTForConditionalGeneration,
+) -> VanillaTransformerForConditionalGeneration:
+    """Make an FSMT model ours: the same function of the same weights.
+
+    Args:
+        source: a folder, a Hub name, or the model itself, which is left as it is.
+
+    Returns:
+        The model, in evaluation mode, in the type of its weights, with the original's generation config.
+
+    Raises:
+        TypeError, FileNotFoundError, NotADirectoryError, ValueError: as of `from_marian`.
+    """
+    original = read_original(source, FSMTForConditionalGeneration, "fsmt")
+    config = original.config
+    name = str(source) if isinstance(source, (str, os.PathLike)) else "The FSMTForConditionalGeneration"
+    _check(config, name)
+    weights = dict(original.state_dict())
+    first = config.pad_token_id + 1  # the rows before it belong to no position
+    tables = [weights.pop(table)[first:] for table in POSITIONS]
+    convention = recognise_positions(tables, ("fairseq",), config.pad_token_id)
+    if convention == "learned":
+        raise ValueError(
+            f"FSMT computes its positions, but {name} holds tables of other numbers than fairseq's sinusoids. Check "
+            "that its weights belong to its config."
+        )
+    weights["lm_head.weight"] = weights.pop("model.decoder.output_projection.weight")
+    ties = config.tie_word_embeddings
+    if ties:
+        weights[SHARED] = weights[EMBEDDINGS[1]]
+    return new_model(
+        new_config(
+            name,
+            **common_fields(config),
+            vocab_size=config.src_vocab_size,
+            decoder_vocab_size=config.tgt_vocab_size,
+            share_encoder_decoder_embeddings=ties,
+            tie_word_embeddings=ties,
+            positional_encoding=convention,
+        ),
+        weights,
+        original.generation_config,
+    )
+
+
+def _check(config: object, name: str) -> None:
+    pad, start = getattr(config, "pad_token_id", None), getattr(config, "decoder_start_token_id", None)
+    if pad is None or start == pad:
+        raise ValueError(
+            f"{name} has decoder_start_token_id {start} and pad_token_id {pad}: FSMT gives padding no position, so a "
+            "start from it has none, which no model here has. It starts from another token, as all of WMT19 do."
+        )

@@ -1,0 +1,222 @@
+"""Marian, as `transformers` has it (OPUS-MT), to ours and back.
+
+The weights have the same names on both sides. What differs:
+
+| Marian's | ours |
+|---|---|
+| a table of sinusoids, sines first, never saved | `positional_encoding="concatenated"`, computed |
+| a table that holds something else | the convention that it follows, or `"learned"` |
+| `final_logits_bias`, always there | `logits_bias=True`, or left out |
+| `share_encoder_decoder_embeddings` without `tie_word_embeddings`: three matrices | shared only if two are equal |
+"""
+
+import logging
+import os
+from typing import Any, Literal
+
+import torch
+from transformers import MarianConfig, MarianMTModel
+
+from ..configuration_vanilla_transformer import VanillaTransformerConfig
+from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
+from .exports import LONGEST, head_widths, refuse_if_any, require_ours
+from .originals import (
+    EMBEDDINGS,
+    FIELDS,
+    POSITIONS,
+    SIDES,
+    common_fields,
+    copied_generation_config,
+    is_same_tensor,
+    new_config,
+    new_model,
+    read_original,
+    require_same_tensors,
+)
+from .positions import recognise_positions
+
+logger = logging.getLogger(__name__)
+
+SHARED = "model.shared.weight"
+
+# Marian to ours
+
+
+def from_marian(
+    source: str | os.PathLike[str] | MarianMTModel, positions: Literal["tensor2tensor"] | None = None
+) -> VanillaTransformerForConditionalGeneration:
+    """Make a Marian model ours: the same function of the same weights.
+
+    Args:
+        source: a folder, a Hub name, or the model itself, which is left as it is.
+        positions: `"tensor2tensor"` for the sinusoids that Marian C++ trains with, in place of those that
+            `transformers` computes: they differ by up to 0.14 within 100 tokens at d_model 512, and OPUS-MT models
+            were trained with the former.
+
+    Returns:
+        The model, in evaluation mode, in the type of its weights, with the original's generation config.
+
+    Raises:
+        TypeError: `source` is none of these.
+        FileNotFoundError, NotADirectoryError: no such folder or Hub name, or no config or weights in it.
+        ValueError: another type of model, damaged weights, weights missing or left over, or a model that has no
+            counterpart here; the message says what of it.
+    """
+    original = read_original(source, MarianMTModel, "marian")
+    config = original.config
+    weights = dict(original.state_dict())
+    tables = [weights.pop(name) for name in POSITIONS]
+    convention = recognise_positions(tables, ("concatenated", "tensor2tensor", "interleaved"))
+    if positions is not None:
+        convention = _chosen_positions(positions, convention)
+    if convention == "learned":
+        weights.update(zip(POSITIONS, tables, strict=True))
+
+    shares = config.share_encoder_decoder_embeddings and is_same_tensor(*(weights[name] for name in EMBEDDINGS))
+    ties = config.tie_word_embeddings and is_same_tensor(weights["lm_head.weight"], weights[EMBEDDINGS[1]])
+    unread = weights.pop(SHARED, None)
+    if shares:
+        weights[SHARED] = weights[EMBEDDINGS[0]]
+    elif unread is not None and not any(is_same_tensor(unread, weights[name]) for name in EMBEDDINGS):
+        logger.warning(f"{SHARED} is left out: each stack has embeddings of its own, and nothing reads it.")
+    return new_model(
+        new_config(
+            str(source) if isinstance(source, (str, os.PathLike)) else "The MarianMTModel",
+            **common_fields(config),
+            vocab_size=config.vocab_size,
+            decoder_vocab_size=len(weights[EMBEDDINGS[1]]),
+            share_encoder_decoder_embeddings=shares,
+            tie_word_embeddings=ties,
+            positional_encoding=convention,
+            logits_bias=True,
+        ),
+        weights,
+        original.generation_config,
+    )
+
+
+def _chosen_positions(asked: str, found: str) -> Any:
+    if asked != "tensor2tensor":
+        raise ValueError(f"`positions` may be tensor2tensor, or left out for transformers' own; got {asked!r}.")
+    if found == "learned":
+        raise ValueError(
+            "The positions of this model were trained, and tensor2tensor's would replace them by sinusoids. Leave "
+            "`positions` out."
+        )
+    return asked
+
+
+# Ours to Marian
+
+
+def to_marian(model: VanillaTransformerForConditionalGeneration) -> MarianMTModel:
+    """Make a model of ours Marian's: the same function, up to the order in which LayerNorm adds up.
+
+    The paper's interleaved sinusoids become Marian's, sines first, by one permutation of the residual stream's
+    dimensions in every weight that reads or writes them. A model from `from_marian` comes back bit for bit.
+
+    Args:
+        model: left as it is.
+
+    Returns:
+        The model, in evaluation mode and of the same type. `max_extra_tokens`, which Marian does not know, becomes a
+        `max_length` of 512 unless there is one.
+
+    Raises:
+        TypeError: another kind of model.
+        ValueError: Marian has no such model; the message lists all that stands in the way.
+    """
+    require_ours(model)
+    config = model.config
+    refuse_if_any(_marian_cannot(config), "Marian")
+    weights = dict(model.state_dict())
+    if config.positional_encoding == "interleaved":
+        order = sines_first(config.d_model)
+        weights = {name: _permuted(name, tensor, order) for name, tensor in weights.items()}
+    if not config.logits_bias:
+        target_vocab = config.decoder_vocab_size or config.vocab_size
+        weights["final_logits_bias"] = weights["lm_head.weight"].new_zeros(1, target_vocab)
+    if not config.attention_bias:
+        weights.update(_zero_biases(weights))
+
+    marian: Any = MarianMTModel(_marian_config(model))
+    marian.to(model.dtype)
+    computed = {name: marian.get_parameter(name) for name in POSITIONS}
+    require_same_tensors({**weights, **computed}, marian.state_dict())
+    marian.load_state_dict({**weights, **computed})
+    marian.tie_weights()
+    marian.generation_config = _marian_generation_config(model)
+    return marian.eval()
+
+
+def _marian_cannot(config: VanillaTransformerConfig) -> list[str]:
+    """What of a model Marian has no form for, one phrase each."""
+    convention = config.positional_encoding
+    return [
+        *([f"{convention} positions"] if convention not in ("interleaved", "concatenated") else []),
+        *(["LayerNorm before each sub-layer (normalize_before)"] if config.normalize_before else []),
+        *_free_head_widths(config),
+        *([f"layer_norm_eps {config.layer_norm_eps}"] if config.layer_norm_eps != 1e-5 else []),
+    ]
+
+
+def _free_head_widths(config: VanillaTransformerConfig) -> list[str]:
+    """The widths of heads that are not d_model divided by their number."""
+    found = []
+    for side in SIDES:
+        heads, d_k, d_v = head_widths(config, side)
+        if (d_k * heads, d_v * heads) != (config.d_model, config.d_model):
+            found.append(f"{heads} heads of d_k {d_k} and d_v {d_v} in the {side} at d_model {config.d_model}")
+    return found
+
+
+def sines_first(d_model: int) -> torch.Tensor:
+    """Where each dimension of the concatenated encoding is in the interleaved one; (d_model,)."""
+    return torch.cat((torch.arange(0, d_model, 2), torch.arange(1, d_model, 2)))
+
+
+READS = ("q_proj.weight", "k_proj.weight", "v_proj.weight", "fc1.weight")
+"""Weights whose columns are the residual stream's dimensions, as those of all embeddings are."""
+WRITES = ("out_proj.weight", "out_proj.bias", "fc2.weight", "fc2.bias", "layer_norm.weight", "layer_norm.bias")
+"""Weights whose rows are."""
+NEITHER = ("q_proj.bias", "k_proj.bias", "v_proj.bias", "fc1.bias", "final_logits_bias")
+
+
+def _permuted(name: str, tensor: torch.Tensor, order: torch.Tensor) -> torch.Tensor:
+    order = order.to(tensor.device)
+    if name in (SHARED, *EMBEDDINGS, "lm_head.weight") or name.endswith(READS):
+        return tensor.index_select(1, order)
+    if name.endswith(WRITES):
+        return tensor.index_select(0, order)
+    if name.endswith(NEITHER):
+        return tensor
+    raise ValueError(f"It is not known how {name} meets the residual stream, so its order cannot be changed.")
+
+
+def _zero_biases(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    projections = [name for name in weights if name.endswith("_proj.weight")]
+    return {name.replace("weight", "bias"): weights[name].new_zeros(len(weights[name])) for name in projections}
+
+
+def _marian_config(model: VanillaTransformerForConditionalGeneration) -> MarianConfig:
+    config = model.config
+    return MarianConfig(
+        **{name: getattr(config, name) for name in FIELDS},
+        vocab_size=config.vocab_size,
+        decoder_vocab_size=config.decoder_vocab_size,
+        share_encoder_decoder_embeddings=config.share_encoder_decoder_embeddings,
+        tie_word_embeddings=config.tie_word_embeddings,
+        # its default, 0, would end every sentence with whatever token that is
+        forced_eos_token_id=model.generation_config.forced_eos_token_id,
+        dtype=model.dtype,
+    )
+
+
+def _marian_generation_config(model: VanillaTransformerForConditionalGeneration) -> Any:
+    generation_config: Any = copied_generation_config(model.generation_config)
+    if getattr(generation_config, "max_extra_tokens", None) is not None:
+        del generation_config.max_extra_tokens
+        if generation_config.max_length is None and generation_config.max_new_tokens is None:
+            generation_config.max_length = LONGEST
+            logger.warning(f"Marian knows no limit of source + n tokens: `max_length` is {LONGEST} instead.")
+    return generation_config

@@ -1,0 +1,156 @@
+"""Greedy decoding of an exported model with onnxruntime and numpy alone; a copy of this file lies in each export.
+
+`OnnxTranslator(folder).generate(input_ids, attention_mask)` gives the tokens that `generate(num_beams=1,
+do_sample=False)` gives. `encoder.onnx` reads the source once and returns the keys and values of encoder-decoder
+attention; `decoder.onnx` is one step: the last token, those keys and values, and those of the past.
+"""
+
+import json
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+
+HONOURED = {
+    *("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id"),
+    *("max_length", "max_new_tokens", "max_extra_tokens", "min_length", "min_new_tokens"),
+    *("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id"),
+}
+NO_MATTER = {  # to the most probable token
+    *("num_beams", "length_penalty", "early_stopping", "renormalize_logits", "use_cache", "transformers_version"),
+    *(
+        "do_sample",
+        "temperature",
+        "top_k",
+        "top_p",
+        "typical_p",
+        "epsilon_cutoff",
+        "eta_cutoff",
+        "num_return_sequences",
+    ),
+    *("output_attentions", "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate"),
+    *("gnmt_length_penalty", "coverage_penalty", "cache_implementation", "compile_config", "disable_compile"),
+}
+NEUTRAL = {"repetition_penalty": 1.0, "encoder_repetition_penalty": 1.0, "no_repeat_ngram_size": 0}
+DEFAULT_MAX_LENGTH = 20  # of `generate`, start token included
+
+
+def refuse_unknown_settings(settings: dict[str, Any]) -> None:
+    """Refuse what would change the most probable token and is not written here.
+
+    Raises:
+        ValueError: there is such a setting.
+    """
+    unknown = sorted(
+        name
+        for name, value in settings.items()
+        if name not in HONOURED | NO_MATTER
+        and not name.startswith("_")
+        and value not in (None, False, [], {}, NEUTRAL.get(name))
+    )
+    if unknown:
+        raise ValueError(
+            f"Greedy decoding in onnxruntime knows the settings {', '.join(sorted(HONOURED))}, but the generation "
+            f"config also has {', '.join(unknown)}. Take these out of generation_config.json."
+        )
+
+
+class OnnxTranslator:
+    """An exported model in onnxruntime.
+
+    Args:
+        folder: what `export --to onnx` wrote.
+        providers: of onnxruntime, e.g. `["CUDAExecutionProvider"]`; the processor's if not given.
+
+    Raises:
+        FileNotFoundError: a file of the export is missing.
+        ValueError: the generation config asks for what greedy decoding here does not know.
+    """
+
+    def __init__(self, folder: str | os.PathLike[str], providers: Sequence[str] | None = None) -> None:
+        folder = Path(folder)
+        names = ("encoder.onnx", "decoder.onnx", "generation_config.json")
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing:
+            raise FileNotFoundError(f"{folder} has no {', '.join(missing)}: give a folder of `export --to onnx`.")
+        self.settings = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
+        refuse_unknown_settings(self.settings)
+        self.encoder, self.decoder = (
+            onnxruntime.InferenceSession(folder / name, providers=list(providers or ["CPUExecutionProvider"]))
+            for name in names[:2]
+        )
+        # (batch, heads, past, width) of each key and value of the past
+        self.past_shapes = {
+            given.name: given.shape for given in self.decoder.get_inputs() if given.name.startswith("past_")
+        }
+
+    def generate(
+        self, input_ids: np.ndarray, attention_mask: np.ndarray | None = None, max_new_tokens: int | None = None
+    ) -> np.ndarray:
+        """Decode greedily.
+
+        Args:
+            input_ids: int64 (batch, source_len), padded.
+            attention_mask: int64 (batch, source_len), 1 at tokens; made from `pad_token_id` if not given.
+            max_new_tokens: in place of the generation config's limits.
+
+        Returns:
+            int64 (batch, 1 + new tokens): the start token, the translation with its end, padding.
+        """
+        if attention_mask is None:
+            attention_mask = (input_ids != self.settings["pad_token_id"]).astype(np.int64)
+        batch = len(input_ids)
+        source = self._run(self.encoder, {"input_ids": input_ids, "attention_mask": attention_mask})
+        source["attention_mask"] = attention_mask
+        past = {name: np.zeros((batch, shape[1], 0, shape[3]), np.float32) for name, shape in self.past_shapes.items()}
+        limits = self._limits(attention_mask, max_new_tokens)  # (batch,)
+        ends = np.atleast_1d(self.settings["eos_token_id"])
+        tokens = np.full((batch, 1), self.settings["decoder_start_token_id"], np.int64)
+        unfinished = np.ones(batch, bool)
+        while unfinished.any():
+            step = self._run(self.decoder, {"decoder_input_ids": tokens[:, -1:], **source, **past})
+            past = {name: step[name.replace("past", "present")] for name in past}
+            logits = self._constrain(step["logits"], tokens, int(limits.max()))
+            chosen = np.where(unfinished, logits.argmax(-1), self.settings["pad_token_id"])
+            tokens = np.concatenate((tokens, chosen[:, None]), axis=1)
+            unfinished &= ~np.isin(chosen, ends) & (tokens.shape[1] - 1 < limits)
+        return tokens
+
+    @staticmethod
+    def _run(session: onnxruntime.InferenceSession, inputs: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+        wanted = {given.name for given in session.get_inputs()}
+        values = session.run(None, {name: value for name, value in inputs.items() if name in wanted})
+        return dict(zip([output.name for output in session.get_outputs()], values, strict=True))
+
+    def _limits(self, attention_mask: np.ndarray, max_new_tokens: int | None) -> np.ndarray:
+        """Most new tokens of each sentence; (batch,)."""
+        extra = self.settings.get("max_extra_tokens")
+        if max_new_tokens is None and extra is not None:
+            return attention_mask.sum(-1) + extra
+        most = max_new_tokens or self.settings.get("max_new_tokens")
+        most = most or (self.settings.get("max_length") or DEFAULT_MAX_LENGTH) - 1
+        return np.full(len(attention_mask), most)
+
+    def _constrain(self, logits: np.ndarray, tokens: np.ndarray, longest: int) -> np.ndarray:
+        """The logits (batch, vocab) of the next token after `tokens` (batch, length), forbidden ones at -inf."""
+        settings, length = self.settings, tokens.shape[1]
+        logits = logits.copy()
+        shortest = max(settings.get("min_length") or 0, 1 + (settings.get("min_new_tokens") or 0))
+        if length < shortest:
+            logits[:, np.atleast_1d(settings["eos_token_id"])] = -np.inf
+        for *before, last in settings.get("bad_words_ids") or []:
+            said = (tokens[:, length - len(before) :] == before).all(-1) if len(before) < length + 1 else False
+            logits[said, last] = -np.inf
+        logits[:, settings.get("suppress_tokens") or []] = -np.inf
+        if length == 1:
+            logits[:, settings.get("begin_suppress_tokens") or []] = -np.inf
+        forced = settings.get("forced_bos_token_id") if length == 1 else None
+        if length == longest:
+            forced = settings.get("forced_eos_token_id")
+        if forced is not None:
+            logits[:] = -np.inf
+            logits[:, forced] = 0.0
+        return logits

@@ -1,0 +1,167 @@
+"""The model that is to become ours: read it, and account for everything that it holds.
+
+`FIELDS` are what configs of the BART family call as we do; what a format calls otherwise is in its own file.
+"""
+
+import logging
+import os
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from huggingface_hub.errors import StrictDataclassError
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
+
+from ..configuration_vanilla_transformer import VanillaTransformerConfig
+from ..manifest_vanilla_transformer import require_finite_weights
+from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
+from ..translation.loading import load_model_and_report, require_matching_weights
+
+logger = logging.getLogger(__name__)
+
+SIDES = ("encoder", "decoder")
+FIELDS = (
+    *("d_model", "max_position_embeddings", "activation_function", "scale_embedding", "use_cache"),
+    *("dropout", "attention_dropout", "activation_dropout"),
+    *(f"{side}_{size}" for side in SIDES for size in ("layers", "attention_heads", "ffn_dim")),
+    *("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"),
+)
+POSITIONS = tuple(f"model.{side}.embed_positions.weight" for side in SIDES)
+EMBEDDINGS = tuple(f"model.{side}.embed_tokens.weight" for side in SIDES)
+
+# Older configs carry these over from other models of their family; those read here compute none of it
+_NOT_COMPUTED = {
+    "normalize_before": "LayerNorm before each sub-layer",
+    "normalize_embedding": "LayerNorm on the embeddings",
+    "add_final_layer_norm": "a last LayerNorm on each stack",
+}
+
+
+def read_original(source: Any, model_class: type[PreTrainedModel], model_type: str) -> Any:
+    """The model in memory, or that of a folder or Hub name, in the type its weights were saved in.
+
+    Args:
+        source: an instance of `model_class`, or a folder or Hub name of one.
+        model_class: the one class that is read.
+        model_type: its name in configs.
+
+    Raises:
+        TypeError: another kind of object.
+        FileNotFoundError, NotADirectoryError, ValueError: of `load_model_and_report`; tensors that are missing or left
+            over, infinities or NaN; settings that `model_class` does not compute.
+    """
+    if isinstance(source, model_class):
+        model, name = source, type(source).__name__
+    elif isinstance(source, (str, os.PathLike)):
+        name = str(source)
+        model, report = load_model_and_report(source, model_type)
+        _restore_shared_embeddings(model, report)
+        require_matching_weights(report, name)
+    else:
+        raise TypeError(
+            f"What is converted is a model folder, a Hub name or a {model_class.__name__}, got "
+            f"{type(source).__name__}. Give one of these."
+        )
+    require_finite_weights(model, name)
+    _check_settings(model.config, name)
+    return model
+
+
+def _restore_shared_embeddings(model: Any, report: dict[str, Any]) -> None:
+    """Fill both stacks' embeddings from the one matrix that was saved for both.
+
+    With an untied output `transformers` 4 shared and saved one matrix; 5 looks for three and makes up two of them.
+    """
+    missing = set(report["missing_keys"])
+    if getattr(model.config, "share_encoder_decoder_embeddings", False) and "model.shared.weight" not in missing:
+        for name in missing.intersection(EMBEDDINGS):
+            with torch.no_grad():
+                model.get_parameter(name).copy_(model.model.shared.weight)
+        report["missing_keys"] = missing.difference(EMBEDDINGS)
+
+
+def _check_settings(config: PreTrainedConfig, name: str) -> None:
+    for field, what in _NOT_COMPUTED.items():
+        if getattr(config, field, False):
+            raise ValueError(
+                f"The config of {name} says {field}={getattr(config, field)}, {what}, which transformers' "
+                f"{config.model_type} does not compute: converted weights would be wrong in one of the two readings. "
+                f"If its translations are good in transformers, set {field} to false in its config.json."
+            )
+    dropped = [side for side in SIDES if getattr(config, f"{side}_layerdrop", 0)]
+    if dropped:
+        logger.warning(f"{name} was trained with layer drop in its {' and '.join(dropped)}; fine-tuning will not be.")
+
+
+def common_fields(config: PreTrainedConfig) -> dict[str, Any]:
+    """Those settings of a config that ours calls by the same names."""
+    return {name: getattr(config, name) for name in FIELDS}
+
+
+def new_config(name: str, **fields: Any) -> VanillaTransformerConfig:
+    """Our config of these fields.
+
+    Raises:
+        ValueError: there is no such model of ours; the message says which field cannot be.
+    """
+    try:
+        return VanillaTransformerConfig(**fields)
+    except StrictDataclassError as error:  # wraps the sentence that says what is wrong
+        raise ValueError(f"{name} has no counterpart here. {error.__cause__ or error}") from error
+
+
+def new_model(
+    config: VanillaTransformerConfig, weights: Mapping[str, torch.Tensor], generation_config: GenerationConfig
+) -> VanillaTransformerForConditionalGeneration:
+    """A model of ours, in evaluation mode, that holds copies of exactly these weights.
+
+    Args:
+        config: its config.
+        weights: under our names, tied ones under each of their names.
+        generation_config: how it decodes; copied.
+
+    Raises:
+        ValueError: tensors are left over, missing or of another shape.
+    """
+    with torch.device("meta"):
+        model = VanillaTransformerForConditionalGeneration(config)
+    require_same_tensors(weights, model.state_dict())
+    model.load_state_dict({name: tensor.detach().clone() for name, tensor in weights.items()}, assign=True)
+    model.tie_weights()
+    model.config.dtype = model.dtype
+    model.generation_config = copied_generation_config(generation_config)
+    return model.eval()
+
+
+def require_same_tensors(given: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
+    """Every tensor has its place, and every place its tensor.
+
+    Raises:
+        ValueError: not so; the message lists all that are left over, missing or of another shape.
+    """
+    shapes = {name: tuple(tensor.shape) for name, tensor in given.items()}
+    expected = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
+    problems = [f"{name} is left over" for name in sorted(shapes.keys() - expected.keys())]
+    problems += [f"{name} is missing" for name in sorted(expected.keys() - shapes.keys())]
+    problems += [
+        f"{name} has shape {shapes[name]} instead of {expected[name]}"
+        for name in sorted(shapes.keys() & expected.keys())
+        if shapes[name] != expected[name]
+    ]
+    if problems:
+        raise ValueError(f"Every tensor must have its place in the converted model, but {'; '.join(problems)}.")
+
+
+def copied_generation_config(original: GenerationConfig) -> GenerationConfig:
+    """All settings of `original`, as settings of the model's own.
+
+    One that says it only mirrors a model's config loses what else it holds when it is loaded.
+    """
+    copied = GenerationConfig.from_dict(original.to_dict())
+    copied._from_model_config = False
+    return copied
+
+
+def is_same_tensor(one: torch.Tensor, other: torch.Tensor) -> bool:
+    """Whether two weights are one, by what they hold."""
+    return one is other or (one.shape == other.shape and torch.equal(one, other))

@@ -1,0 +1,36 @@
+"""The tokens of each side by their ids: most tokenizers have one vocabulary, some of Marian's and FSMT's two."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+
+def source_vocabulary(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Token n of the list has id n; ids that no token has are named `<unused n>`."""
+    return _by_id({**getattr(tokenizer, "encoder", {}), **tokenizer.get_vocab()})
+
+
+def target_vocabulary(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """As `source_vocabulary`, of the tokens that translations are made of."""
+    if not has_two_vocabularies(tokenizer):
+        return source_vocabulary(tokenizer)
+    # what ids are decoded by; tokens that were added later count on both sides
+    decoder: Mapping[int, str] = tokenizer.decoder
+    return _by_id({**{token: index for index, token in decoder.items()}, **tokenizer.get_added_vocab()})
+
+
+def has_two_vocabularies(tokenizer: PreTrainedTokenizerBase) -> bool:
+    """Whether an id means one token in a source and another in a target."""
+    encoder, decoder = (getattr(tokenizer, name, None) for name in ("encoder", "decoder"))
+    if not isinstance(encoder, Mapping) or not isinstance(decoder, Mapping):
+        return False
+    return any(decoder.get(index) != token for token, index in encoder.items()) or len(decoder) != len(encoder)
+
+
+def _by_id(ids: Mapping[str, int]) -> list[str]:
+    tokens = {index: token for token, index in ids.items()}
+    return [tokens.get(index, f"<unused {index}>") for index in range(max(tokens, default=-1) + 1)]

@@ -1,0 +1,144 @@
+"""Ours to ONNX: onnxruntime, in a process that knows neither torch nor this package, says the same tokens."""
+
+import json
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tiny import lively_model, pad_batch, sentences, tiny_config
+
+from hf_vanilla_transformer import VanillaTransformerForConditionalGeneration, to_onnx, train_tokenizer
+
+needs_exporters = pytest.mark.skipif(
+    find_spec("transformers.exporters") is None, reason="this transformers has no exporters"
+)
+pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+SOURCES = sentences([9, 4, 12, 2])
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(["merci", "thanks"] * 9, vocab_size=270)
+
+
+def translator_of(folder: Path):
+    from hf_vanilla_transformer.conversion.onnx_runner import OnnxTranslator
+
+    return OnnxTranslator(folder)
+
+
+def generated(model, **settings) -> list[list[int]]:
+    ids, mask = pad_batch(SOURCES)
+    return model.generate(ids, attention_mask=mask, num_beams=1, do_sample=False, **settings).tolist()
+
+
+def in_onnxruntime(folder: Path, **settings) -> list[list[int]]:
+    ids, mask = pad_batch(SOURCES)
+    return translator_of(folder).generate(ids.numpy(), mask.numpy(), **settings).tolist()
+
+
+@pytest.mark.slow
+@needs_exporters
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {},
+        {"positional_encoding": "fairseq", "normalize_before": True, "share_encoder_decoder_embeddings": False}
+        | {"decoder_vocab_size": 50},
+        {"positional_encoding": "learned", "head_dim": 6, "value_head_dim": 5, "attention_bias": False},
+    ],
+    ids=["ours", "fairseq, pre-norm, separate", "learned, free widths"],
+)
+def test_the_tokens_are_those_of_generate(overrides, tokenizer, tmp_path):
+    model = lively_model(**overrides)
+    model.generation_config.update(max_length=24)
+    folder = to_onnx(model, tokenizer, tmp_path / "onnx")
+    assert in_onnxruntime(folder) == generated(model)
+    # batches and lengths of every size, from one sentence of one token on
+    one = np.array([[2]])
+    expected = model.generate(torch.tensor(one), num_beams=1, do_sample=False, max_new_tokens=5).tolist()
+    assert translator_of(folder).generate(one, max_new_tokens=5).tolist() == expected
+
+
+@pytest.mark.slow
+@needs_exporters
+def test_generation_settings_hold_in_onnxruntime_too(tokenizer, tmp_path):
+    model = lively_model()
+    folder = to_onnx(model, tokenizer, tmp_path / "onnx")
+    free = generated(model, max_length=20)
+    said = [*dict.fromkeys(token for row in free for token in row if token > 2)]
+    for settings in (
+        {"max_length": 9},
+        {"max_new_tokens": 6},
+        {"max_length": 20, "bad_words_ids": [[said[0]], said[1:3]]},
+        {"max_length": 20, "suppress_tokens": said[:2], "begin_suppress_tokens": [said[2]]},
+        {"max_length": 12, "forced_bos_token_id": said[3], "forced_eos_token_id": 2},
+        {"max_length": 20, "min_length": 8},
+        {"max_length": 20, "min_new_tokens": 8},
+        {"max_length": 20, "eos_token_id": [2, said[4]]},
+        {"max_extra_tokens": 3},
+    ):
+        path = folder / "generation_config.json"
+        defaults = json.loads(path.read_text(encoding="utf-8"))
+        for name in ("max_length", "max_new_tokens", "max_extra_tokens"):
+            defaults.pop(name, None)
+        path.write_text(json.dumps({**defaults, **settings}), encoding="utf-8")
+        assert in_onnxruntime(folder) == generated(model, **settings), settings
+        path.write_text(json.dumps(defaults), encoding="utf-8")
+
+
+RUN_ALONE = """
+import json, sys
+sys.path.insert(0, sys.argv[1])
+from onnx_runner import OnnxTranslator
+import numpy as np
+print(json.dumps(OnnxTranslator(sys.argv[1]).generate(np.array(json.loads(sys.argv[2]))).tolist()))
+assert not {"torch", "transformers", "hf_vanilla_transformer"} & set(sys.modules)
+"""
+
+
+@pytest.mark.slow
+@needs_exporters
+def test_the_folder_runs_by_itself_with_onnxruntime_and_numpy(tokenizer, tmp_path):
+    model = lively_model()
+    model.generation_config.update(max_length=16)
+    folder = to_onnx(model, tokenizer, tmp_path / "onnx")
+    ids, _ = pad_batch(SOURCES)
+    done = subprocess.run(
+        [sys.executable, "-c", RUN_ALONE, str(folder), json.dumps(ids.tolist())],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads(done.stdout) == generated(model)
+
+
+def test_settings_that_the_runner_does_not_know_are_refused(tokenizer, tmp_path):
+    if find_spec("transformers.exporters") is None:
+        pytest.skip("this transformers has no exporters")
+    model = VanillaTransformerForConditionalGeneration(tiny_config())
+    model.generation_config.update(repetition_penalty=1.3)
+    with pytest.raises(ValueError, match="but the generation config also has repetition_penalty"):
+        to_onnx(model, tokenizer, tmp_path / "onnx")
+    assert not (tmp_path / "onnx").exists()
+
+
+def test_a_folder_that_is_no_export_is_named(tmp_path):
+    (tmp_path / "encoder.onnx").write_bytes(b"")
+    with pytest.raises(FileNotFoundError, match=r"has no decoder\.onnx, generation_config\.json: give a folder of"):
+        translator_of(tmp_path)
+
+
+def test_without_the_packages_the_error_says_what_to_install(tokenizer, tmp_path, monkeypatch):
+    if find_spec("transformers.exporters") is None:
+        pytest.skip("this transformers has no exporters")
+    monkeypatch.setattr("hf_vanilla_transformer.conversion.exports.find_spec", lambda name: None)
+    model = VanillaTransformerForConditionalGeneration(tiny_config())
+    with pytest.raises(ImportError, match=r"needs onnx, onnxscript, onnxruntime\. Install them: pip install onnx"):
+        to_onnx(model, tokenizer, tmp_path / "onnx")

@@ -1,0 +1,185 @@
+"""What cannot be converted is refused by name, in one sentence, and leaves nothing behind."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from originals import fsmt, marian, marian_folder
+from safetensors.torch import load_file, save_file
+from transformers import MarianMTModel, T5Config, T5ForConditionalGeneration
+
+from hf_vanilla_transformer import from_fsmt, from_marian
+from hf_vanilla_transformer.cli import main
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """An OPUS-MT folder to damage."""
+    return marian_folder(tmp_path / "opus")
+
+
+def change_weights(folder: Path, change) -> None:
+    weights = load_file(folder / "model.safetensors")
+    change(weights)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def change_config(folder: Path, **fields: object) -> None:
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    (folder / "config.json").write_text(json.dumps({**config, **fields}), encoding="utf-8")
+
+
+def refusal(folder: Path, capsys: pytest.CaptureFixture, kind: str = "marian") -> str:
+    """What `convert` says of a folder that it must refuse."""
+    output = folder.with_name("converted")
+    capsys.readouterr()
+    assert main(["convert", "--from", kind, "--model", str(folder), "--output", str(output)]) == 1
+    said = capsys.readouterr().err.strip().split("\n")
+    assert not output.exists()
+    assert [path.name for path in folder.parent.iterdir() if path.name.endswith(".tmp")] == []
+    return said[-1]
+
+
+def test_a_t5_folder(tmp_path, capsys):
+    T5ForConditionalGeneration(
+        T5Config(vocab_size=20, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
+    ).save_pretrained(tmp_path / "t5")
+    said = refusal(tmp_path / "t5", capsys)
+    assert "A model of type marian is needed, but the config of" in said
+    assert "says its type is t5" in said
+
+
+def test_a_marian_folder_called_fsmt(folder, capsys):
+    assert "A model of type fsmt is needed" in refusal(folder, capsys, "fsmt")
+
+
+def test_a_truncated_file_of_weights(folder, capsys):
+    weights = folder / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1000])
+    said = refusal(folder, capsys)
+    assert "The weights in" in said
+    assert "are damaged" in said
+
+
+def test_a_config_without_weights(folder, capsys):
+    (folder / "model.safetensors").unlink()
+    assert "needs its weights, but" in refusal(folder, capsys)
+
+
+def test_weights_without_config(folder, capsys):
+    (folder / "config.json").unlink()
+    assert "needs config.json, but" in refusal(folder, capsys)
+
+
+def test_no_such_folder(tmp_path, capsys):
+    assert "There is no model folder" in refusal(tmp_path / "nowhere", capsys)
+
+
+def test_pickled_weights_are_not_read(folder, capsys):
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+    assert "pytorch_model.bin is not read, since pickles run code" in refusal(folder, capsys)
+
+
+def test_tensors_left_over_are_listed(folder, capsys):
+    change_weights(folder, lambda weights: weights.update({"model.encoder.layer_norm.weight": torch.ones(32)}))
+    said = refusal(folder, capsys)
+    assert "hold, beyond what the config describes, model.encoder.layer_norm.weight" in said
+
+
+def test_missing_tensors_are_listed(folder, capsys):
+    change_weights(folder, lambda weights: weights.pop("model.encoder.layers.0.fc1.bias"))
+    assert "lack model.encoder.layers.0.fc1.bias" in refusal(folder, capsys)
+
+
+def test_infinite_weights(folder, capsys):
+    change_weights(folder, lambda weights: weights["model.encoder.layers.0.fc1.bias"].fill_(float("inf")))
+    assert "hold infinities or NaN in model.encoder.layers.0.fc1.bias" in refusal(folder, capsys)
+
+
+def test_a_tokenizer_that_does_not_fit_the_vocabulary(tmp_path, capsys):
+    folder = marian_folder(tmp_path / "opus")
+    vocabulary = json.loads((folder / "vocab.json").read_text(encoding="utf-8"))
+    size = len(vocabulary)
+    vocabulary["extra"] = size
+    (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
+    said = refusal(folder, capsys)
+    assert f"it has {size + 1} source tokens where the model has embeddings for {size}" in said
+
+
+def test_a_tokenizer_that_pads_with_another_token(folder, capsys):
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "pad_token": "<unk>"}), encoding="utf-8")
+    assert "its padding is token 1 where the model's is" in refusal(folder, capsys)
+
+
+def test_a_folder_without_tokenizer(tmp_path, capsys):
+    marian().save_pretrained(tmp_path / "opus")
+    assert "A tokenizer's folder needs" in refusal(tmp_path / "opus", capsys)
+
+
+@pytest.mark.parametrize("field", ["normalize_before", "normalize_embedding", "add_final_layer_norm"])
+def test_settings_that_transformers_does_not_compute(folder, capsys, field):
+    change_config(folder, **{field: True})
+    said = refusal(folder, capsys)
+    assert f"says {field}=True" in said
+    assert "which transformers' marian does not compute" in said
+
+
+def test_positions_that_differ_between_the_stacks():
+    original = marian()
+    with torch.no_grad():
+        original.model.decoder.embed_positions.weight.normal_()
+    with pytest.raises(ValueError, match="encoder's table is concatenated and the decoder's learned"):
+        from_marian(original)
+
+
+def test_trained_positions_are_not_replaced():
+    original = marian()
+    with torch.no_grad():
+        for stack in (original.model.encoder, original.model.decoder):
+            stack.embed_positions.weight.normal_()
+    with pytest.raises(ValueError, match="positions of this model were trained"):
+        from_marian(original, positions="tensor2tensor")
+
+
+def test_unknown_positions():
+    with pytest.raises(ValueError, match=r"`positions` may be tensor2tensor, or left out .* got 'learned'"):
+        from_marian(marian(), positions="learned")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(("convert", "other"), [(from_marian, fsmt), (from_fsmt, marian)])
+def test_another_model_in_memory(convert, other):
+    with pytest.raises(TypeError, match=r"is a model folder, a Hub name or a (Marian|FSMT)"):
+        convert(other())
+
+
+def test_layer_drop_is_said(caplog):
+    original = marian(encoder_layerdrop=0.1)
+    from_marian(original)
+    assert "was trained with layer drop in its encoder" in caplog.text
+
+
+def test_an_output_that_is_not_empty_is_left_alone(folder, tmp_path, capsys):
+    output = tmp_path / "mine"
+    output.mkdir()
+    (output / "thesis.txt").write_text("years of work", encoding="utf-8")
+    for command in (["convert", "--from", "marian"], ["export", "--to", "marian"]):
+        assert main([*command, "--model", str(folder), "--output", str(output)]) == 1
+        assert "A new folder is needed, but" in capsys.readouterr().err
+    assert [path.name for path in output.iterdir()] == ["thesis.txt"]
+
+
+def test_positions_of_a_format_that_has_one_kind(capsys):
+    command = ["convert", "--from", "fsmt", "--model", "m", "--output", "o", "--positions", "tensor2tensor"]
+    assert main(command) == 2
+    assert "--positions is for marian" in capsys.readouterr().err
+
+
+def test_exporting_another_kind_of_model(folder, tmp_path, capsys):
+    output = tmp_path / "exported"
+    for kind in ("marian", "ctranslate2", "onnx"):
+        assert main(["export", "--to", kind, "--model", str(folder), "--output", str(output)]) == 1
+        assert "is a VanillaTransformerForConditionalGeneration, got MarianMTModel" in capsys.readouterr().err
+    assert not output.exists()
+    assert isinstance(marian(), MarianMTModel)
