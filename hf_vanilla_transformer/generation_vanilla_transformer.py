@@ -1,21 +1,39 @@
 """How a translation is decoded (section 6.1), where it differs from `transformers`' `generate()`.
 
 Each sentence may grow to its own source length plus `max_extra_tokens`, whatever it is batched with, and padding of
-the source is never attended to, even if no mask was given.
+the source is never attended to, even if no mask was given. Greedy decoding and beam search are those of
+`search_vanilla_transformer.py`, with `transformers`' results at several times its speed.
 """
 
 import copy
+from collections.abc import Iterable
+from contextvars import ContextVar
+from dataclasses import dataclass
+from functools import reduce
 from types import SimpleNamespace
 from typing import Any
 
 import torch
+from torch import nn
+from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.generation import (
+    EosTokenCriteria,
     GenerationConfig,
     GenerationMixin,
     LogitsProcessorList,
+    MaxLengthCriteria,
+    MaxTimeCriteria,
     StoppingCriteria,
     StoppingCriteriaList,
 )
+from transformers.generation.utils import GenerateBeamEncoderDecoderOutput, GenerateEncoderDecoderOutput
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import logging
+
+from .decoding_vanilla_transformer import Precision, StepDecoder, packed_model
+from .search_vanilla_transformer import BeamSearch, SearchSettings, greedy_search
+
+logger = logging.get_logger(__name__)
 
 
 class SourceLengthLimit(StoppingCriteria):
@@ -36,11 +54,65 @@ class SourceLengthLimit(StoppingCriteria):
         return input_ids.shape[1] - self.prompt_len >= limits
 
 
+@dataclass(frozen=True)
+class CallSettings:
+    """What one call of `generate` asks of our own search.
+
+    Attributes:
+        gnmt_length_penalty: alpha of Wu et al. 2016, or None where `transformers`' `length_penalty` holds.
+        coverage_penalty: beta of the same.
+        target_prefix: tokens that targets must begin with; (batch, any), -100 where free.
+        asked: whether the call itself, not the model's generation config, asks for one of these.
+    """
+
+    gnmt_length_penalty: float | None = None
+    coverage_penalty: float = 0.0
+    target_prefix: torch.Tensor | None = None
+    asked: bool = False
+
+
+@dataclass
+class TranslationOutput(GenerateBeamEncoderDecoderOutput):
+    """What beam search returns with `return_dict_in_generate`: as in `transformers`, `sequences_scores` always, and
+
+    token_log_probabilities (`torch.Tensor` of shape `(batch * num_return_sequences, new tokens)`):
+        The natural logarithm of each new token's probability, 0 after the end. Under a forced prefix that of its
+        tokens too.
+    """
+
+    token_log_probabilities: torch.Tensor | None = None
+
+
+@dataclass
+class GreedyTranslationOutput(GenerateEncoderDecoderOutput):
+    """What greedy decoding returns with `return_dict_in_generate`; `token_log_probabilities` as of beam search."""
+
+    token_log_probabilities: torch.Tensor | None = None
+
+
+_CALL: ContextVar[CallSettings | None] = ContextVar("_CALL", default=None)
+"""Of the call of `generate` that is running: `transformers` hands on only what it knows itself."""
+
+_KNOWN_CRITERIA = (MaxLengthCriteria, EosTokenCriteria, MaxTimeCriteria, SourceLengthLimit)
+_KNOWN_INPUTS = {"encoder_outputs", "attention_mask", "past_key_values", "use_cache", "logits_to_keep", "input_ids"}
+
+
 class TranslationGenerationMixin(GenerationMixin):
-    """`GenerationMixin` for translation: masks of the source, and each target's own limit."""
+    """`GenerationMixin` for translation: masks of the source, each target's own limit, and a search of our own.
+
+    Greedy decoding and beam search run on `search_vanilla_transformer.py`, with the results of `transformers`' own.
+    Whatever that does not support is left to `transformers`, with one line in the log.
+
+    Attributes:
+        decoding_precision: of the matrix products of that search: None is the weights' own, `"bf16"` and `"int8"`
+            (processors only) are faster where the processor has instructions for them, and less exact.
+        search_path: how the last call was decoded: `"fast"`, or why it was left to `transformers`.
+    """
 
     config: Any
     generation_config: GenerationConfig
+    decoding_precision: Precision | None = None
+    search_path: str | None = None
 
     def generate(
         self,
@@ -50,6 +122,9 @@ class TranslationGenerationMixin(GenerationMixin):
         stopping_criteria: StoppingCriteriaList | None = None,
         *args: Any,
         max_extra_tokens: int | None = None,
+        gnmt_length_penalty: float | None = None,
+        coverage_penalty: float | None = None,
+        target_prefix: torch.Tensor | None = None,
         **kwargs: Any,
     ) -> Any:
         """As `GenerationMixin.generate`, plus:
@@ -59,12 +134,30 @@ class TranslationGenerationMixin(GenerationMixin):
                 sentence (section 6.1 uses 50); at least 0. Unset, it comes from `generation_config` or else from the
                 model's. A `max_length` or `max_new_tokens` given to this call, as an argument or in a
                 `generation_config` without `max_extra_tokens`, takes the place of the model's.
+            gnmt_length_penalty: alpha: beams are ranked by log-probability / ((5 + tokens) / 6) ** alpha (Wu et al.
+                2016, equation 14; section 6.1 uses 0.6), tokens with the end of sentence. Unset, it comes from
+                `generation_config` or else from the model's; a `length_penalty` given to this call takes its place.
+            coverage_penalty: beta of the same equation, at least 0: adds beta times the sum over source tokens of
+                log(min(attention, 1)) to the score of a finished hypothesis, the attention being what its tokens paid
+                to that source token in the last layer, as the mean of its heads. Unset, as the former.
+            target_prefix: (batch, any) ids that each target must begin with after its start token, -100 where it is
+                free, which lets prefixes differ in length. Their log-probabilities count.
 
         A missing `attention_mask` is made from `pad_token_id`, which `GenerationMixin` does for decoders only.
+
+        Raises:
+            ValueError: a setting out of range, or one of the last three beside what our own search does not support.
         """
         source_ids = inputs if inputs is not None else kwargs.get("input_ids")
         if kwargs.get("attention_mask") is None and source_ids is not None and source_ids.dim() == 2:
             kwargs["attention_mask"] = source_mask(source_ids, self.config.pad_token_id)
+        given = (gnmt_length_penalty, coverage_penalty, target_prefix)
+        call = self._call_settings(*given, generation_config, kwargs)
+        if call.target_prefix is not None and source_ids is not None and len(call.target_prefix) != len(source_ids):
+            raise ValueError(
+                f"`target_prefix` must have a row for each source, got {len(call.target_prefix)} rows for "
+                f"{len(source_ids)} sources."
+            )
 
         extra = self._extra_tokens(max_extra_tokens, generation_config, kwargs)
         source_lens = source_lengths(kwargs) if extra is not None else None
@@ -78,10 +171,251 @@ class TranslationGenerationMixin(GenerationMixin):
                 else:  # `generate` takes either a config or single settings
                     generation_config = copy.deepcopy(generation_config)
                     generation_config.update(**longest)
-        # mypy: `GenerationMixin` annotates `self` by a protocol of its own
-        return super().generate(  # type: ignore[misc]
-            inputs, generation_config, logits_processor, stopping_criteria, *args, **kwargs
+        if self.decoding_precision is not None and source_ids is not None and kwargs.get("encoder_outputs") is None:
+            states = packed_model(self, self.decoding_precision).encode(source_ids, kwargs["attention_mask"])
+            kwargs["encoder_outputs"] = BaseModelOutput(last_hidden_state=states)
+        # a loop of the caller's own gets what `transformers` would give it
+        own_loop = kwargs.get("custom_generate") is not None or kwargs.get("assistant_model") is not None
+        token = _CALL.set(None if own_loop else call)
+        try:
+            # mypy: `GenerationMixin` annotates `self` by a protocol of its own
+            return super().generate(  # type: ignore[misc]
+                inputs, generation_config, logits_processor, stopping_criteria, *args, **kwargs
+            )
+        finally:
+            _CALL.reset(token)
+
+    def _call_settings(
+        self,
+        gnmt_length_penalty: float | None,
+        coverage_penalty: float | None,
+        target_prefix: torch.Tensor | None,
+        generation_config: GenerationConfig | None,
+        kwargs: dict[str, Any],
+    ) -> CallSettings:
+        """The penalties that hold for this call: its own, else those of its config, else those of the model's."""
+        nearer = generation_config if generation_config is not None else GenerationConfig()
+        if kwargs.get("length_penalty") is None and gnmt_length_penalty is None:
+            gnmt_length_penalty = getattr(nearer, "gnmt_length_penalty", None)
+            if gnmt_length_penalty is None and nearer.length_penalty is None:
+                gnmt_length_penalty = getattr(self.generation_config, "gnmt_length_penalty", None)
+        if kwargs.get("length_penalty") is not None and gnmt_length_penalty is not None:
+            raise ValueError(
+                f"A length penalty is of one kind, but `length_penalty` {kwargs['length_penalty']} and "
+                f"`gnmt_length_penalty` {gnmt_length_penalty} were given. Leave one of them out."
+            )
+        asked = (
+            gnmt_length_penalty is not None and getattr(self.generation_config, "gnmt_length_penalty", None) is None
         )
+        asked = asked or bool(coverage_penalty) or target_prefix is not None
+        for config in (nearer, self.generation_config):
+            if coverage_penalty is None:
+                coverage_penalty = getattr(config, "coverage_penalty", None)
+        if coverage_penalty is not None and coverage_penalty < 0:
+            raise ValueError(f"`coverage_penalty` must be at least 0, got {coverage_penalty}.")
+        return CallSettings(gnmt_length_penalty, coverage_penalty or 0.0, target_prefix, asked)
+
+    # The search
+
+    def _expand_inputs_for_generation(
+        self, expand_size: int = 1, is_encoder_decoder: bool = False, input_ids: Any = None, **model_kwargs: Any
+    ) -> tuple[Any, dict[str, Any]]:
+        """One row a beam, which our own search has no need of: `_leave_to_transformers` does it where it is needed."""
+        if _CALL.get() is not None:
+            return input_ids, model_kwargs
+        return super()._expand_inputs_for_generation(  # type: ignore[misc]
+            expand_size, is_encoder_decoder, input_ids, **model_kwargs
+        )
+
+    def _beam_search(
+        self,
+        input_ids: torch.Tensor,
+        logits_processor: LogitsProcessorList,
+        stopping_criteria: StoppingCriteriaList,
+        generation_config: GenerationConfig,
+        synced_gpus: bool = False,
+        **model_kwargs: Any,
+    ) -> Any:
+        """As in `GenerationMixin`, on our own search wherever it can."""
+        obstacle = self._obstacle(stopping_criteria, generation_config, synced_gpus, model_kwargs)
+        given = (input_ids, logits_processor, stopping_criteria, generation_config, synced_gpus)
+        if obstacle is not None:
+            return self._leave_to_transformers(super()._beam_search, obstacle, *given, **model_kwargs)  # type: ignore[misc]
+        call = _CALL.get() or CallSettings()
+        decoder, settings = self._prepare_search(
+            input_ids, stopping_criteria, generation_config, generation_config.num_beams, model_kwargs, call
+        )
+        found = BeamSearch(decoder, input_ids, logits_processor, settings).run()
+        if not generation_config.return_dict_in_generate:
+            return found.sequences
+        sequences: Any = found.sequences
+        beam_indices: Any = found.beam_indices.int()
+        scores: Any = tuple(found.step_scores) if generation_config.output_scores else None
+        return TranslationOutput(
+            sequences=sequences,
+            sequences_scores=found.scores,
+            scores=scores,
+            beam_indices=beam_indices,
+            token_log_probabilities=found.token_log_probabilities,
+        )
+
+    def _sample(
+        self,
+        input_ids: torch.Tensor,
+        logits_processor: LogitsProcessorList,
+        stopping_criteria: StoppingCriteriaList,
+        generation_config: GenerationConfig,
+        synced_gpus: bool = False,
+        streamer: Any = None,
+        **model_kwargs: Any,
+    ) -> Any:
+        """As in `GenerationMixin`; greedy decoding is our own wherever it can be."""
+        obstacle = self._obstacle(stopping_criteria, generation_config, synced_gpus, model_kwargs)
+        if obstacle is None and streamer is not None:
+            obstacle = "a streamer"
+        if obstacle is None and generation_config.output_scores:
+            obstacle = "scores of all tokens in greedy decoding"
+        if obstacle is None and generation_config._pad_token_tensor is None:
+            obstacle = "no padding token"
+        given = (input_ids, logits_processor, stopping_criteria, generation_config, synced_gpus)
+        if obstacle is not None:
+            return self._leave_to_transformers(
+                super()._sample,  # type: ignore[misc]
+                obstacle,
+                *given,
+                streamer=streamer,
+                **model_kwargs,
+            )
+        call = _CALL.get() or CallSettings()
+        decoder, settings = self._prepare_search(
+            input_ids, stopping_criteria, generation_config, 1, model_kwargs, call
+        )
+        sequences: Any
+        sequences, log_probabilities = greedy_search(decoder, input_ids, logits_processor, settings)
+        if not generation_config.return_dict_in_generate:
+            return sequences
+        return GreedyTranslationOutput(sequences=sequences, token_log_probabilities=log_probabilities)
+
+    def _obstacle(
+        self,
+        stopping_criteria: StoppingCriteriaList,
+        generation_config: GenerationConfig,
+        synced_gpus: bool,
+        model_kwargs: dict[str, Any],
+    ) -> str | None:
+        """What keeps a call from our own search, or None."""
+        asked = [
+            name for name in ("attentions", "hidden_states", "logits") if getattr(generation_config, f"output_{name}")
+        ]
+        inputs = sorted(
+            name for name, value in model_kwargs.items() if value is not None and name not in _KNOWN_INPUTS
+        )
+        criteria = [
+            type(criterion).__name__ for criterion in stopping_criteria if type(criterion) not in _KNOWN_CRITERIA
+        ]
+        cache = model_kwargs.get("past_key_values")
+        obstacles = {
+            "sampling": generation_config.do_sample,
+            f"output of {' and '.join(asked)}": asked,
+            "decoding without a cache": not generation_config.use_cache,
+            f"a cache of kind {generation_config.cache_implementation}": generation_config.cache_implementation,
+            "a cache that is not empty": cache is not None and not isinstance(cache, EncoderDecoderCache),
+            f"the inputs {', '.join(inputs)}": [name for name in inputs if not name.startswith("output_")],
+            f"the stopping criterion {', '.join(criteria)}": criteria,
+            "several processes that share one model": synced_gpus,
+            "training mode": self.training,  # type: ignore[attr-defined]
+            "more returned sequences than beams": generation_config.num_return_sequences > generation_config.num_beams,
+            "layers that are no plain nn.Linear": not self._has_plain_layers(),
+        }
+        if isinstance(cache, EncoderDecoderCache):
+            plain = type(cache.self_attention_cache) is DynamicCache and int(cache.get_seq_length()) == 0
+            obstacles["a cache that is not empty"] = not plain
+        return next((name for name, stands in obstacles.items() if stands), None)
+
+    def _has_plain_layers(self) -> bool:
+        """Whether all weights are here and as they were trained: no adapters, quantised, hooked or sharded layers."""
+        if len(getattr(self, "hf_device_map", None) or ()) > 1:
+            return False
+        for module in self.modules():  # type: ignore[attr-defined]
+            if hasattr(module, "_hf_hook") or (isinstance(module, nn.Linear) and type(module) is not nn.Linear):
+                return False
+            if module._forward_hooks or module._forward_pre_hooks:
+                return False
+        layer = self.model.decoder.layers[0]  # type: ignore[attr-defined]
+        return type(layer.self_attn.q_proj) is nn.Linear and type(layer.fc1.weight) is nn.Parameter
+
+    def _leave_to_transformers(self, search: Any, obstacle: str, input_ids: Any, *args: Any, **kwargs: Any) -> Any:
+        """Decode by `transformers`' own search, and say so."""
+        call = _CALL.get()
+        self.search_path = obstacle
+        generation_config = args[2]
+        # a cause given by the mode itself, as sampling from one beam, is no surprise
+        left = "" if call is None else _what_is_lost(call, generation_config.num_beams)
+        if call is not None and call.asked and left:
+            raise ValueError(
+                f"{left} needs our own search, which does not support {obstacle}. Leave one of the two out."
+            )
+        logger.warning_once(
+            f"{obstacle[0].upper()}{obstacle[1:]}: decoded by transformers' own search, which is slower"
+            + (f" and has no {left}: `length_penalty` holds." if left else ".")
+        )
+        if call is not None:
+            input_ids, kwargs = super()._expand_inputs_for_generation(  # type: ignore[misc]
+                expand_size=max(generation_config.num_beams, generation_config.num_return_sequences),
+                is_encoder_decoder=True,
+                input_ids=input_ids,
+                **kwargs,
+            )
+        return search(input_ids, *args, **kwargs)
+
+    def _prepare_search(
+        self,
+        input_ids: torch.Tensor,
+        stopping_criteria: StoppingCriteriaList,
+        generation_config: GenerationConfig,
+        num_beams: int,
+        model_kwargs: dict[str, Any],
+        call: CallSettings,
+    ) -> tuple[StepDecoder, SearchSettings]:
+        """The decoder, with the source read, and the settings of `transformers` as our search names them."""
+        self.search_path = "fast"
+        states = model_kwargs["encoder_outputs"][0]
+        mask = model_kwargs.get("attention_mask")
+        if mask is None:
+            mask = states.new_ones(states.shape[:2], dtype=torch.long)
+        pad, eos = generation_config._pad_token_tensor, generation_config._eos_token_tensor
+        fill: Any = pad
+        if num_beams > 1:  # as `transformers` fills up after beam search
+            fill = -1 if eos is None else pad or eos[0]
+        decoder = StepDecoder(
+            packed_model(self, self.decoding_precision),
+            states,
+            mask.to(states.device),
+            num_beams,
+            keep_attention=call.coverage_penalty > 0 and num_beams > 1,
+        )
+        limits = [criterion for criterion in stopping_criteria if isinstance(criterion, SourceLengthLimit)]
+        times = [criterion for criterion in stopping_criteria if isinstance(criterion, MaxTimeCriteria)]
+        alpha, theirs = call.gnmt_length_penalty, generation_config.length_penalty
+        prefix = call.target_prefix
+        settings = SearchSettings(
+            num_beams=num_beams,
+            num_return_sequences=generation_config.num_return_sequences,
+            max_length=generation_config.max_length,
+            limits=min_of(limit.limits + limit.prompt_len for limit in limits) if limits else None,
+            eos=torch.empty(0, dtype=torch.long) if eos is None else eos,
+            fill=int(fill),
+            early_stopping=generation_config.early_stopping,
+            normaliser=(lambda n: n**theirs) if alpha is None else (lambda n: gnmt_normaliser(n, alpha)),
+            coverage_penalty=call.coverage_penalty if num_beams > 1 else 0.0,
+            deadline=min((t.initial_timestamp + t.max_time for t in times), default=None),
+            prefix=None if prefix is None else prefix.to(input_ids.device),
+            keep_scores=bool(generation_config.return_dict_in_generate and generation_config.output_scores),
+        )
+        for name in ("limits", "eos"):
+            value = getattr(settings, name)
+            setattr(settings, name, None if value is None else value.to(input_ids.device))
+        return decoder, settings
 
     def _extra_tokens(
         self, max_extra_tokens: int | None, generation_config: GenerationConfig | None, kwargs: dict[str, Any]
@@ -117,6 +451,26 @@ class TranslationGenerationMixin(GenerationMixin):
         does not fit a call that asks for attention weights.
         """
         return attention_mask
+
+
+def _what_is_lost(call: CallSettings, num_beams: int) -> str:
+    """The settings of a call that only our own search knows and that matter to it."""
+    kept = {
+        "`gnmt_length_penalty`": call.gnmt_length_penalty is not None and num_beams > 1,
+        "`coverage_penalty`": call.coverage_penalty and num_beams > 1,
+        "`target_prefix`": call.target_prefix is not None,
+    }
+    return " and ".join(name for name, matters in kept.items() if matters)
+
+
+def gnmt_normaliser(tokens: int, alpha: float) -> float:
+    """((5 + tokens) / 6) ** alpha, Wu et al. 2016, equation 14."""
+    return ((5 + tokens) / 6) ** alpha
+
+
+def min_of(limits: Iterable[torch.Tensor]) -> torch.Tensor:
+    """The smallest of each sentence's limits."""
+    return reduce(torch.minimum, limits)
 
 
 def asks_for_length(settings: dict[str, Any]) -> bool:

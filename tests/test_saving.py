@@ -19,6 +19,7 @@ from hf_vanilla_transformer import (
     VanillaTransformerModel,
 )
 
+TRAVELLING = ("configuration", "decoding", "generation", "loss", "manifest", "modeling", "search")
 INPUTS, MASK = pad_batch(sentences([4, 7]))
 
 PRINT_RESULT = """
@@ -140,8 +141,7 @@ def test_a_folder_carries_the_code_of_every_auto_class(saved, tmp_path):
         return
     assert set(auto_map) == {"AutoConfig", "AutoModel", "AutoModelForSeq2SeqLM"}
     assert {f"{target.split('.')[0]}.py" for target in auto_map.values()} <= code
-    parts = ("configuration", "generation", "loss", "manifest", "modeling")
-    assert code == {f"{part}_vanilla_transformer.py" for part in parts}
+    assert code == {f"{part}_vanilla_transformer.py" for part in TRAVELLING}
 
 
 def test_a_base_model_grows_a_head_and_a_head_is_left_off(tmp_path):
@@ -195,9 +195,7 @@ def test_nothing_but_weights_and_the_logits_bias_is_state():
 def test_the_travelling_files_import_nothing_that_a_stranger_lacks():
     package = Path(hf_vanilla_transformer.__file__).parent
     own = {path.stem for path in package.glob("*_vanilla_transformer.py")}
-    assert own == {
-        f"{name}_vanilla_transformer" for name in ("configuration", "generation", "loss", "manifest", "modeling")
-    }
+    assert own == {f"{name}_vanilla_transformer" for name in TRAVELLING}
     for path in package.glob("*_vanilla_transformer.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):

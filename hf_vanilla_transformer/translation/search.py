@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from transformers.generation import GenerationConfig, StoppingCriteria
 
+from ..generation_vanilla_transformer import gnmt_normaliser
+
 DEFAULT_EXTRA_TOKENS = 50  # section 6.1, for a model whose generation config states no length at all
 RESERVED_SETTINGS = (
     *("inputs", "input_ids", "attention_mask", "generation_config", "num_return_sequences"),
@@ -21,7 +23,8 @@ class Search:
     Attributes:
         num_beams: 1 is greedy.
         n_best: hypotheses to give back, at most `num_beams`.
-        length_penalty: exponent of the length in the score.
+        length_penalty: exponent of the length in the score, or None where `gnmt_length_penalty` holds.
+        gnmt_length_penalty: alpha of Wu et al. 2016, or None.
         max_extra_tokens: tokens a target may have beyond its source's; `None` where another length was asked for.
         eos_ids: ids that end a sentence.
         settings: everything else, for `generate`.
@@ -29,10 +32,25 @@ class Search:
 
     num_beams: int
     n_best: int
-    length_penalty: float
+    length_penalty: float | None
+    gnmt_length_penalty: float | None
     max_extra_tokens: int | None
     eos_ids: frozenset[int]
     settings: dict[str, Any] = field(default_factory=dict)
+
+    def length_settings(self) -> dict[str, float]:
+        """The one length penalty that holds, as an argument of `generate`."""
+        if self.gnmt_length_penalty is not None:
+            return {"gnmt_length_penalty": self.gnmt_length_penalty}
+        assert self.length_penalty is not None
+        return {"length_penalty": self.length_penalty}
+
+    def normaliser(self, tokens: int) -> float:
+        """What the log-probability of so many tokens is divided by."""
+        if self.gnmt_length_penalty is not None:
+            return gnmt_normaliser(tokens, self.gnmt_length_penalty)
+        assert self.length_penalty is not None
+        return tokens**self.length_penalty
 
 
 def settle_search(
@@ -56,13 +74,21 @@ def settle_search(
             "Raise num_beams to see more hypotheses."
         )
     settings = {name: value for name, value in settings.items() if value is not None}
-    length_penalty = settings.get("length_penalty", defaults.length_penalty)
-    settled = ("length_penalty", "max_extra_tokens")
+    length_penalty, gnmt = settings.get("length_penalty"), settings.get("gnmt_length_penalty")
+    if length_penalty is None and gnmt is None:
+        length_penalty, gnmt = defaults.length_penalty, getattr(defaults, "gnmt_length_penalty", None)
+    elif length_penalty is not None and gnmt is not None:
+        raise ValueError(
+            f"A length penalty is of one kind, but length_penalty {length_penalty} and gnmt_length_penalty {gnmt} "
+            "were given. Leave one of them out."
+        )
+    settled = ("length_penalty", "gnmt_length_penalty", "max_extra_tokens")
     eos = settings.get("eos_token_id", defaults.eos_token_id)
     return Search(
         num_beams=num_beams,
         n_best=n_best,
-        length_penalty=1.0 if length_penalty is None else length_penalty,
+        length_penalty=None if gnmt is not None else 1.0 if length_penalty is None else length_penalty,
+        gnmt_length_penalty=gnmt,
         max_extra_tokens=_extra_tokens(defaults, settings),
         eos_ids=frozenset() if eos is None else frozenset([eos] if isinstance(eos, int) else eos),
         settings={name: value for name, value in settings.items() if name not in settled},
@@ -112,10 +138,6 @@ class StepScores(StoppingCriteria):
             scores[-1].set_()
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
-    def sequence_scores(self, lengths: list[int], length_penalty: float) -> list[float]:
-        """The score of each sentence from its first `length` tokens, as beam search computes it."""
-        log_probabilities = torch.stack(self.chosen, dim=1).double().tolist()  # (batch, steps)
-        return [
-            sum(steps[:length]) / length**length_penalty
-            for steps, length in zip(log_probabilities, lengths, strict=True)
-        ]
+    def log_probabilities(self) -> torch.Tensor:
+        """Of each token chosen, (batch, steps)."""
+        return torch.stack(self.chosen, dim=1)

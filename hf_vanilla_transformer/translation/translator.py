@@ -5,21 +5,22 @@ from the model's generation config unless the call says otherwise. A source is n
 into its length limit says so (`Hypothesis.finished`).
 
 A hypothesis' score is the one beam search ranks by: the sum of the natural logarithms of its tokens' probabilities,
-end of sentence included, divided by (number of tokens) ** length_penalty. It is at most 0, and the same for greedy
-decoding as for a beam of one. Left out: n-best lists of samples.
+end of sentence included, divided by ((5 + number of tokens) / 6) ** gnmt_length_penalty or, where that is not set, by
+(number of tokens) ** length_penalty. It is at most 0, and the same for greedy decoding as for a beam of one. Left out: n-best lists of samples.
 """
 
 import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import torch
 from transformers.generation import StoppingCriteriaList
 
-from ..generation_vanilla_transformer import SourceLengthLimit
+from ..generation_vanilla_transformer import SourceLengthLimit, TranslationGenerationMixin
 from .loading import choose_device, load_model_and_tokenizer
+from .precision import set_decoding_precision
 from .search import Search, StepScores, cut_at_end, settle_search
 from .sentences import (
     batches_by_tokens,
@@ -46,11 +47,14 @@ class Hypothesis:
         text: the translation, special tokens left out; it may hold any character, newlines included.
         score: length-normalised log-probability, natural logarithm, at most 0 (see the module's docstring).
         finished: whether it ended by itself; `False` if it ran into its length limit.
+        token_log_probabilities: of each of its tokens, end of sentence included; `None` where the model's `generate`
+            does not tell them, as beam search of other models does not.
     """
 
     text: str
     score: float
     finished: bool
+    token_log_probabilities: tuple[float, ...] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True)
@@ -86,27 +90,41 @@ class Translator:
         model: any encoder-decoder of `transformers` with `generate`.
         tokenizer: its tokenizer.
         device: where to move the model; `None` leaves it where it is.
+        precision: of the matrix products, for models of ours: `None` is the weights' own, `"bf16"` and `"int8"` are
+            faster on processors that have instructions for them and change a few translations, `"auto"` is the
+            fastest of all on this machine, found by a short measurement and named in the log.
+
+    Raises:
+        ValueError: another precision, or one that this model or device has not.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, device: str | torch.device | None = None) -> None:
+    def __init__(
+        self, model: Any, tokenizer: Any, device: str | torch.device | None = None, precision: str | None = None
+    ) -> None:
         self.model = model if device is None else model.to(device)
         self.tokenizer = tokenizer
+        if precision is not None:
+            set_decoding_precision(self.model, precision)
 
     @classmethod
     def from_pretrained(
-        cls, folder_or_id: str | os.PathLike[str], device: str | torch.device | None = None
+        cls,
+        folder_or_id: str | os.PathLike[str],
+        device: str | torch.device | None = None,
+        precision: str | None = None,
     ) -> "Translator":
         """Load a model and its tokenizer from a folder or by their name on the Hub.
 
         Args:
             folder_or_id: a complete model folder, or a name such as "org/name".
             device: `None` takes the accelerator if there is one.
+            precision: as of the class.
 
         Raises:
             FileNotFoundError, ValueError: see `load_model_and_tokenizer` and `choose_device`.
         """
         chosen = choose_device(device)  # before the long work
-        return cls(*load_model_and_tokenizer(folder_or_id), chosen)
+        return cls(*load_model_and_tokenizer(folder_or_id), chosen, precision)
 
     def translate(
         self,
@@ -191,13 +209,13 @@ class Translator:
             for name, value in defaults.to_diff_dict().items()
             if not name.startswith(("_", "output_")) and not name.endswith("_token_id")
         }
-        for name in ("transformers_version", "use_cache", "max_extra_tokens"):
+        for name in ("transformers_version", "use_cache", "max_extra_tokens", "length_penalty", "gnmt_length_penalty"):
             configured.pop(name, None)
         lengths = {} if search.max_extra_tokens is None else {"max_extra_tokens": search.max_extra_tokens}
         return {
             **configured,
             "num_beams": search.num_beams,
-            "length_penalty": search.length_penalty,
+            **search.length_settings(),
             **lengths,
             **search.settings,
         }
@@ -226,31 +244,44 @@ class Translator:
         return ids
 
     def _translate_batch(self, source_ids: list[list[int]], search: Search) -> list[Translation]:
-        step_scores = StepScores(keep_chosen=search.num_beams == 1)
-        criteria = StoppingCriteriaList([step_scores])
         settings = dict(search.settings)
+        criteria = StoppingCriteriaList()
         limits = self._length_limits(source_ids, search)
         if limits is not None:
             criteria.append(SourceLengthLimit(limits, prompt_len=1))
             settings |= {"max_new_tokens": int(limits.max()), "max_length": None}
-        outputs = self.model.generate(
+        outputs, steps = self._generate(
+            criteria,
             **padded_source(source_ids, self.model, self.tokenizer),
             num_beams=search.num_beams,
             num_return_sequences=search.n_best,
-            length_penalty=search.length_penalty,
-            stopping_criteria=criteria,
+            **search.length_settings(),
             return_dict_in_generate=True,
-            output_scores=True,
             **settings,
         )
         tokens = outputs.sequences[:, 1:].tolist()  # without the decoder's start token
         most = [len(tokens[0])] * len(source_ids) if limits is None else limits.tolist()
         hypotheses = [cut_at_end(row, most[i // search.n_best], search.eos_ids) for i, row in enumerate(tokens)]
         if search.num_beams == 1:
-            scores = step_scores.sequence_scores([len(ids) for ids, _ in hypotheses], search.length_penalty)
+            scores = [
+                sum(row[: len(ids)]) / search.normaliser(len(ids))
+                for row, (ids, _) in zip(steps.double().tolist(), hypotheses, strict=True)
+            ]
         else:
             scores = outputs.sequences_scores.tolist()
-        return self._gather(hypotheses, scores, search.n_best)
+        return self._gather(hypotheses, scores, None if steps is None else steps.tolist(), search.n_best)
+
+    def _generate(self, criteria: StoppingCriteriaList, **arguments: Any) -> tuple[Any, Any]:
+        """What `generate` gives, and the log-probabilities of its tokens where it tells them, (rows, new tokens)."""
+        if isinstance(self.model, TranslationGenerationMixin):
+            outputs = self.model.generate(stopping_criteria=criteria, **arguments)
+            if self.model.search_path == "fast":
+                return outputs, outputs.token_log_probabilities
+        # others give scores of sequences only with those of all tokens
+        step_scores = StepScores(keep_chosen=arguments["num_beams"] == 1)
+        watched = StoppingCriteriaList([step_scores, *criteria])
+        outputs = self.model.generate(stopping_criteria=watched, output_scores=True, **arguments)
+        return outputs, step_scores.log_probabilities() if step_scores.keep_chosen else None
 
     def _length_limits(self, source_ids: list[list[int]], search: Search) -> torch.Tensor | None:
         """Most new tokens of each sentence, shape (batch,); `None` where `generate`'s own limit is all there is."""
@@ -260,10 +291,17 @@ class Translator:
         limits = torch.tensor([len(ids) + search.max_extra_tokens for ids in source_ids])
         return limits if positions is None else limits.clamp(max=positions)
 
-    def _gather(self, hypotheses: list[tuple[list[int], bool]], scores: list[float], n_best: int) -> list[Translation]:
+    def _gather(
+        self,
+        hypotheses: list[tuple[list[int], bool]],
+        scores: list[float],
+        steps: list[list[float]] | None,
+        n_best: int,
+    ) -> list[Translation]:
         texts = self.tokenizer.batch_decode([ids for ids, _ in hypotheses], skip_special_tokens=True)
+        each = [None] * len(texts) if steps is None else steps
         ranked = [
-            Hypothesis(text, score, finished)
-            for text, score, (_, finished) in zip(texts, scores, hypotheses, strict=True)
+            Hypothesis(text, score, finished, None if step is None else tuple(step[: len(ids)]))
+            for text, score, step, (ids, finished) in zip(texts, scores, each, hypotheses, strict=True)
         ]
         return [Translation(tuple(ranked[start : start + n_best])) for start in range(0, len(ranked), n_best)]

@@ -1,0 +1,482 @@
+"""Beam search and greedy decoding (section 6.1) on `StepDecoder`, with the results of `transformers`' own.
+
+What makes it fast: sentences that are finished leave the batch; candidates are taken from the logits, and one
+log-sum-exp a row turns theirs, and only theirs, into log-probabilities; where a logits processor needs all
+log-probabilities, that step pays for them.
+
+Beside `transformers`' length penalty (log-probability / length ** alpha) there are those of Wu et al. 2016
+(arXiv:1609.08144, equation 14), which the paper decodes with: ((5 + length) / 6) ** alpha, and the coverage of the
+source by attention.
+
+Shapes use: batch (sentences that are not finished), beams, candidates, length (of targets so far), vocab.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from transformers.generation import (
+    ForcedBOSTokenLogitsProcessor,
+    ForcedEOSTokenLogitsProcessor,
+    LogitNormalization,
+    MinLengthLogitsProcessor,
+    MinNewTokensLengthLogitsProcessor,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    SequenceBiasLogitsProcessor,
+    SuppressTokensAtBeginLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+)
+
+from .decoding_vanilla_transformer import HIDDEN, StepDecoder
+
+NEVER = -1.0e9
+"""`transformers`' score of what is not to be chosen."""
+CHUNK = 32
+"""Logits compared by their chunks' maxima first."""
+SHARE_TO_LEAVE = 8
+"""Finished sentences leave the batch together, once they are an eighth of it: each time, all keys are copied."""
+
+
+@dataclass
+class SearchSettings:
+    """How to search, settled.
+
+    Attributes:
+        num_beams: at least 1.
+        num_return_sequences: at most `num_beams`.
+        max_length: of targets, prompt included.
+        limits: most tokens of each sentence's target, prompt included; (sentences,), or None.
+        eos: ids that end a sentence; (any,).
+        fill: id after the end.
+        early_stopping: as in `transformers`.
+        normaliser: new tokens of a hypothesis, its end included, to what its log-probability is divided by.
+        coverage_penalty: beta of equation 14; 0 is none.
+        deadline: `time.time()` at which to stop.
+        prefix: tokens that each target must begin with, after the prompt; (sentences, any), -100 where it is free.
+        keep_scores: collect the log-probabilities of all tokens at each step; no sentence leaves the batch then.
+    """
+
+    num_beams: int
+    num_return_sequences: int
+    max_length: int
+    limits: torch.Tensor | None
+    eos: torch.Tensor
+    fill: int
+    early_stopping: bool | str = False
+    normaliser: Callable[[int], float] = float
+    coverage_penalty: float = 0.0
+    deadline: float | None = None
+    prefix: torch.Tensor | None = None
+    keep_scores: bool = False
+
+
+@dataclass
+class SearchResult:
+    """What a search found.
+
+    Attributes:
+        sequences: (sentences * returned, length), prompt included, best first.
+        scores: normalised, (sentences * returned,).
+        token_log_probabilities: of each new token, 0 after the end; (sentences * returned, new tokens).
+        beam_indices: row of the batch that each new token came from, -1 after the end; like the former.
+        step_scores: of each step (sentences * beams, vocab), if kept.
+    """
+
+    sequences: torch.Tensor
+    scores: torch.Tensor
+    token_log_probabilities: torch.Tensor
+    beam_indices: torch.Tensor
+    step_scores: list[torch.Tensor] = field(default_factory=list)
+
+
+# Candidates
+
+
+_MASKING = (
+    MinLengthLogitsProcessor,
+    MinNewTokensLengthLogitsProcessor,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    SequenceBiasLogitsProcessor,
+    SuppressTokensAtBeginLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+)
+_FORCING = (ForcedBOSTokenLogitsProcessor, ForcedEOSTokenLogitsProcessor)
+
+
+class Candidates:
+    """The likeliest next tokens of each row, under any logits processors.
+
+    Those of `_MASKING` add to logits, whatever these are relative to; `LogitNormalization` means the log-sum-exp after
+    them. Those of `_FORCING` act at the first or last token only. Any other is given log-probabilities at every step,
+    as in `transformers`, and keeps finished sentences in the batch, since it may know rows by their place.
+    """
+
+    def __init__(self, processors: Any, max_length: int, keep_scores: bool = False) -> None:
+        self.processors = processors
+        self.max_length = max_length
+        self.keep_scores = keep_scores
+        self.step_scores: list[torch.Tensor] = []
+        kinds = [type(processor) for processor in processors]
+        self.renormalises = bool(kinds) and kinds[-1] is LogitNormalization
+        rest = kinds[:-1] if self.renormalises else kinds
+        self.needs_log_probabilities = keep_scores or not all(kind in _MASKING + _FORCING for kind in rest)
+        self.rows_may_leave = not self.needs_log_probabilities
+        masking = [processor for processor in processors if type(processor) in _MASKING]
+        # single tokens that are never allowed need no processor, which would copy all logits
+        self.banned = sorted({token for processor in masking for token in _banned_by(processor) or ()})
+        self.masking = [processor for processor in masking if _banned_by(processor) is None]
+        self.forces = any(kind in _FORCING for kind in kinds)
+
+    def best(
+        self, logits: torch.Tensor, count: int, ids: torch.Tensor, forced: torch.Tensor | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """The `count` likeliest tokens of each row, and their log-probabilities.
+
+        Args:
+            logits: (rows, vocab); may be changed.
+            count: at most the vocabulary's size.
+            ids: the targets so far, (rows, length).
+            forced: the one token that each row may go on with, -100 where it is free; (rows,).
+
+        Returns:
+            Log-probabilities and ids, each (rows, count), likeliest first.
+        """
+        length = ids.shape[1]
+        forcing = self.forces and (length == 1 or length == self.max_length - 1)
+        if self.needs_log_probabilities or forcing:
+            scores = self.processors(ids, logits.log_softmax(-1))
+            if self.keep_scores:
+                self.step_scores.append(scores.clone())
+            return top(allow_only(scores, forced), count)
+        total = None if self.renormalises else logits.logsumexp(-1, keepdim=True)  # (rows, 1)
+        if self.banned:
+            logits[:, self.banned] = HIDDEN
+        for processor in self.masking:
+            logits = processor(ids, logits)
+        total = logits.logsumexp(-1, keepdim=True) if total is None else total
+        values, tokens = top(allow_only(logits, forced), count)
+        return values - total, tokens
+
+
+def _banned_by(processor: Any) -> list[int] | None:
+    """The single tokens that are all that a processor forbids, or None if it does more."""
+    if type(processor) is SuppressTokensLogitsProcessor:
+        return processor.suppress_tokens.tolist()
+    if type(processor) is NoBadWordsLogitsProcessor and all(len(words) == 1 for words in processor.bad_word_ids):
+        return [token for (token,) in processor.sequence_bias]
+    return None
+
+
+def allow_only(scores: torch.Tensor, forced: torch.Tensor | None) -> torch.Tensor:
+    """`scores` (rows, vocab), -inf for all tokens but the one forced; a row whose entry is negative is left alone."""
+    if forced is None:
+        return scores
+    others = torch.arange(scores.shape[1], device=scores.device) != forced[:, None]
+    return scores.masked_fill(others & (forced >= 0)[:, None], HIDDEN)
+
+
+def forced_tokens(settings: SearchSettings, alive: torch.Tensor, new: int) -> torch.Tensor | None:
+    """The token that each sentence of the batch must have after `new` others, -100 where free; (batch,), or None."""
+    if settings.prefix is None or new >= settings.prefix.shape[1]:
+        return None
+    return settings.prefix[alive, new]
+
+
+def is_late(settings: SearchSettings) -> bool:
+    """Whether the search's time is up."""
+    return settings.deadline is not None and time.time() > settings.deadline
+
+
+def top(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """As `values.topk(count)`: the best of a row are in its chunks of best maxima; (rows, count) each."""
+    rows, width = values.shape
+    chunks = width // CHUNK
+    if values.device.type != "cpu" or chunks < 4 * count:
+        return values.topk(count)
+    whole = values[:, : chunks * CHUNK].view(rows, chunks, CHUNK)
+    best_chunks = whole.amax(-1).topk(count).indices  # (rows, count)
+    ids = (best_chunks[:, :, None] * CHUNK + torch.arange(CHUNK, device=values.device)).flatten(1)
+    rest = torch.arange(chunks * CHUNK, width, device=values.device).expand(rows, -1)
+    ids = torch.cat((ids, rest), dim=1)
+    found, places = values.gather(1, ids).topk(count)
+    return found, ids.gather(1, places)
+
+
+# Beam search
+
+
+@dataclass
+class _Hypotheses:
+    """Targets of each sentence that are still growing, or that have ended; of one shape, so that they can be sorted.
+
+    Attributes:
+        scores: (batch, any): running log-probabilities, or final scores.
+        tokens: (batch, any, max_length), prompt included.
+        log_probabilities: of each new token, (batch, any, max_length - prompt).
+        beams: the row that each new token came from, likewise.
+        ended: (batch, any).
+    """
+
+    scores: torch.Tensor
+    tokens: torch.Tensor
+    log_probabilities: torch.Tensor
+    beams: torch.Tensor
+    ended: torch.Tensor
+
+    def pick(self, places: torch.Tensor) -> "_Hypotheses":
+        """Of each sentence those at `places`, (batch, fewer)."""
+
+        def gather(values: torch.Tensor) -> torch.Tensor:
+            index = places.view(*places.shape, *[1] * (values.dim() - 2)).expand(-1, -1, *values.shape[2:])
+            return values.gather(1, index)
+
+        return _Hypotheses(*(gather(value) for value in vars(self).values()))
+
+    def of(self, sentences: torch.Tensor) -> "_Hypotheses":
+        """Those of some sentences alone."""
+        return _Hypotheses(*(value.index_select(0, sentences) for value in vars(self).values()))
+
+    def merged(self, other: "_Hypotheses") -> "_Hypotheses":
+        """These and the other's, one after the other."""
+        pairs = zip(vars(self).values(), vars(other).values(), strict=True)
+        return _Hypotheses(*(torch.cat(pair, dim=1) for pair in pairs))
+
+    def widened(self, width: int, fill: int) -> "_Hypotheses":
+        """With room for `width` more tokens."""
+        pad = torch.nn.functional.pad
+        return _Hypotheses(
+            self.scores,
+            pad(self.tokens, (0, width), value=fill),
+            pad(self.log_probabilities, (0, width)),
+            pad(self.beams, (0, width), value=-1),
+            self.ended,
+        )
+
+
+ROOM = 32
+"""Tokens by which hypotheses are widened when they are full."""
+
+
+class BeamSearch:
+    """One search: `BeamSearch(...).run()`.
+
+    Args:
+        decoder: of as many beams.
+        prompt: the target's first tokens, (sentences, prompt_len).
+        processors: a `LogitsProcessorList`.
+        settings: how.
+    """
+
+    def __init__(self, decoder: StepDecoder, prompt: torch.Tensor, processors: Any, settings: SearchSettings) -> None:
+        self.decoder, self.prompt, self.settings = decoder, prompt, settings
+        self.sentences, self.prompt_len = prompt.shape
+        self.candidates = Candidates(processors, settings.max_length, settings.keep_scores)
+        self.alive = torch.arange(self.sentences, device=prompt.device)  # the sentence that each row of the batch is
+        self.done = torch.zeros_like(self.alive, dtype=torch.bool)
+        self.running = self._new_hypotheses(0.0)
+        self.running.scores[:, 1:] = NEVER  # at first all beams of a sentence are one
+        self.finished = self._new_hypotheses(NEVER)
+        self.result: _Hypotheses | None = None
+        self.coverage: torch.Tensor | None = None  # (batch, beams, source_len)
+
+    def _new_hypotheses(self, score: float) -> _Hypotheses:
+        shape, device = (self.sentences, self.settings.num_beams), self.prompt.device
+        new = (*shape, ROOM)
+        tokens = torch.full((*shape, self.prompt_len + ROOM), self.settings.fill, device=device)
+        tokens[:, :, : self.prompt_len] = self.prompt[:, None]
+        return _Hypotheses(
+            torch.full(shape, score, device=device),
+            tokens,
+            torch.zeros(new, device=device),
+            torch.full(new, -1, dtype=torch.long, device=device),
+            torch.zeros(shape, dtype=torch.bool, device=device),
+        )
+
+    def run(self) -> SearchResult:
+        """Search to the end."""
+        beams, length = self.settings.num_beams, self.prompt_len
+        logits = self.decoder.read_prompt(self.prompt).float().repeat_interleave(beams, dim=0)
+        while True:
+            tops = self._extend(logits, length)
+            ends = self._ends(tops.tokens[:, :, length], length + 1)  # (batch, candidates)
+            self._collect(tops, ends, length + 1)
+            parents = self._go_on(tops, ends, length)
+            length += 1
+            self._mark_done(ends, length)
+            if self.done.all() or ends.all():
+                break
+            parents = self._leave(parents)
+            self.decoder.select(parents)
+            logits = self.decoder.step(self.running.tokens[:, :, length - 1]).float()
+        self._store()
+        assert self.result is not None
+        return self._cut(self.result)
+
+    def _extend(self, logits: torch.Tensor, length: int) -> _Hypotheses:
+        """The best continuations of each sentence, twice as many as beams or more, since some of them end."""
+        beams = self.settings.num_beams
+        batch, vocab = len(self.alive), logits.shape[1]
+        count = max(2, 1 + len(self.settings.eos)) * beams
+        if length == self.running.tokens.shape[2]:
+            self.running, self.finished = (h.widened(ROOM, self.settings.fill) for h in (self.running, self.finished))
+            if self.result is not None:
+                self.result = self.result.widened(ROOM, self.settings.fill)
+        ids = self.running.tokens[:, :, :length].flatten(0, 1)
+        forced = forced_tokens(self.settings, self.alive, length - self.prompt_len)
+        if forced is not None:
+            forced = forced.repeat_interleave(beams)
+        values, tokens = self.candidates.best(logits, min(count, vocab), ids, forced)
+        each = values.shape[1]
+        scores = (values.view(batch, beams, each) + self.running.scores[:, :, None]).flatten(1)
+        scores, places = scores.topk(count)  # (batch, candidates)
+        parents = places // each
+        tops = self.running.pick(parents)
+        tops.scores = scores
+        tops.tokens[:, :, length] = tokens.view(batch, -1).gather(1, places)
+        new = length - self.prompt_len
+        tops.log_probabilities[:, :, new] = values.view(batch, -1).gather(1, places)
+        tops.beams[:, :, new] = parents + self.alive[:, None] * beams
+        if self.settings.coverage_penalty:
+            attention = self.decoder.attention
+            assert attention is not None
+            attention = attention.expand(-1, beams, -1)  # the prompt's is one beam's
+            self.coverage = attention.clone() if self.coverage is None else self.coverage + attention
+        return tops
+
+    def _ends(self, tokens: torch.Tensor, length: int) -> torch.Tensor:
+        """Which candidates of this length go on no further; (batch, candidates)."""
+        ends = torch.isin(tokens, self.settings.eos)
+        if length >= self.settings.max_length or is_late(self.settings):
+            return torch.ones_like(ends)
+        if self.settings.limits is not None:
+            ends = ends | (length >= self.settings.limits[self.alive])[:, None]
+        return ends
+
+    def _collect(self, tops: _Hypotheses, ends: torch.Tensor, length: int) -> None:
+        """Keep the best of those that have ended, among the first `num_beams` candidates only."""
+        beams = self.settings.num_beams
+        just_ended = ends.clone()
+        just_ended[:, beams:] = False
+        if not just_ended.any():
+            return
+        scores = tops.scores / self.settings.normaliser(length - self.prompt_len)
+        if self.settings.coverage_penalty:
+            scores = scores + self._coverage_of(tops, length)
+        full = self.finished.ended.all(1, keepdim=True) & (self.settings.early_stopping is True)
+        for excluded in (full, self.done[:, None], ~just_ended):
+            scores = scores + excluded * NEVER
+        ended = _Hypotheses(scores, tops.tokens, tops.log_probabilities, tops.beams, just_ended)
+        merged = self.finished.merged(ended)
+        self.finished = merged.pick(merged.scores.topk(beams).indices)
+
+    def _coverage_of(self, tops: _Hypotheses, length: int) -> torch.Tensor:
+        """beta times the sum over the source of log(min(attention so far, 1)), equation 14; (batch, candidates)."""
+        assert self.coverage is not None
+        logarithms = self.coverage.clamp(max=1.0).log()
+        if self.decoder.hidden is not None:
+            padding = self.decoder.hidden.view(len(self.alive), -1, logarithms.shape[2])[:, :1] < 0
+            logarithms = logarithms.masked_fill(padding, 0.0)
+        parents = tops.beams[:, :, length - 1 - self.prompt_len] % self.settings.num_beams
+        return self.settings.coverage_penalty * logarithms.sum(-1).gather(1, parents)
+
+    def _go_on(self, tops: _Hypotheses, ends: torch.Tensor, length: int) -> torch.Tensor:
+        """The best that have not ended are the next beams; the beams that they come from, (batch, beams)."""
+        beams = self.settings.num_beams
+        scores = tops.scores + ends * NEVER
+        places = scores.topk(beams).indices
+        self.running = tops.pick(places)
+        self.running.scores = scores.gather(1, places)
+        parents = self.running.beams[:, :, length - self.prompt_len] % beams
+        if self.coverage is not None:
+            self.coverage = self.coverage.gather(1, parents[:, :, None].expand(-1, -1, self.coverage.shape[2]))
+        return parents
+
+    def _mark_done(self, ends: torch.Tensor, length: int) -> None:
+        """Sentences that nothing can improve, whose beams are all finished, or that have none left."""
+        settings = self.settings
+        new = length - self.prompt_len
+        if settings.early_stopping == "never" and settings.normaliser(2) > settings.normaliser(1):
+            new = settings.max_length - self.prompt_len
+        best_possible = self.running.scores[:, :1] / settings.normaliser(new)
+        worst = torch.where(self.finished.ended, self.finished.scores.amin(1, keepdim=True), NEVER)
+        hopeless = ~(best_possible > worst).any(1)
+        full = self.finished.ended.all(1) & (settings.early_stopping is True)
+        self.done = self.done | hopeless | full | ends.all(1)
+
+    def _leave(self, parents: torch.Tensor) -> torch.Tensor:
+        """Take finished sentences out of the batch, if they are many; the parents of those that stay."""
+        leaving = int(self.done.sum())
+        if not self.candidates.rows_may_leave or leaving * SHARE_TO_LEAVE < max(len(self.alive), SHARE_TO_LEAVE):
+            return parents
+        self._store()
+        stay = (~self.done).nonzero()[:, 0]
+        self.running, self.finished = self.running.of(stay), self.finished.of(stay)
+        self.alive, self.done = self.alive[stay], self.done[stay]
+        if self.coverage is not None:
+            self.coverage = self.coverage.index_select(0, stay)
+        self.decoder.keep(stay)
+        return parents.index_select(0, stay)
+
+    def _store(self) -> None:
+        """Write what is finished where it belongs among all sentences."""
+        if self.result is None:
+            self.result = self.finished
+            return
+        for whole, part in zip(vars(self.result).values(), vars(self.finished).values(), strict=True):
+            whole[self.alive] = part
+
+    def _cut(self, found: _Hypotheses) -> SearchResult:
+        returned = self.settings.num_return_sequences
+        found = _Hypotheses(*(value[:, :returned].flatten(0, 1) for value in vars(found).values()))
+        new = int((found.beams >= 0).sum(1).max())
+        return SearchResult(
+            found.tokens[:, : self.prompt_len + new],
+            found.scores,
+            found.log_probabilities[:, :new],
+            found.beams[:, :new],
+            self.candidates.step_scores,
+        )
+
+
+def greedy_search(
+    decoder: StepDecoder, prompt: torch.Tensor, processors: Any, settings: SearchSettings
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The likeliest token at each step.
+
+    Returns:
+        Targets with their prompt, (sentences, length), and the log-probability of each new token before processors,
+        0 after the end, (sentences, new tokens).
+    """
+    sentences, length = prompt.shape
+    alive = torch.arange(sentences, device=prompt.device)
+    done = torch.zeros(sentences, dtype=torch.bool, device=prompt.device)
+    tokens, scores = [prompt], []
+    ids = prompt
+    logits = decoder.read_prompt(prompt).float()
+    while True:
+        processed = processors(ids, logits.clone() if processors else logits)
+        chosen = allow_only(processed, forced_tokens(settings, alive, length - prompt.shape[1])).argmax(-1)
+        log_probability = logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
+        chosen = chosen.masked_fill(done, settings.fill)
+        newest = torch.full((sentences, 1), settings.fill, device=prompt.device)
+        newest[alive, 0] = chosen
+        tokens.append(newest)
+        score = torch.zeros(sentences, device=prompt.device)
+        score[alive] = log_probability.masked_fill(done, 0.0)
+        scores.append(score)
+        ids, length = torch.cat((ids, chosen[:, None]), dim=1), length + 1
+        done = done | torch.isin(chosen, settings.eos)
+        if settings.limits is not None:
+            done = done | (length >= settings.limits[alive])
+        if length >= settings.max_length or is_late(settings) or done.all():
+            return torch.cat(tokens, dim=1), torch.stack(scores, dim=1)
+        leaving = int(done.sum())
+        if not processors and leaving * SHARE_TO_LEAVE >= max(len(alive), SHARE_TO_LEAVE):
+            stay = (~done).nonzero()[:, 0]
+            alive, ids, done, chosen = alive[stay], ids[stay], done[stay], chosen[stay]
+            decoder.keep(stay)
+        logits = decoder.step(chosen[:, None]).float()
