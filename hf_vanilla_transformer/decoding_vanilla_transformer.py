@@ -24,6 +24,7 @@ Linear = Callable[[torch.Tensor], torch.Tensor]
 Norm = Callable[[torch.Tensor], torch.Tensor]
 
 SLOTS_AT_FIRST = 128
+POSITIONS_AT_ONCE = 64
 HIDDEN = float("-inf")
 
 
@@ -77,62 +78,63 @@ class PackedAttention:
     """Equation 1 and section 3.2.2 on packed weights.
 
     Attributes:
-        into: the input to queries, keys and values side by side; of encoder-decoder attention to queries.
+        query: the input to queries; of self-attention to queries, keys and values side by side.
         source: the encoder's states to keys and values side by side, of encoder-decoder attention.
         out: W^O.
     """
 
-    into: Linear
+    query: Linear
     source: Linear
     out: Linear
+    heads: int
     d_k: int
     d_v: int
-    heads: int
     scaling: float
 
     @classmethod
     def of(cls, attention: Any, precision: Precision | None, cross: bool = False) -> "PackedAttention":
         query, key_value = [attention.q_proj], [attention.k_proj, attention.v_proj]
-        heads = attention.q_proj.out_features // attention.d_k
         return cls(
             pack_linear(query if cross else query + key_value, precision),
             pack_linear(key_value, precision) if cross else nn.Identity(),
             pack_linear([attention.out_proj], precision),
+            attention.q_proj.out_features // attention.d_k,
             attention.d_k,
             attention.d_v,
-            heads,
             attention.scaling,
         )
 
-    def split(self, x: torch.Tensor, *widths: int) -> list[torch.Tensor]:
-        """(batch, len, sum of heads * width) to one (batch * heads, len, width) for each width."""
-        batch, length, _ = x.shape
-        parts = x.split([self.heads * width for width in widths], dim=-1)
-        return [
-            part.view(batch, length, self.heads, width).transpose(1, 2).reshape(-1, length, width)
-            for part, width in zip(parts, widths, strict=True)
-        ]
+    def queries_and_rest(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """(batch, len, d_model) to queries, and to keys and values side by side; of self-attention."""
+        queries = self.heads * self.d_k
+        projected = self.query(x)
+        return projected[..., :queries], projected[..., queries:]
 
-    def attend(self, states: list[torch.Tensor], mask: torch.Tensor | None) -> tuple[torch.Tensor, torch.Tensor]:
+    def attend(
+        self, queries: torch.Tensor, keys_and_values: torch.Tensor, mask: torch.Tensor | None, weigh: bool = False
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """softmax(Q K^T / sqrt(d_k) + mask) V W^O.
 
         Args:
-            states: queries (batch * heads, query_len, d_k), keys and values of another length.
-            mask: 0 or -inf, broadcast to (batch * heads, query_len, key_len).
+            queries: (batch, query_len, heads * d_k).
+            keys_and_values: (batch, key_len, heads * d_k + heads * d_v).
+            mask: 0 or -inf, (batch or 1, 1, query_len or 1, key_len).
+            weigh: whether the weights are wanted too.
 
         Returns:
-            (batch, query_len, d_model), and the weights (batch * heads, query_len, key_len).
+            (batch, query_len, d_model), and the mean of the heads' weights, (batch, query_len, key_len), or None.
         """
-        query, key, value = states
-        if mask is None:
-            scores = torch.bmm(query, key.transpose(1, 2)) * self.scaling
-        else:
-            scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=self.scaling)
-        weights = scores.softmax(-1, dtype=torch.float32).to(value.dtype)
-        heads = torch.bmm(weights, value)  # (batch * heads, query_len, d_v)
-        _, length, width = heads.shape
-        joined = heads.view(-1, self.heads, length, width).transpose(1, 2).reshape(-1, length, self.heads * width)
-        return self.out(joined), weights
+        keys, values = keys_and_values.split([self.heads * self.d_k, self.heads * self.d_v], dim=-1)
+        query, key, value = (
+            part.unflatten(-1, (self.heads, width)).transpose(1, 2)  # (batch, heads, len, width)
+            for part, width in ((queries, self.d_k), (keys, self.d_k), (values, self.d_v))
+        )
+        heads = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=self.scaling)
+        weights = None
+        if weigh:
+            scores = query @ key.transpose(-2, -1) * self.scaling
+            weights = (scores if mask is None else scores + mask).softmax(-1, dtype=torch.float32).mean(1)
+        return self.out(heads.transpose(1, 2).flatten(2)), weights
 
 
 class PackedLayer:
@@ -176,14 +178,12 @@ class PackedModel:
     def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """(batch, source_len) each to the encoder's states, (batch, source_len, d_model)."""
         positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
-        x = self.encoder.embed(input_ids, positions)
-        mask = source_mask(attention_mask, x.dtype, self.encoder.layers[0].self_attn.heads)
+        x = self.encoder.embed(input_ids, self.encoder.embed_positions(positions))
+        mask = source_mask(attention_mask, x.dtype)
         for layer in self.encoder.layers:
-            attention = layer.self_attn
 
-            def attend(y: torch.Tensor, attention: PackedAttention = attention) -> torch.Tensor:
-                widths = (attention.d_k, attention.d_k, attention.d_v)
-                return attention.attend(attention.split(attention.into(y), *widths), mask)[0]
+            def attend(y: torch.Tensor, attention: PackedAttention = layer.self_attn) -> torch.Tensor:
+                return attention.attend(*attention.queries_and_rest(y), mask)[0]
 
             x = layer.add_and_norm(x, attend, layer.self_attn_norm)
             x = layer.add_and_norm(x, layer.feed_forward, layer.final_norm)
@@ -197,20 +197,20 @@ class _Stack:
         self.embed_scale: float = stack.embed_scale
         self.last_norm: Norm = stack.layer_norm
 
-    def embed(self, ids: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        """(batch, len) and positions that broadcast to it, to (batch, len, d_model); sections 3.4 and 3.5."""
+    def embed(self, ids: torch.Tensor, encodings: torch.Tensor) -> torch.Tensor:
+        """Tokens (batch, len) and their positions' encodings to (batch, len, d_model); section 3.4."""
         x = self.embed_tokens(ids) * self.embed_scale
-        return x + self.embed_positions(positions).to(x.dtype)
+        return x + encodings.to(x.dtype)
 
 
-def source_mask(attention_mask: torch.Tensor, dtype: torch.dtype, heads: int) -> torch.Tensor | None:
-    """(batch, source_len) to what is added to scores, (batch * heads, 1, source_len); None if nothing is hidden."""
+def source_mask(attention_mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
+    """(batch, source_len) to what is added to scores, (batch, 1, 1, source_len); None if nothing is hidden."""
     hidden = attention_mask == 0
     if not hidden.any():
         return None
     # a source that is all padding keeps finite scores, as in the model
     mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill(hidden, torch.finfo(dtype).min)
-    return mask[:, None].repeat_interleave(heads, dim=0)
+    return mask[:, None, None]
 
 
 _PACKED: "weakref.WeakKeyDictionary[Any, dict[Any, tuple[Any, PackedModel]]]" = weakref.WeakKeyDictionary()
@@ -256,116 +256,111 @@ class StepDecoder:
         keep_attention: bool = False,
     ) -> None:
         self.packed, self.stack, self.beams = packed, packed.decoder, beams
-        self.heads = self.stack.layers[0].self_attn.heads
-        self.batch = encoder_states.shape[0]
         self.keep_attention = keep_attention
         self.attention: torch.Tensor | None = None  # (batch, beams, source_len), mean over heads
-        self.hidden = source_mask(attention_mask, encoder_states.dtype, self.heads)
-        self.cross = []
-        for layer in self.stack.layers:
-            attention = layer.encoder_attn
-            keys_and_values = attention.source(encoder_states)
-            self.cross.append(attention.split(keys_and_values, attention.d_k, attention.d_v))
-        self.past: list[tuple[torch.Tensor, torch.Tensor]] = []  # (batch * heads, slots, width) of each layer
-        self.seen = encoder_states.new_empty(0)  # (batch, beams, slots), 0 or -inf
-        self.used = self.position = 0
+        self.hidden = source_mask(attention_mask, encoder_states.dtype)
+        # keys and values side by side of each layer: the source's, and the target's in slots
+        self.cross = [layer.encoder_attn.source(encoder_states) for layer in self.stack.layers]
+        self.past: list[torch.Tensor] = []  # (batch, slots, heads * (d_k + d_v)) each
+        self.seen = encoder_states.new_empty(0)  # (batch, 1, beams, slots), 0 or -inf
+        self.used = self.position = self.first_encoding = 0
+        self.encodings = encoder_states.new_empty(0)
 
     def read_prompt(self, ids: torch.Tensor) -> torch.Tensor:
         """The first tokens, (batch, prompt_len), to logits of the next one, (batch, vocab); all beams see them."""
-        length, dtype = ids.shape[1], self.cross[0][0].dtype
+        batch, length = ids.shape
+        dtype, device = self.cross[0].dtype, ids.device
         slots = max(SLOTS_AT_FIRST, length + self.beams)
         for layer in self.stack.layers:
-            attention = layer.self_attn
-            widths = (attention.d_k, attention.d_v)
-            self.past.append(
-                tuple(torch.empty(self.batch * self.heads, slots, w, dtype=dtype, device=ids.device) for w in widths)  # type: ignore[arg-type]
-            )
-        self.seen = torch.full((self.batch, self.beams, slots), HIDDEN, dtype=dtype, device=ids.device)
-        self.seen[:, :, :length] = 0
-        causal = torch.full((length, length), HIDDEN, dtype=dtype, device=ids.device).triu(1)[None]
-        states = self._layers(ids, torch.arange(length, device=ids.device), causal if length > 1 else None)
+            width = layer.self_attn.heads * (layer.self_attn.d_k + layer.self_attn.d_v)
+            self.past.append(torch.empty(batch, slots, width, dtype=dtype, device=device))
+        self.seen = torch.full((batch, 1, self.beams, slots), HIDDEN, dtype=dtype, device=device)
+        self.seen[..., :length] = 0
+        causal = None if length == 1 else torch.full((length, length), HIDDEN, dtype=dtype, device=device).triu(1)
+        encodings = self.stack.embed_positions(torch.arange(length, device=device))
+        states = self._layers(ids, encodings, causal)
+        self.position = length
         return self.packed.project(states[:, -1])
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
         """The last token of each beam, (batch, beams), to logits of the next one, (batch * beams, vocab)."""
-        if self.used + self.beams > self.seen.shape[2]:
+        if self.used + self.beams > self.seen.shape[-1]:
             self._make_room()
         mask = None  # of a single beam the past is all its own
         if self.beams > 1:
-            own = self.seen[:, :, self.used : self.used + self.beams]
-            own.copy_(torch.full_like(own[0], HIDDEN).fill_diagonal_(0))
-            seen = self.seen[:, :, : self.used + self.beams]
-            mask = seen.repeat_interleave(self.heads, dim=0)  # (batch * heads, beams, slots)
-        position = torch.full((1,), self.position, device=tokens.device)
-        return self.packed.project(self._layers(tokens, position, mask).flatten(0, 1))
+            own = self.seen[..., self.used : self.used + self.beams]
+            own.copy_(torch.full_like(own[0, 0], HIDDEN).fill_diagonal_(0))
+            mask = self.seen[..., : self.used + self.beams]
+        states = self._layers(tokens, self._encoding(), mask)
+        self.position += 1
+        return self.packed.project(states.flatten(0, 1))
+
+    def _encoding(self) -> torch.Tensor:
+        """Of the position that is next, (1, d_model); computed for some positions at a time."""
+        if self.position >= self.first_encoding + len(self.encodings):
+            positions = torch.arange(self.position, self.position + POSITIONS_AT_ONCE, device=self.seen.device)
+            learned = getattr(self.stack.embed_positions, "num_embeddings", None)
+            if learned is not None and self.position < learned:
+                positions = positions[positions < learned]
+            self.first_encoding, self.encodings = self.position, self.stack.embed_positions(positions)
+        return self.encodings[self.position - self.first_encoding][None]
 
     def select(self, parents: torch.Tensor) -> None:
         """Let beam k of each sentence go on from its beam `parents[:, k]`; (batch, beams)."""
-        used = self.seen[:, :, : self.used]
+        used = self.seen[:, 0, :, : self.used]
         used.copy_(used.gather(1, parents[:, :, None].expand(-1, -1, self.used)))
 
     def keep(self, sentences: torch.Tensor) -> None:
         """Go on with these sentences alone; (fewer,), in order."""
-        self.cross = [[self._rows(states, sentences) for states in pair] for pair in self.cross]
-        self.past = [(self._rows(keys, sentences), self._rows(values, sentences)) for keys, values in self.past]
+        self.cross = [states.index_select(0, sentences) for states in self.cross]
+        for i, slots in enumerate(self.past):
+            self.past[i] = slots.new_empty(len(sentences), *slots.shape[1:])
+            self.past[i][:, : self.used] = slots[:, : self.used].index_select(0, sentences)
         self.seen = self.seen.index_select(0, sentences)
         if self.hidden is not None:
-            self.hidden = self._rows(self.hidden, sentences)
-        self.batch = len(sentences)
+            self.hidden = self.hidden.index_select(0, sentences)
 
-    def _rows(self, states: torch.Tensor, sentences: torch.Tensor) -> torch.Tensor:
-        by_sentence = states.view(self.batch, self.heads, *states.shape[1:])
-        return by_sentence.index_select(0, sentences).flatten(0, 1)
-
-    def _layers(self, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
+    def _layers(self, ids: torch.Tensor, encodings: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
         """(batch, len) new tokens to states (batch, len, d_model); their keys and values take the next slots."""
         start, end = self.used, self.used + ids.shape[1]
-        x = self.stack.embed(ids, positions)
+        x = self.stack.embed(ids, encodings)
         for layer, past, cross in zip(self.stack.layers, self.past, self.cross, strict=True):
 
-            def self_attention(y: torch.Tensor, layer: PackedLayer = layer, past: Any = past) -> torch.Tensor:
-                attention = layer.self_attn
-                widths = (attention.d_k, attention.d_k, attention.d_v)
-                query, key, value = attention.split(attention.into(y), *widths)
-                for slots, new in zip(past, (key, value), strict=True):
-                    slots[:, start:end] = new
-                return attention.attend([query, past[0][:, :end], past[1][:, :end]], mask)[0]
+            def self_attention(y: torch.Tensor, layer: PackedLayer = layer, past: torch.Tensor = past) -> torch.Tensor:
+                queries, past[:, start:end] = layer.self_attn.queries_and_rest(y)
+                return layer.self_attn.attend(queries, past[:, :end], mask)[0]
 
-            def encoder_attention(y: torch.Tensor, layer: PackedLayer = layer, cross: Any = cross) -> torch.Tensor:
+            def encoder_attention(
+                y: torch.Tensor, layer: PackedLayer = layer, cross: torch.Tensor = cross
+            ) -> torch.Tensor:
+                weigh = self.keep_attention and layer is self.stack.layers[-1]
                 attention = layer.encoder_attn
-                (query,) = attention.split(attention.into(y), attention.d_k)
-                output, weights = attention.attend([query, *cross], self.hidden)
-                if self.keep_attention and layer is self.stack.layers[-1]:
-                    self.attention = weights.view(self.batch, self.heads, *weights.shape[1:]).float().mean(1)
+                output, weights = attention.attend(attention.query(y), cross, self.hidden, weigh)
+                self.attention = weights if weigh else self.attention
                 return output
 
             x = layer.add_and_norm(x, self_attention, layer.self_attn_norm)
             x = layer.add_and_norm(x, encoder_attention, layer.encoder_attn_norm)
             x = layer.add_and_norm(x, layer.feed_forward, layer.final_norm)
-        self.used, self.position = end, self.position + (ids.shape[1] if self.position == 0 else 1)
+        self.used = end
         return self.stack.last_norm(x)
 
     def _make_room(self) -> None:
         """Drop slots that no beam descends from, then double the list if it is still more than half full."""
         if self.beams > 1:
-            used = self.seen[:, :, : self.used]
+            used = self.seen[:, 0, :, : self.used]  # (batch, beams, used)
             dead = (used == HIDDEN).all(1)  # (batch, used)
             living = int((~dead).sum(1).max())
             order = dead.to(torch.uint8).argsort(dim=1, stable=True)[:, :living]  # (batch, living)
-            self.seen[:, :, :living] = used.gather(2, order[:, None].expand(-1, self.beams, -1))
-            self.seen[:, :, living:] = HIDDEN
-            rows = order.repeat_interleave(self.heads, dim=0)[:, :, None]  # (batch * heads, living, 1)
-            for pair in self.past:
-                for slots in pair:
-                    slots[:, :living] = slots.gather(1, rows.expand(-1, -1, slots.shape[2]))
+            self.seen[:, 0, :, :living] = used.gather(2, order[:, None].expand(-1, self.beams, -1))
+            self.seen[..., living:] = HIDDEN
+            for slots in self.past:
+                slots[:, :living] = slots.gather(1, order[:, :, None].expand(-1, -1, slots.shape[2]))
             self.used = living
-        if self.used + self.beams > self.seen.shape[2] // 2:
-            more = self.seen.shape[2]
+        more = self.seen.shape[-1]
+        if self.used + self.beams > more // 2:
             self.seen = nn.functional.pad(self.seen, (0, more), value=HIDDEN)
-            self.past = [
-                tuple(nn.functional.pad(slots, (0, 0, 0, more)) for slots in pair)  # type: ignore[misc]
-                for pair in self.past
-            ]
+            self.past = [nn.functional.pad(slots, (0, 0, 0, more)) for slots in self.past]
 
 
-__all__ = ["PackedModel", "Precision", "StepDecoder", "packed_model"]
+__all__ = ["HIDDEN", "PackedModel", "Precision", "StepDecoder", "packed_model"]

@@ -257,6 +257,27 @@ class _Hypotheses:
         )
 
 
+@dataclass
+class _Continuations:
+    """One more token for the running hypotheses, best first; (batch, candidates) each.
+
+    Attributes:
+        scores: running log-probabilities.
+        parents: the beam that each continues.
+        tokens: the token it adds.
+        log_probabilities: of that token.
+    """
+
+    scores: torch.Tensor
+    parents: torch.Tensor
+    tokens: torch.Tensor
+    log_probabilities: torch.Tensor
+
+    def pick(self, places: torch.Tensor) -> "_Continuations":
+        """Of each sentence those at `places`, (batch, fewer)."""
+        return _Continuations(*(value.gather(1, places) for value in vars(self).values()))
+
+
 ROOM = 32
 """Tokens by which hypotheses are widened when they are full."""
 
@@ -301,9 +322,11 @@ class BeamSearch:
         beams, length = self.settings.num_beams, self.prompt_len
         logits = self.decoder.read_prompt(self.prompt).float().repeat_interleave(beams, dim=0)
         while True:
+            if length == self.running.tokens.shape[2]:
+                self._widen()
             tops = self._extend(logits, length)
-            ends = self._ends(tops.tokens[:, :, length], length + 1)  # (batch, candidates)
-            self._collect(tops, ends, length + 1)
+            ends = self._ends(tops.tokens, length + 1)  # (batch, candidates)
+            self._collect(tops, ends, length)
             parents = self._go_on(tops, ends, length)
             length += 1
             self._mark_done(ends, length)
@@ -316,15 +339,16 @@ class BeamSearch:
         assert self.result is not None
         return self._cut(self.result)
 
-    def _extend(self, logits: torch.Tensor, length: int) -> _Hypotheses:
+    def _widen(self) -> None:
+        fill = self.settings.fill
+        self.running, self.finished = self.running.widened(ROOM, fill), self.finished.widened(ROOM, fill)
+        self.result = None if self.result is None else self.result.widened(ROOM, fill)
+
+    def _extend(self, logits: torch.Tensor, length: int) -> _Continuations:
         """The best continuations of each sentence, twice as many as beams or more, since some of them end."""
         beams = self.settings.num_beams
         batch, vocab = len(self.alive), logits.shape[1]
         count = max(2, 1 + len(self.settings.eos)) * beams
-        if length == self.running.tokens.shape[2]:
-            self.running, self.finished = (h.widened(ROOM, self.settings.fill) for h in (self.running, self.finished))
-            if self.result is not None:
-                self.result = self.result.widened(ROOM, self.settings.fill)
         ids = self.running.tokens[:, :, :length].flatten(0, 1)
         forced = forced_tokens(self.settings, self.alive, length - self.prompt_len)
         if forced is not None:
@@ -333,64 +357,70 @@ class BeamSearch:
         each = values.shape[1]
         scores = (values.view(batch, beams, each) + self.running.scores[:, :, None]).flatten(1)
         scores, places = scores.topk(count)  # (batch, candidates)
-        parents = places // each
-        tops = self.running.pick(parents)
-        tops.scores = scores
-        tops.tokens[:, :, length] = tokens.view(batch, -1).gather(1, places)
-        new = length - self.prompt_len
-        tops.log_probabilities[:, :, new] = values.view(batch, -1).gather(1, places)
-        tops.beams[:, :, new] = parents + self.alive[:, None] * beams
         if self.settings.coverage_penalty:
             attention = self.decoder.attention
             assert attention is not None
             attention = attention.expand(-1, beams, -1)  # the prompt's is one beam's
             self.coverage = attention.clone() if self.coverage is None else self.coverage + attention
-        return tops
+        return _Continuations(
+            scores,
+            places // each,
+            tokens.view(batch, -1).gather(1, places),
+            values.view(batch, -1).gather(1, places),
+        )
+
+    def _continued(self, tops: _Continuations, places: torch.Tensor, length: int) -> _Hypotheses:
+        """The hypotheses that some of the continuations make, (batch, fewer)."""
+        chosen = tops.pick(places)
+        longer = self.running.pick(chosen.parents)
+        new = length - self.prompt_len
+        longer.scores = chosen.scores
+        longer.tokens[:, :, length] = chosen.tokens
+        longer.log_probabilities[:, :, new] = chosen.log_probabilities
+        longer.beams[:, :, new] = chosen.parents + self.alive[:, None] * self.settings.num_beams
+        return longer
 
     def _ends(self, tokens: torch.Tensor, length: int) -> torch.Tensor:
         """Which candidates of this length go on no further; (batch, candidates)."""
-        ends = torch.isin(tokens, self.settings.eos)
         if length >= self.settings.max_length or is_late(self.settings):
-            return torch.ones_like(ends)
+            return torch.ones_like(tokens, dtype=torch.bool)
+        ends = torch.isin(tokens, self.settings.eos)
         if self.settings.limits is not None:
             ends = ends | (length >= self.settings.limits[self.alive])[:, None]
         return ends
 
-    def _collect(self, tops: _Hypotheses, ends: torch.Tensor, length: int) -> None:
+    def _collect(self, tops: _Continuations, ends: torch.Tensor, length: int) -> None:
         """Keep the best of those that have ended, among the first `num_beams` candidates only."""
         beams = self.settings.num_beams
-        just_ended = ends.clone()
-        just_ended[:, beams:] = False
+        just_ended = ends[:, :beams]
         if not just_ended.any():
             return
-        scores = tops.scores / self.settings.normaliser(length - self.prompt_len)
+        first = torch.arange(beams, device=ends.device).expand(len(ends), -1)
+        ended = self._continued(tops, first, length)
+        ended.scores = ended.scores / self.settings.normaliser(length + 1 - self.prompt_len)
         if self.settings.coverage_penalty:
-            scores = scores + self._coverage_of(tops, length)
+            ended.scores = ended.scores + self._coverage_of(tops.parents[:, :beams])
         full = self.finished.ended.all(1, keepdim=True) & (self.settings.early_stopping is True)
         for excluded in (full, self.done[:, None], ~just_ended):
-            scores = scores + excluded * NEVER
-        ended = _Hypotheses(scores, tops.tokens, tops.log_probabilities, tops.beams, just_ended)
+            ended.scores = ended.scores + excluded * NEVER
+        ended.ended = just_ended
         merged = self.finished.merged(ended)
         self.finished = merged.pick(merged.scores.topk(beams).indices)
 
-    def _coverage_of(self, tops: _Hypotheses, length: int) -> torch.Tensor:
+    def _coverage_of(self, parents: torch.Tensor) -> torch.Tensor:
         """beta times the sum over the source of log(min(attention so far, 1)), equation 14; (batch, candidates)."""
         assert self.coverage is not None
         logarithms = self.coverage.clamp(max=1.0).log()
         if self.decoder.hidden is not None:
-            padding = self.decoder.hidden.view(len(self.alive), -1, logarithms.shape[2])[:, :1] < 0
-            logarithms = logarithms.masked_fill(padding, 0.0)
-        parents = tops.beams[:, :, length - 1 - self.prompt_len] % self.settings.num_beams
+            logarithms = logarithms.masked_fill(self.decoder.hidden[:, 0] < 0, 0.0)
         return self.settings.coverage_penalty * logarithms.sum(-1).gather(1, parents)
 
-    def _go_on(self, tops: _Hypotheses, ends: torch.Tensor, length: int) -> torch.Tensor:
+    def _go_on(self, tops: _Continuations, ends: torch.Tensor, length: int) -> torch.Tensor:
         """The best that have not ended are the next beams; the beams that they come from, (batch, beams)."""
-        beams = self.settings.num_beams
-        scores = tops.scores + ends * NEVER
-        places = scores.topk(beams).indices
-        self.running = tops.pick(places)
-        self.running.scores = scores.gather(1, places)
-        parents = self.running.beams[:, :, length - self.prompt_len] % beams
+        tops.scores = tops.scores + ends * NEVER
+        places = tops.scores.topk(self.settings.num_beams).indices
+        self.running = self._continued(tops, places, length)
+        parents = tops.parents.gather(1, places)
         if self.coverage is not None:
             self.coverage = self.coverage.gather(1, parents[:, :, None].expand(-1, -1, self.coverage.shape[2]))
         return parents

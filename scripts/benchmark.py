@@ -2,6 +2,8 @@
 
     python scripts/benchmark.py training
     python scripts/benchmark.py memory
+    python scripts/benchmark.py decode
+    python scripts/benchmark.py startup
 
 Every measurement is a process of its own, A B A B ...
 
@@ -13,6 +15,8 @@ built-in corpus.
 `memory`, our trainer against the stock one with `label_smoothing_factor`: each side trains the same model on the same
 batch for two steps, the second with the optimizer's state in place, on the processor; the figure is the peak of
 resident memory less what was resident before the first step.
+
+`decode` and `startup`: see `benchmark_decoding.py`.
 """
 
 import argparse
@@ -25,6 +29,8 @@ import tempfile
 import time
 from pathlib import Path
 from typing import Any
+
+import benchmark_decoding
 
 SIZES = {
     **{"d_model": 256, "encoder_layers": 4, "decoder_layers": 4, "dropout": 0.3},
@@ -248,10 +254,16 @@ def parser() -> argparse.ArgumentParser:
     memory.add_argument("--d_model", type=int, default=SIZES["d_model"])
     memory.add_argument("--layers", type=int, default=SIZES["encoder_layers"], help="of each side")
     memory.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
-    for what, command in (("training", training), ("memory", memory)):
+    decode = commands.add_parser("decode", help="decoding, against Marian and CTranslate2")
+    benchmark_decoding.add_arguments(decode)
+    decode.add_argument("--workload", help=argparse.SUPPRESS)
+    startup = commands.add_parser("startup", help="import and first translation, against transformers and Marian")
+    for command in (training, memory, decode, startup):
         command.add_argument("--rounds", type=int, default=3)
         command.add_argument("--output", help="keep all figures in this JSON file")
-        command.add_argument("--side", choices=SIDES[what], help=argparse.SUPPRESS)
+        command.add_argument("--side", help=argparse.SUPPRESS)
+    for command in (decode, startup):
+        command.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     return parser
 
 
@@ -274,18 +286,30 @@ def main() -> int:
     if options.side and options.what == "training":
         print(json.dumps(train_side(options.side, options.folder, options.steps)))
         return 0
-    if options.side:
+    if options.side and options.what == "memory":
         print(json.dumps(memory_of_side(options.side, options)))
         return 0
-    measured = measure_training(options) if options.what == "training" else measure_memory(options)
-    result = {"machine": machine(), **measured}
+    if options.side and options.what == "decode":
+        print(json.dumps(benchmark_decoding.run_side(options.side, options.workload, options.folder)))
+        return 0
+    if options.side:
+        benchmark_decoding.start_side(options.side, options.folder)
+        return 0
+    measure = {
+        "training": measure_training,
+        "memory": measure_memory,
+        "decode": benchmark_decoding.measure_decoding,
+        "startup": benchmark_decoding.measure_startup,
+    }[options.what]
+    result = {"machine": machine(), **measure(options)}
     print(json.dumps(result["machine"]))
     title = {
         "training": "ours / Marian, target tokens per second",
         "memory": "ours / stock trainer, peak memory of a training step",
-    }[options.what]
-    ratio = result["ratio"]
-    print(f"{title}: {ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})")
+    }.get(options.what)
+    if title is not None:
+        ratio = result["ratio"]
+        print(f"{title}: {ratio['median']:.2f} ({ratio['min']:.2f} to {ratio['max']:.2f})")
     if options.output:
         Path(options.output).write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     return 0

@@ -12,7 +12,7 @@ from ..generation_vanilla_transformer import TranslationGenerationMixin
 
 logger = logging.getLogger(__name__)
 
-PRECISIONS = ("auto", "fp32", *get_args(Precision))
+PRECISIONS = ("auto", "model", *get_args(Precision))
 ROWS = 64  # of the product that is timed: 16 sentences of 4 beams
 REPEATS = 5
 WORTH_IT = 0.8
@@ -24,7 +24,7 @@ def set_decoding_precision(model: Any, precision: str) -> None:
 
     Args:
         model: any; others than ours know `"auto"` only, and decode in their own.
-        precision: one of `PRECISIONS`; `"fp32"` is that of the weights.
+        precision: one of `PRECISIONS`; `"model"` is that of the weights.
 
     Raises:
         ValueError: none of them, or one that this model or device has not.
@@ -32,7 +32,7 @@ def set_decoding_precision(model: Any, precision: str) -> None:
     if precision not in PRECISIONS:
         raise ValueError(f"The precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
     ours = isinstance(model, TranslationGenerationMixin)
-    if precision in get_args(Precision) and (not ours or model.device.type != "cpu"):  # type: ignore[attr-defined]
+    if precision in get_args(Precision) and (not ours or model.device.type != "cpu"):
         what = f"runs on {model.device.type}" if ours else f"is a {type(model).__name__}"
         raise ValueError(
             f"{precision} is for models of ours on processors, but this one {what}. Leave the precision out, or load "
@@ -40,10 +40,10 @@ def set_decoding_precision(model: Any, precision: str) -> None:
         )
     if ours:
         model.decoding_precision = fastest_precision(model) if precision == "auto" else _PRECISION_OF[precision]
-        logger.info(f"Decoding in {model.decoding_precision or model.dtype} on {model.device}.")  # type: ignore[attr-defined]
+        logger.info(f"Decoding in {model.decoding_precision or model.dtype} on {model.device}.")
 
 
-_PRECISION_OF: dict[str, Precision | None] = {"fp32": None, "bf16": "bf16", "int8": "int8"}
+_PRECISION_OF: dict[str, Precision | None] = {"model": None, "bf16": "bf16", "int8": "int8"}
 
 
 def fastest_precision(model: Any) -> Precision | None:

@@ -6,7 +6,8 @@ into its length limit says so (`Hypothesis.finished`).
 
 A hypothesis' score is the one beam search ranks by: the sum of the natural logarithms of its tokens' probabilities,
 end of sentence included, divided by ((5 + number of tokens) / 6) ** gnmt_length_penalty or, where that is not set, by
-(number of tokens) ** length_penalty. It is at most 0, and the same for greedy decoding as for a beam of one. Left out: n-best lists of samples.
+(number of tokens) ** length_penalty. It is at most 0, and the same for greedy decoding as for a beam of one. Left out:
+n-best lists of samples.
 """
 
 import os
