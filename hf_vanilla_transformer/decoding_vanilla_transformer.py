@@ -23,7 +23,7 @@ Precision = Literal["bf16", "int8"]
 Linear = Callable[[torch.Tensor], torch.Tensor]
 Norm = Callable[[torch.Tensor], torch.Tensor]
 
-SLOTS_AT_FIRST = 128
+SLOTS_AT_FIRST = 64
 POSITIONS_AT_ONCE = 64
 HIDDEN = float("-inf")
 
@@ -313,9 +313,7 @@ class StepDecoder:
     def keep(self, sentences: torch.Tensor) -> None:
         """Go on with these sentences alone; (fewer,), in order."""
         self.cross = [states.index_select(0, sentences) for states in self.cross]
-        for i, slots in enumerate(self.past):
-            self.past[i] = slots.new_empty(len(sentences), *slots.shape[1:])
-            self.past[i][:, : self.used] = slots[:, : self.used].index_select(0, sentences)
+        self.past = [slots.index_select(0, sentences) for slots in self.past]
         self.seen = self.seen.index_select(0, sentences)
         if self.hidden is not None:
             self.hidden = self.hidden.index_select(0, sentences)

@@ -10,7 +10,7 @@ import logging
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -47,35 +47,46 @@ def sealed_folder(output: str | os.PathLike[str], about: Mapping[str, Any] | Non
     """Where to write what becomes the folder `output`, sealed and whole; if that fails there is no such folder.
 
     Args:
-        output: the folder to make; may exist if it is empty.
+        output: the folder to make; may exist if it is empty. Folders above it are made too, and not left behind.
         about: as of `write_manifest`.
 
     Raises:
-        FileExistsError: `output` holds something.
+        FileExistsError: as of `require_empty_folder`.
     """
-    output = Path(output)
     require_empty_folder(output)
-    beside = output.absolute().with_name(f".{output.absolute().name}.{os.getpid()}.tmp")
-    beside.mkdir(parents=True)
+    output = Path(output).resolve()  # a link stays, and what it points to is made
+    made = [folder for folder in output.parents if not folder.exists()]  # innermost first
+    beside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    done = False
     try:
+        beside.mkdir(parents=True)
         yield beside
         write_manifest(beside, about)
         if output.exists():
             output.rmdir()
         os.replace(beside, output)
+        done = True
     finally:
         shutil.rmtree(beside, ignore_errors=True)
+        for folder in () if done else made:
+            with suppress(OSError):  # somebody else wrote there meanwhile
+                folder.rmdir()
 
 
 def require_empty_folder(output: str | os.PathLike[str]) -> None:
-    """Refuse to write where something is, before long work is done.
+    """Refuse to write where something is, or where no folder can be put, before long work is done.
 
     Raises:
-        FileExistsError: `output` is a file, or a folder that holds something.
+        FileExistsError: `output` is a file, a folder that holds something, the folder that this process is in, or
+            where a disk is mounted.
     """
     output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise FileExistsError(f"A new folder is needed, but {output} exists and is not empty. Name another.")
+    where = output.resolve()
+    if where == Path.cwd() or os.path.ismount(where):
+        what = "where a disk is mounted" if os.path.ismount(where) else "the folder you are in"
+        raise FileExistsError(f"A new folder is needed, but {output} is {what}. Name one inside it.")
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any] | None:

@@ -152,14 +152,15 @@ class Candidates:
             if self.keep_scores:
                 self.step_scores.append(scores.clone())
             return top(allow_only(scores, forced), count)
-        total = None if self.renormalises else logits.logsumexp(-1, keepdim=True)  # (rows, 1)
+        unchanged = not self.banned and not self.masking and forced is None
+        total = None if self.renormalises or unchanged else log_sum_exp(logits)  # (rows, 1)
         if self.banned:
             logits[:, self.banned] = HIDDEN
         for processor in self.masking:
             logits = processor(ids, logits)
-        total = logits.logsumexp(-1, keepdim=True) if total is None else total
+        total = log_sum_exp(logits) if total is None and not unchanged else total
         values, tokens = top(allow_only(logits, forced), count)
-        return values - total, tokens
+        return values - (log_sum_exp(logits, values[:, :1]) if total is None else total), tokens
 
 
 def _banned_by(processor: Any) -> list[int] | None:
@@ -189,6 +190,13 @@ def forced_tokens(settings: SearchSettings, alive: torch.Tensor, new: int) -> to
 def is_late(settings: SearchSettings) -> bool:
     """Whether the search's time is up."""
     return settings.deadline is not None and time.time() > settings.deadline
+
+
+def log_sum_exp(logits: torch.Tensor, largest: torch.Tensor | None = None) -> torch.Tensor:
+    """As `logits.logsumexp(-1, keepdim=True)`; given each row's largest, (rows, 1), it changes `logits`."""
+    if largest is None:
+        return logits.logsumexp(-1, keepdim=True)
+    return logits.sub_(largest).exp_().sum(-1, keepdim=True).log() + largest
 
 
 def top(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:

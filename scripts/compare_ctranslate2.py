@@ -60,7 +60,7 @@ def by_ctranslate2(
 ) -> list[list[int]]:
     """As `by_generate`."""
     results = translator.translate_batch(
-        [tokenizer.convert_ids_to_tokens(ids) for ids in source_ids],
+        sources,
         beam_size=beams,
         length_penalty=length_penalty,
         min_decoding_length=1,

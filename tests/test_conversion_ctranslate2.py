@@ -5,21 +5,25 @@ import json
 import numpy as np
 import pytest
 import torch
-from originals import FRENCH, marian_folder
+from originals import FRENCH, fsmt_folder, marian_folder
 from tiny import pad_batch, tiny_config
 from transformers import AutoTokenizer
 
 from hf_vanilla_transformer import (
     VanillaTransformerForConditionalGeneration,
+    from_fsmt,
     from_marian,
     to_ctranslate2,
     train_tokenizer,
 )
-from hf_vanilla_transformer.conversion.ctranslate2_export import translate_options
+from hf_vanilla_transformer.conversion.ctranslate2_options import translate_options
+from hf_vanilla_transformer.conversion.vocabularies import source_tokens, target_vocabulary
+from hf_vanilla_transformer.tokenization import load_tokenizer
 
 ctranslate2 = pytest.importorskip("ctranslate2", reason="CTranslate2 is not installed")
 
 TEXTS = (*FRENCH, "la petite gare", "le chat mange les arbres et la pomme rouge de la vieille maison")
+END = 2
 SHAPES = {
     "ours": {},
     "fairseq, pre-norm": {"positional_encoding": "fairseq", "normalize_before": True},
@@ -30,6 +34,9 @@ SHAPES = {
         "scale_embedding": False,
     },
     "concatenated, tanh gelu": {"positional_encoding": "concatenated", "activation_function": "gelu_new"},
+    "silu, large epsilon": {"activation_function": "silu", "layer_norm_eps": 0.1},
+    "quick gelu": {"activation_function": "quick_gelu"},
+    "tanh": {"activation_function": "tanh"},
 }
 shapes = pytest.mark.parametrize("overrides", SHAPES.values(), ids=SHAPES)
 
@@ -111,27 +118,129 @@ def test_int8_translates_and_is_smaller(tokenizer, tmp_path):
     assert (small / "model.bin").stat().st_size < 0.6 * (full / "model.bin").stat().st_size
 
 
-@pytest.mark.parametrize("separate", [False, True], ids=["one vocabulary", "two vocabularies"])
-def test_an_opus_folder_with_its_sentencepiece_tokenizer(separate, tmp_path):
-    folder = marian_folder(tmp_path / "opus", separate)
-    model, tokenizer = from_marian(folder), AutoTokenizer.from_pretrained(folder)
+def test_an_int8_export_leaves_the_model_as_it_is(tokenizer, tmp_path):
+    model = model_for(tokenizer)
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    to_ctranslate2(model, tokenizer, tmp_path / "int8", quantization="int8")
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())
+
+
+CONVERTED = {
+    "one vocabulary": (marian_folder, {}, from_marian),
+    "Marian's two": (marian_folder, {"separate": True}, from_marian),
+    "FSMT's two": (fsmt_folder, {}, from_fsmt),
+}
+
+
+@pytest.mark.parametrize(("make", "options", "convert"), CONVERTED.values(), ids=CONVERTED)
+def test_the_tokens_of_a_source_are_named_by_its_own_vocabulary(make, options, convert, tmp_path):
+    folder = make(tmp_path / "original", **options)
+    model, tokenizer = convert(folder), load_tokenizer(folder)
     translator = ctranslate2.Translator(str(to_ctranslate2(model, tokenizer, tmp_path / "ct2")), inter_threads=1)
-    # with two vocabularies this tokenizer names ids by the target's
-    source = [[*tokenizer.tokenize(text), tokenizer.eos_token] for text in TEXTS]
-    if not separate:
-        assert source == source_of(tokenizer)
 
     results = translator.translate_batch(
-        source,
-        beam_size=1,
-        min_decoding_length=1,
-        max_decoding_length=20,
-        suppress_sequences=translate_options(model, tokenizer)["suppress_sequences"],
+        [source_tokens(tokenizer, text) for text in TEXTS],
+        **{**translate_options(model, tokenizer), "beam_size": 1, "max_decoding_length": 20},
     )
 
     model.generation_config.forced_eos_token_id = None
-    expected = [tokenizer.convert_ids_to_tokens(ids) for ids in greedy(model, tokenizer)]
+    tokens = target_vocabulary(tokenizer)
+    expected = [[tokens[index] for index in ids] for ids in greedy(model, tokenizer)]
     assert [result.hypotheses[0] for result in results] == expected
+    assert len({token for row in expected for token in row}) > 4
+
+
+DECODING = {
+    "longest with the start": {"max_length": 6},
+    "longest without": {"max_new_tokens": 5},
+    "shortest with the start": {"min_length": 8, "min_new_tokens": None},
+    "shortest without": {"min_new_tokens": 7},
+    "shortest, without the start if there are both": {"min_new_tokens": 3, "min_length": 8},
+    "repetition": {"repetition_penalty": 1.5},
+    "n-grams": {"no_repeat_ngram_size": 2},
+    "bad words, one of them the end": {"bad_words_ids": [[END], [13], [132, 124]]},
+    "several ends": {"eos_token_id": [END, 13]},
+    "another end and start": {"eos_token_id": 13, "decoder_start_token_id": 50},
+}
+
+
+@pytest.mark.parametrize("settings", DECODING.values(), ids=DECODING)
+def test_the_options_decode_as_generate_does(settings, tokenizer, tmp_path):
+    model = model_for(tokenizer)
+    with torch.no_grad():
+        model.final_logits_bias[:, END] += 6
+    model.generation_config.update(num_beams=1, min_new_tokens=1, max_length=20)
+    free = in_words(model, tokenizer)
+    model.generation_config.update(**{"max_length": 20, **settings})
+    folder = to_ctranslate2(model, tokenizer, tmp_path / "ct2")
+    options = json.loads((folder / "translate_options.json").read_text(encoding="utf-8"))
+
+    results = ctranslate2.Translator(str(folder), inter_threads=1).translate_batch(source_of(tokenizer), **options)
+
+    expected = in_words(model, tokenizer)
+    assert [result.hypotheses[0] for result in results] == expected
+    assert expected != free
+
+
+def in_words(model, tokenizer) -> list[list[str]]:
+    """What `generate` says by the model's own settings, without the end."""
+    ends = model.generation_config.eos_token_id
+    ends = ends if isinstance(ends, list) else [ends]
+    rows = []
+    for text in TEXTS:
+        ids = model.generate(torch.tensor([tokenizer(text).input_ids]))[0, 1:].tolist()
+        rows.append(tokenizer.convert_ids_to_tokens(ids[:-1] if ids[-1] in ends else ids))
+    return rows
+
+
+def test_settings_that_are_not_carried_over_are_named(tokenizer, caplog):
+    model = model_for(tokenizer)
+    translate_options(model, tokenizer)
+    assert not caplog.text
+    model.generation_config.update(forced_bos_token_id=5, begin_suppress_tokens=[6], early_stopping=True, max_length=9)
+    model.generation_config.max_extra_tokens = 50
+    translate_options(model, tokenizer)
+    assert (
+        "CTranslate2 has no argument for begin_suppress_tokens, forced_bos_token_id, max_extra_tokens, which"
+        in caplog.text
+    )
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"bad_words_ids": [[5, 300]]},
+        {"suppress_tokens": [-1]},
+        {"eos_token_id": [2, 300]},
+        {"decoder_start_token_id": 300},
+    ],
+)
+def test_tokens_outside_the_vocabulary_are_refused(settings, tokenizer, tmp_path):
+    model = model_for(tokenizer)
+    model.generation_config.update(**settings)
+    message = (
+        rf"{next(iter(settings))} must be among the 300 tokens of the target's vocabulary, but there is (300|-1)\."
+    )
+    with pytest.raises(ValueError, match=message):
+        to_ctranslate2(model, tokenizer, tmp_path / "deep" / "ct2")
+    assert not (tmp_path / "deep").exists()
+
+
+def test_embeddings_beyond_the_tokenizer_are_named_unused(tokenizer, tmp_path):
+    model = model_for(tokenizer, vocab_size=len(tokenizer) + 2)
+    folder = to_ctranslate2(model, tokenizer, tmp_path / "ct2")
+    vocabulary = json.loads((folder / "shared_vocabulary.json").read_text(encoding="utf-8"))
+    assert vocabulary[-3:] == [tokenizer.convert_ids_to_tokens(299), "<unused 300>", "<unused 301>"]
+
+
+def test_nothing_is_left_where_saving_fails(tokenizer, tmp_path, monkeypatch):
+    def full(*args: object, **kwargs: object) -> None:
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(type(tokenizer), "save_pretrained", full)
+    with pytest.raises(OSError, match="No space left"):
+        to_ctranslate2(model_for(tokenizer), tokenizer, tmp_path / "deep" / "er" / "ct2")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_folder_holds_the_tokenizer_and_the_generation_settings(tokenizer, tmp_path):
@@ -142,12 +251,13 @@ def test_the_folder_holds_the_tokenizer_and_the_generation_settings(tokenizer, t
     folder = to_ctranslate2(model, tokenizer, tmp_path / "ct2")
     tokens = tokenizer.convert_ids_to_tokens([5, 6, 7, 8])
     assert json.loads((folder / "translate_options.json").read_text(encoding="utf-8")) == {
-        **{"beam_size": 4, "length_penalty": 0.6, "min_decoding_length": 1, "max_decoding_length": 100},
+        **{"beam_size": 4, "length_penalty": 0.6, "min_decoding_length": 1, "max_decoding_length": 99},
         "suppress_sequences": [[tokens[0]], tokens[1:3], [tokens[3]]],
     }
     assert AutoTokenizer.from_pretrained(folder)("merci").input_ids == tokenizer("merci").input_ids
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     assert config["decoder_start_token"] == tokenizer.bos_token
+    assert config["layer_norm_epsilon"] == model.config.layer_norm_eps
 
 
 @pytest.mark.parametrize(

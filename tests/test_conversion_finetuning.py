@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 
 import pytest
-from originals import ENGLISH, FRENCH, marian_folder
+from originals import ENGLISH, FRENCH, fsmt_folder, marian_folder
 from transformers import (
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
@@ -62,7 +62,18 @@ def test_by_the_stock_trainer(lora, folder, tmp_path):
     require_falling([line["loss"] for line in trainer.state.log_history if "loss" in line])
 
 
-def test_by_train_init_from(folder, tmp_path):
+@pytest.fixture(scope="module")
+def fsmt(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A converted WMT19 folder."""
+    place = tmp_path_factory.mktemp("finetuning")
+    original = fsmt_folder(place / "wmt19")
+    assert main(["convert", "--from", "fsmt", "--model", str(original), "--output", str(place / "ours")]) == 0
+    return place / "ours"
+
+
+@pytest.mark.parametrize(("kind", "positions"), [("folder", "concatenated"), ("fsmt", "fairseq")])
+def test_by_train_init_from(kind, positions, request, tmp_path):
+    folder = request.getfixturevalue(kind)
     text = {"source": FRENCH, "target": ENGLISH}
     for side, lines in text.items():
         (tmp_path / side).write_text("\n".join(lines * 4) + "\n", encoding="utf-8")
@@ -77,4 +88,4 @@ def test_by_train_init_from(folder, tmp_path):
     lines = (run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     require_falling([row["loss"] for row in map(json.loads, lines) if "loss" in row])
     config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-    assert (config["model_type"], config["positional_encoding"]) == ("vanilla_transformer", "concatenated")
+    assert (config["model_type"], config["positional_encoding"]) == ("vanilla_transformer", positions)

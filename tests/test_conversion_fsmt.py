@@ -3,9 +3,11 @@
 import pytest
 import torch
 from originals import TARGET_VOCAB, VOCAB, fsmt, ragged_batch
+from safetensors.torch import load_file, save_file
 from tiny import beams_over_the_target_vocabulary
 
 from hf_vanilla_transformer import from_fsmt
+from hf_vanilla_transformer.conversion.originals import POSITIONS
 
 PAD, END = 1, 2
 GRID = {
@@ -81,3 +83,33 @@ def test_positions_that_are_not_fairseqs_are_refused():
         ValueError, match=r"FSMT computes its positions, but .* other numbers than fairseq's sinusoids"
     ):
         from_fsmt(original)
+
+
+def test_matrices_that_differ_stay_three_whatever_the_config_says_of_ties():
+    original = fsmt(tgt_vocab_size=VOCAB)
+    original.config.tie_word_embeddings = True
+    ours = from_fsmt(original)
+    assert not ours.config.tie_word_embeddings
+    assert not ours.config.share_encoder_decoder_embeddings
+    source = ragged_batch(VOCAB, [9, 4], PAD, END)
+    target = torch.tensor([[END, 5, 6], [END, 7, 8]])
+    with torch.no_grad():
+        expected = original(**source, decoder_input_ids=target, use_cache=False).logits
+        torch.testing.assert_close(ours(**source, decoder_input_ids=target).logits, expected)
+
+
+@pytest.mark.parametrize("tied", [False, True])
+def test_positions_that_were_not_saved_are_computed(tied, tmp_path):
+    """transformers 4 leaves both tables out of the file."""
+    original = fsmt(**({"tie_word_embeddings": True, "tgt_vocab_size": VOCAB} if tied else {}))
+    original.save_pretrained(tmp_path)
+    weights = load_file(tmp_path / "model.safetensors")
+    for name in POSITIONS:
+        del weights[name]
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+
+    ours, expected = from_fsmt(tmp_path), from_fsmt(original)
+
+    assert ours.config.positional_encoding == "fairseq"
+    assert ours.config.tie_word_embeddings == tied
+    assert all(torch.equal(tensor, ours.state_dict()[name]) for name, tensor in expected.state_dict().items())

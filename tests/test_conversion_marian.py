@@ -8,6 +8,7 @@ from torch import nn
 from transformers import AutoModelForSeq2SeqLM, MarianMTModel
 
 from hf_vanilla_transformer import VanillaTransformerForConditionalGeneration, from_marian, to_marian
+from hf_vanilla_transformer.modeling_vanilla_transformer import SinusoidalPositionalEncoding
 
 LENGTHS = [300, 7, 41, 2]
 GRID = {
@@ -169,6 +170,28 @@ def test_positions_of_marian_cpp_change_the_table_alone():
     require_same_function(ours, original)
 
 
+@pytest.mark.parametrize("convention", ["tensor2tensor", "interleaved"])
+def test_a_table_of_other_sinusoids_is_recognised(convention):
+    original = marian()
+    config = tiny_config(positional_encoding=convention)
+    table = SinusoidalPositionalEncoding(config)(torch.arange(original.config.max_position_embeddings))
+    with torch.no_grad():
+        for side in ("encoder", "decoder"):
+            getattr(original.model, side).embed_positions.weight.copy_(table)
+    ours = from_marian(original)
+    assert ours.config.positional_encoding == convention
+    require_same_function(ours, original)
+
+
+def test_an_output_of_its_own_is_not_tied_whatever_the_config_says():
+    original = marian()
+    original.lm_head.weight = nn.Parameter(original.lm_head.weight.detach() + 0.1 * torch.randn(VOCAB, 32))
+    ours = from_marian(original)
+    assert not ours.config.tie_word_embeddings
+    assert ours.config.share_encoder_decoder_embeddings
+    require_same_function(ours, original)
+
+
 # Ours to Marian
 
 
@@ -212,6 +235,22 @@ def test_marian_gets_a_limit_for_the_one_it_does_not_know(caplog):
     assert to_marian(model).generation_config.max_length == 512
     assert "Marian knows no limit of source + n tokens" in caplog.text
     assert model.generation_config.max_extra_tokens == 50
+
+
+def test_marian_keeps_a_limit_beside_the_one_it_does_not_know():
+    model = lively_model()
+    model.generation_config.max_extra_tokens = 50
+    model.generation_config.max_length = 77
+    assert to_marian(model).generation_config.max_length == 77
+
+
+def test_marian_forces_the_end_only_where_ours_does():
+    """Its config's own default would."""
+    model = lively_model()
+    assert to_marian(model).config.forced_eos_token_id is None
+    model.generation_config.forced_eos_token_id = 2
+    marian = to_marian(model)
+    assert (marian.config.forced_eos_token_id, marian.generation_config.forced_eos_token_id) == (2, 2)
 
 
 def test_the_exported_folder_is_marians(tmp_path):

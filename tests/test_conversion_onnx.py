@@ -72,6 +72,7 @@ def test_generation_settings_hold_in_onnxruntime_too(tokenizer, tmp_path):
     folder = to_onnx(model, tokenizer, tmp_path / "onnx")
     free = generated(model, max_length=20)
     said = [*dict.fromkeys(token for row in free for token in row if token > 2)]
+    after_it = sorted({row[2] for row in generated(model, max_length=12, forced_bos_token_id=said[3])})
     for settings in (
         {"max_length": 9},
         {"max_new_tokens": 6},
@@ -81,7 +82,12 @@ def test_generation_settings_hold_in_onnxruntime_too(tokenizer, tmp_path):
         {"max_length": 20, "min_length": 8},
         {"max_length": 20, "min_new_tokens": 8},
         {"max_length": 20, "eos_token_id": [2, said[4]]},
+        {"max_length": 20, "min_length": 8, "min_new_tokens": 3},
+        {"max_length": 12, "forced_bos_token_id": said[3], "begin_suppress_tokens": after_it},
+        {"max_length": 20, "bad_words_ids": [[2], [said[0]], [*said[:4], *said[:4]], [1, said[1]]]},
         {"max_extra_tokens": 3},
+        {"max_extra_tokens": 1, "forced_eos_token_id": said[5]},
+        {"max_length": 2, "forced_eos_token_id": said[5], "forced_bos_token_id": said[4]},
     ):
         path = folder / "generation_config.json"
         defaults = json.loads(path.read_text(encoding="utf-8"))
@@ -90,6 +96,22 @@ def test_generation_settings_hold_in_onnxruntime_too(tokenizer, tmp_path):
         path.write_text(json.dumps({**defaults, **settings}), encoding="utf-8")
         assert in_onnxruntime(folder) == generated(model, **settings), settings
         path.write_text(json.dumps(defaults), encoding="utf-8")
+    ids, _ = pad_batch(SOURCES)
+    translator = translator_of(folder)
+    expected = translator.generate(ids.numpy(), max_new_tokens=5).tolist()
+    for given in (ids.tolist(), ids.numpy().astype(np.int32)):  # and the mask is made from padding
+        assert translator.generate(given, max_new_tokens=5).tolist() == expected
+    with pytest.raises(ValueError, match=r"At least 1 new token must be allowed, got 0"):
+        translator.generate(ids.numpy(), max_new_tokens=0)
+    for wrong in ([[3, 2], [3]], [3, 2], [[0.5, 2.0]], "abc"):
+        with pytest.raises(
+            ValueError, match=r"`input_ids` must be whole numbers, \(batch, source_len\), each sentence"
+        ):
+            translator.generate(wrong)
+    with pytest.raises(
+        ValueError, match=r"`attention_mask` must have the shape of `input_ids`, \(4, 12\), got \(4, 2\)"
+    ):
+        translator.generate(ids.numpy(), ids[:, :2].numpy())
 
 
 RUN_ALONE = """
@@ -132,6 +154,15 @@ def test_settings_that_the_runner_does_not_know_are_refused(tokenizer, tmp_path)
 def test_a_folder_that_is_no_export_is_named(tmp_path):
     (tmp_path / "encoder.onnx").write_bytes(b"")
     with pytest.raises(FileNotFoundError, match=r"has no decoder\.onnx, generation_config\.json: give a folder of"):
+        translator_of(tmp_path)
+
+
+def test_the_runner_too_refuses_settings_that_it_does_not_know(tmp_path):
+    """They may have been edited after the export."""
+    for name in ("encoder.onnx", "decoder.onnx"):
+        (tmp_path / name).write_bytes(b"")
+    (tmp_path / "generation_config.json").write_text('{"no_repeat_ngram_size": 2}', encoding="utf-8")
+    with pytest.raises(ValueError, match="but the generation config also has no_repeat_ngram_size"):
         translator_of(tmp_path)
 
 

@@ -1,16 +1,20 @@
 """What cannot be converted is refused by name, in one sentence, and leaves nothing behind."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from originals import fsmt, marian, marian_folder
 from safetensors.torch import load_file, save_file
+from tiny import tiny_config, tiny_model
 from transformers import MarianMTModel, T5Config, T5ForConditionalGeneration
 
 from hf_vanilla_transformer import from_fsmt, from_marian
 from hf_vanilla_transformer.cli import main
+from hf_vanilla_transformer.conversion.originals import new_model
 
 
 @pytest.fixture
@@ -38,7 +42,8 @@ def refusal(folder: Path, capsys: pytest.CaptureFixture, kind: str = "marian") -
     said = capsys.readouterr().err.strip().split("\n")
     assert not output.exists()
     assert [path.name for path in folder.parent.iterdir() if path.name.endswith(".tmp")] == []
-    return said[-1]
+    assert len(said) == 1
+    return said[0]
 
 
 def test_a_t5_folder(tmp_path, capsys):
@@ -92,6 +97,30 @@ def test_missing_tensors_are_listed(folder, capsys):
     assert "lack model.encoder.layers.0.fc1.bias" in refusal(folder, capsys)
 
 
+@pytest.mark.slow
+def test_the_sentence_stands_alone_on_stderr(folder):
+    """In a process of its own, since logging keeps the stderr that it first saw."""
+    change_config(folder, encoder_ffn_dim=47)
+    change_weights(folder, lambda weights: weights.pop("model.encoder.layers.0.fc2.bias"))
+    command = ("convert", "--from", "marian", "--model", str(folder), "--output", str(folder.with_name("converted")))
+    done = subprocess.run(
+        [sys.executable, "-m", "hf_vanilla_transformer", *command], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert len(done.stderr.strip().split("\n")) == 1, done.stderr
+    assert "they lack model.encoder.layers.0.fc2.bias; they have another shape in" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("bos_token_id", 4000), ("eos_token_id", 4000), ("decoder_start_token_id", -1)]
+)
+def test_special_tokens_outside_the_vocabulary(folder, capsys, name, value):
+    change_config(folder, **{name: value})
+    said = refusal(folder, capsys)
+    assert "Special tokens must be among the" in said
+    assert f"{name} {value}" in said
+
+
 def test_infinite_weights(folder, capsys):
     change_weights(folder, lambda weights: weights["model.encoder.layers.0.fc1.bias"].fill_(float("inf")))
     assert "hold infinities or NaN in model.encoder.layers.0.fc1.bias" in refusal(folder, capsys)
@@ -105,6 +134,35 @@ def test_a_tokenizer_that_does_not_fit_the_vocabulary(tmp_path, capsys):
     (folder / "vocab.json").write_text(json.dumps(vocabulary), encoding="utf-8")
     said = refusal(folder, capsys)
     assert f"it has {size + 1} source tokens where the model has embeddings for {size}" in said
+
+
+def test_a_tokenizer_that_does_not_fit_the_targets_vocabulary(tmp_path, capsys):
+    folder = marian_folder(tmp_path / "opus", separate=True)
+    path = folder / "target_vocab.json"
+    vocabulary = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**vocabulary, "extra": len(vocabulary)}), encoding="utf-8")
+    said = refusal(folder, capsys)
+    assert f"it has {len(vocabulary) + 1} target tokens where the model has embeddings for {len(vocabulary)}" in said
+
+
+def test_a_tokenizer_that_ends_with_another_token(folder, capsys):
+    config = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8"))
+    (folder / "tokenizer_config.json").write_text(json.dumps({**config, "eos_token": "<unk>"}), encoding="utf-8")
+    assert "its end of sentence is token 1 where the model's is 0" in refusal(folder, capsys)
+
+
+def test_generation_settings_that_transformers_does_not_save(folder, capsys):
+    path = folder / "generation_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**settings, "temperature": 0.5}), encoding="utf-8")
+    said = refusal(folder, capsys)
+    assert "The settings in generation_config.json must be such that transformers saves them" in said
+    assert "`temperature`" in said
+
+
+def test_generation_settings_that_are_damaged(folder, capsys):
+    (folder / "generation_config.json").write_text("{", encoding="utf-8")
+    assert "generation_config.json cannot be read (it is not JSON" in refusal(folder, capsys)
 
 
 def test_a_tokenizer_that_pads_with_another_token(folder, capsys):
@@ -158,6 +216,33 @@ def test_layer_drop_is_said(caplog):
     original = marian(encoder_layerdrop=0.1)
     from_marian(original)
     assert "was trained with layer drop in its encoder" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda weights: weights.update(extra=torch.ones(1)), "extra is left over"),
+        (lambda weights: weights.pop("lm_head.weight"), r"lm_head\.weight is missing"),
+        (
+            lambda weights: weights.update({"lm_head.weight": torch.ones(3, 4)}),
+            r"lm_head\.weight has shape \(3, 4\) instead of \(40, 32\)",
+        ),
+    ],
+)
+def test_every_tensor_must_have_its_place(change, message):
+    model = tiny_model(tie_word_embeddings=False)
+    weights = dict(model.state_dict())
+    change(weights)
+    with pytest.raises(ValueError, match=f"must have its place in the converted model, but {message}"):
+        new_model(model.config, weights, model.generation_config)
+
+
+def test_tying_changes_no_weight():
+    model = tiny_model(tie_word_embeddings=False)
+    weights = dict(model.state_dict())
+    config = tiny_config(tie_word_embeddings=True)
+    with pytest.raises(ValueError, match=r"one and the same, but (lm_head|model\.\S+)\.weight would be replaced"):
+        new_model(config, weights, model.generation_config)
 
 
 def test_an_output_that_is_not_empty_is_left_alone(folder, tmp_path, capsys):

@@ -97,14 +97,64 @@ def test_tensors_beyond_the_config_are_an_error(folder):
 
 def test_a_tensor_of_another_shape_is_an_error(folder):
     change_config(folder, encoder_ffn_dim=33)
-    with pytest.raises(ValueError, match=r"cannot be loaded as a translation model"):
+    shapes = r"model\.encoder\.layers\.0\.fc1\.weight \(\(32, 16\) instead of \(33, 16\)\)"
+    with pytest.raises(ValueError, match=rf"they have another shape in .*{shapes}"):
         load_model_and_tokenizer(folder)
 
 
-def test_a_config_that_is_no_json_is_an_error(folder):
-    (folder / "config.json").write_text("{", encoding="utf-8")
-    with pytest.raises(ValueError, match=r"cannot be (read|loaded) as a"):
+def test_all_kinds_of_difference_are_said_at_once(folder):
+    change_config(folder, encoder_ffn_dim=33, decoder_layers=2)
+    change_weights(folder, lambda weights: weights.update(extra=torch.ones(1)))
+    with pytest.raises(
+        ValueError, match=r"they lack (\S+, ){9}\S+ and \d+ more; they hold.* extra; they have another"
+    ):
         load_model_and_tokenizer(folder)
+
+
+DAMAGED = {"empty": b"", "cut off": b"{", "binary": b"\xff\xfe\x00", "list": b"[]", "null": b"null", "string": b'"a"'}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+@pytest.mark.parametrize("name", ["config.json", "generation_config.json"])
+def test_settings_that_are_no_json_object_are_an_error(folder, name, content):
+    """transformers would decode by its defaults."""
+    (folder / name).write_bytes(content)
+    with pytest.raises(
+        ValueError, match=rf"model/{name} (cannot be read|must hold a JSON object of settings, but it)"
+    ):
+        load_model_and_tokenizer(folder)
+
+
+def test_generation_settings_may_be_left_out_but_not_be_a_folder(folder):
+    (folder / "generation_config.json").unlink()
+    load_model_and_tokenizer(folder)
+    (folder / "generation_config.json").mkdir()
+    with pytest.raises(ValueError, match=r"generation_config\.json cannot be read \(Is a directory\)"):
+        load_model_and_tokenizer(folder)
+
+
+@pytest.mark.parametrize(
+    ("fields", "what"),
+    [
+        ({"encoder_layers": "two"}, "encoder_layers"),
+        ({"dropout": 3.0}, "dropout"),
+        ({"pad_token_id": 4000}, "pad_token_id"),
+        ({"model_type": "marian", "encoder_attention_heads": 0}, ""),
+        ({"model_type": "marian", "pad_token_id": 4000}, ""),
+        ({"model_type": "marian", "activation_function": []}, ""),
+        ({"model_type": ["a"]}, ""),
+    ],
+)
+def test_a_config_that_is_none_of_a_model_is_one_sentence(folder, fields, what):
+    change_config(folder, **fields)
+    with pytest.raises(ValueError, match=rf"model cannot be loaded as a translation model: .*{what}") as raised:
+        load_model_and_tokenizer(folder)
+    assert "\n" not in str(raised.value)
+
+
+def test_an_empty_name_is_refused():
+    with pytest.raises(ValueError, match=r"folder or Hub name must not be empty"):
+        load_model_and_tokenizer("")
 
 
 def test_code_that_came_with_a_model_is_never_run(folder):

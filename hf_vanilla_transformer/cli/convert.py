@@ -1,5 +1,7 @@
 """Make a Marian (OPUS-MT) or FSMT (WMT19) model ours."""
 
+import os
+
 from .options import new_parser
 
 DESCRIPTION = """Make a checkpoint of another format a complete model folder of ours, which translates by itself.
@@ -21,8 +23,11 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", required=True, metavar="DIR", help="folder to make; must not hold anything")
     parser.add_argument("--positions", choices=("tensor2tensor",), help="of Marian C++ (marian only; see above)")
     options = parser.parse_args(argv)
+    if not options.model:
+        parser.error("--model must not be empty")
     if options.positions and options.kind != "marian":
         parser.error(f"--positions is for marian: the positions of {options.kind} are known")
+    output = os.path.expanduser(options.output)
 
     from transformers.utils.logging import disable_progress_bar
 
@@ -33,11 +38,11 @@ def main(argv: list[str] | None = None) -> int:
     from ..tokenization import load_tokenizer
 
     disable_progress_bar()  # reading a file of weights is no long work
-    require_empty_folder(options.output)
+    require_empty_folder(output)
     model = from_fsmt(options.model) if options.kind == "fsmt" else from_marian(options.model, options.positions)
     tokenizer = load_tokenizer(options.model)
     require_its_tokenizer(model.config, tokenizer, options.model)
     about = {"format": options.kind, "positions": model.config.positional_encoding}
-    folder = save_converted(model, tokenizer, options.output, {"converted_from": about})
+    folder = save_converted(model, tokenizer, output, {"converted_from": about})
     print(f"The model is in {folder}: {model.num_parameters():,} parameters, {about['positions']} positions.")
     return 0

@@ -1,12 +1,15 @@
 """Write a model of ours in another format: CTranslate2, ONNX or Marian."""
 
+import os
+
 from .options import new_parser
 
 DESCRIPTION = """Write a model in another format, with its tokenizer, as a folder of its own.
 
 formats:
-  ctranslate2   for ctranslate2.Translator; translate_options.json holds arguments for translate_batch that decode as
-                the model's generation config does
+  ctranslate2   for ctranslate2.Translator; translate_options.json holds the model's generation config as arguments for
+                translate_batch. Settings that this has no argument for (forced tokens, max_extra_tokens ...) are left
+                out, and a warning names each: there translations may differ
   onnx          encoder.onnx and decoder.onnx; onnx_runner.py, beside them, decodes greedily with onnxruntime
   marian        for MarianMTModel of transformers
 
@@ -25,8 +28,12 @@ def main(argv: list[str] | None = None) -> int:
         help="how CTranslate2 stores weights: float32 (default), int8, float16 ... (ctranslate2 only)",
     )
     options = parser.parse_args(argv)
-    if options.quantization and options.kind != "ctranslate2":
+    if not options.model:
+        parser.error("--model must not be empty")
+    if options.quantization is not None and options.kind != "ctranslate2":
         parser.error("--quantization is for ctranslate2")
+    quantization = "float32" if options.quantization is None else options.quantization
+    output = os.path.expanduser(options.output)
 
     from transformers.utils.logging import disable_progress_bar
 
@@ -35,19 +42,19 @@ def main(argv: list[str] | None = None) -> int:
     from ..translation import load_model_and_tokenizer
 
     disable_progress_bar()
-    require_quantization(options.quantization or "float32")
-    require_empty_folder(options.output)
+    require_quantization(quantization)
+    require_empty_folder(output)
     model, tokenizer = load_model_and_tokenizer(options.model)
     if options.kind == "ctranslate2":
-        folder = to_ctranslate2(model, tokenizer, options.output, options.quantization or "float32")
+        folder = to_ctranslate2(model, tokenizer, output, quantization)
     elif options.kind == "onnx":
         from ..conversion.onnx_export import to_onnx
 
-        folder = to_onnx(model, tokenizer, options.output)
+        folder = to_onnx(model, tokenizer, output)
     else:
         from ..conversion.folders import save_converted
         from ..conversion.marian import to_marian
 
-        folder = save_converted(to_marian(model), tokenizer, options.output, {"exported_to": {"format": "marian"}})
+        folder = save_converted(to_marian(model), tokenizer, output, {"exported_to": {"format": "marian"}})
     print(f"The model is in {folder}, for {options.kind}.")
     return 0

@@ -7,12 +7,11 @@
 | positional encoding, any of the five | a table, of 1,024 rows or more if sinusoids, and no further positions |
 | biases left out (`attention_bias=False`) | left out |
 | `decoder_start_token_id` | `decoder_start_token` |
-| generation config | nothing: `translate_options.json` has the arguments for `translate_batch` |
+| generation config | `translate_options.json`, by the table of `ctranslate2_options.py` |
 """
 
 import json
 import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +22,11 @@ from transformers import PreTrainedTokenizerBase
 from ..configuration_vanilla_transformer import VanillaTransformerConfig
 from ..manifest_vanilla_transformer import require_empty_folder, sealed_folder
 from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
-from .exports import LONGEST, end_ids, head_widths, refuse_if_any, require_ours, require_packages
-from .vocabularies import source_vocabulary, target_vocabulary
+from .ctranslate2_options import named, padded_vocabulary, table_length, target_tokens, translate_options
+from .exports import end_ids, head_widths, refuse_if_any, require_ours, require_packages, start_id
+from .vocabularies import source_vocabulary
 
 QUANTIZATIONS = ("float32", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16", "float16", "bfloat16")
-SHORTEST_TABLE = 1024  # of sinusoids: 2 MiB at d_model 512
 OPTIONS_NAME = "translate_options.json"
 ACTIVATIONS = {
     "relu": "RELU",
@@ -52,8 +51,8 @@ def to_ctranslate2(
 ) -> Path:
     """Write a folder that `ctranslate2.Translator` runs, with vocabularies, start token and the tokenizer's files.
 
-    A source is `tokenizer.convert_ids_to_tokens(tokenizer(text).input_ids)`, its end token included. A tokenizer with
-    two vocabularies converts ids by the target's: there it is `tokenizer.tokenize(text)` and the end token.
+    A source is `source_tokens(tokenizer, text)` of `conversion/vocabularies.py`, its end token included. It may have
+    as many tokens as the table of positions, see `table_length`; a longer one fails.
 
     Args:
         model: left as it is.
@@ -69,29 +68,34 @@ def to_ctranslate2(
         TypeError: another kind of model.
         ImportError: CTranslate2 is not installed.
         FileExistsError: `folder` holds something.
-        ValueError: CTranslate2 has no such model, there is no such quantization, or the tokenizer has more tokens
-            than the model.
+        ValueError: CTranslate2 has no such model, there is no such quantization, the tokenizer has more tokens than
+            the model, or the generation config names tokens outside the vocabulary.
     """
     require_ours(model)
     require_packages("The export to CTranslate2", "ctranslate2")
     require_empty_folder(folder)
     require_quantization(quantization)
     config = model.config
-    refuse_if_any(_ctranslate2_cannot(config), "CTranslate2")
+    refuse_if_any(_ctranslate2_cannot(model), "CTranslate2")
+    source = padded_vocabulary(source_vocabulary(tokenizer), config.vocab_size, "source")
+    target = target_tokens(config, tokenizer)
+    arguments = translate_options(model, tokenizer)
     spec = _new_spec(config)
     _fill_stack(spec.encoder, model.model.encoder)
     _fill_stack(spec.decoder, model.model.decoder)
     _fill_linear(spec.decoder.projection, model.lm_head)
     if config.logits_bias:
         spec.decoder.projection.bias = _array(model.final_logits_bias[0])
-    _register_vocabularies(spec, config, tokenizer)
+    spec.register_source_vocabulary(source)
+    spec.register_target_vocabulary(target)
+    _name_special_tokens(spec.config, model, tokenizer, target)
     spec.config.layer_norm_epsilon = config.layer_norm_eps
     spec.validate()
     spec.optimize(quantization=quantization)
     with sealed_folder(folder, {"exported_to": {"format": "ctranslate2", "quantization": quantization}}) as beside:
         tokenizer.save_pretrained(beside)
         spec.save(str(beside))
-        options = json.dumps(translate_options(model, tokenizer), ensure_ascii=False, indent=2)
+        options = json.dumps(arguments, ensure_ascii=False, indent=2)
         (beside / OPTIONS_NAME).write_text(options + "\n", encoding="utf-8", newline="\n")
     return Path(folder)
 
@@ -106,43 +110,10 @@ def require_quantization(quantization: str) -> None:
         raise ValueError(f"`quantization` must be one of {', '.join(QUANTIZATIONS)}, got {quantization!r}.")
 
 
-def translate_options(
-    model: VanillaTransformerForConditionalGeneration, tokenizer: PreTrainedTokenizerBase
-) -> dict[str, Any]:
-    """The model's generation settings as arguments of `translate_batch`, as far as it has them.
-
-    It has no limit that grows with the source, and calls no other length penalty than length ** alpha its own:
-    `max_decoding_length` is the model's `max_length`, or else 512.
-    """
-    settings = model.generation_config
-    tokens = target_vocabulary(tokenizer)
-    banned = [*(settings.bad_words_ids or []), *([token] for token in settings.suppress_tokens or [])]
-    options: dict[str, Any] = {
-        "beam_size": settings.num_beams or 1,
-        "length_penalty": 1.0 if settings.length_penalty is None else settings.length_penalty,
-        # without one CTranslate2 gives empty translations, which beam search often finds likeliest
-        "min_decoding_length": max(1, settings.min_new_tokens or 0, (settings.min_length or 0) - 1),
-        "max_decoding_length": min(
-            settings.max_new_tokens or settings.max_length or LONGEST, table_length(model.config)
-        ),
-    }
-    if banned:
-        options["suppress_sequences"] = [[tokens[index] for index in word] for word in banned]
-    ends = end_ids(model.config)
-    if len(ends) > 1:
-        options["end_token"] = [tokens[index] for index in ends]
-    return options
-
-
-def table_length(config: VanillaTransformerConfig) -> int:
-    """Positions that the exported model has; sinusoids, which have no end here, need a table there."""
-    if config.positional_encoding == "learned":
-        return config.max_position_embeddings
-    return max(config.max_position_embeddings, SHORTEST_TABLE)
-
-
-def _ctranslate2_cannot(config: VanillaTransformerConfig) -> list[str]:
-    cannot = [f"no {name}" for name in ("decoder_start_token_id", "eos_token_id") if getattr(config, name) is None]
+def _ctranslate2_cannot(model: VanillaTransformerForConditionalGeneration) -> list[str]:
+    config = model.config
+    cannot = ["no decoder_start_token_id"] if start_id(model) is None else []
+    cannot += ["no eos_token_id"] if not end_ids(model) else []
     if config.activation_function not in ACTIVATIONS:
         cannot.append(f"the activation {config.activation_function}")
     for side in ("encoder", "decoder"):
@@ -207,25 +178,16 @@ def _array(tensor: torch.Tensor) -> Any:
     return tensor.detach().float().cpu().numpy().copy()  # CTranslate2 rounds weights where they stand
 
 
-def _register_vocabularies(spec: Any, config: VanillaTransformerConfig, tokenizer: PreTrainedTokenizerBase) -> None:
-    target_rows = config.decoder_vocab_size or config.vocab_size
-    source = _padded_vocabulary(source_vocabulary(tokenizer), config.vocab_size, "source")
-    target = _padded_vocabulary(target_vocabulary(tokenizer), target_rows, "target")
-    spec.register_source_vocabulary(source)
-    spec.register_target_vocabulary(target)
-    end = target[end_ids(config)[0]]
-    spec.config.eos_token = end
+def _name_special_tokens(
+    names: Any,
+    model: VanillaTransformerForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    target: list[str],
+) -> None:
+    start, end = start_id(model), named(target, end_ids(model), "eos_token_id")[0]
+    assert start is not None  # `_ctranslate2_cannot`
+    names.decoder_start_token = named(target, [start], "decoder_start_token_id")[0]
+    names.eos_token = end
     # without an unknown token, or a beginning of sentence, CTranslate2 must still be given tokens of the vocabulary
-    spec.config.unk_token = tokenizer.unk_token or end
-    spec.config.bos_token = tokenizer.bos_token or end
-    assert config.decoder_start_token_id is not None  # `_ctranslate2_cannot`
-    spec.config.decoder_start_token = target[config.decoder_start_token_id]
-
-
-def _padded_vocabulary(tokens: Sequence[str], rows: int, side: str) -> list[str]:
-    if len(tokens) > rows:
-        raise ValueError(
-            f"The tokenizer has {len(tokens):,} {side} tokens, but the model has embeddings for {rows:,}. Use the "
-            "tokenizer that the model was trained with."
-        )
-    return [*tokens, *(f"<unused {index}>" for index in range(len(tokens), rows))]
+    names.unk_token = tokenizer.unk_token or end
+    names.bos_token = tokenizer.bos_token or end

@@ -1,7 +1,10 @@
 """What every export checks first: a model of ours, that the format has a form for, and the package that writes it."""
 
+import tempfile
 from importlib.util import find_spec
 from typing import Any
+
+from transformers import GenerationConfig
 
 from ..configuration_vanilla_transformer import VanillaTransformerConfig
 from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
@@ -48,6 +51,22 @@ def require_packages(what: str, *names: str) -> None:
         raise ImportError(f"{what} needs {', '.join(missing)}. Install them: pip install {' '.join(missing)}")
 
 
+def require_saveable_settings(settings: GenerationConfig) -> None:
+    """Refuse what `transformers` reads but does not save, such as a temperature without sampling.
+
+    Raises:
+        ValueError: there is some.
+    """
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            settings.save_pretrained(folder)
+    except ValueError as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"The settings in generation_config.json must be such that transformers saves them, but it says: {reason}"
+        ) from error
+
+
 def head_widths(config: VanillaTransformerConfig, side: str) -> tuple[int, int, int]:
     """Heads of the encoder or decoder, d_k and d_v."""
     heads = getattr(config, f"{side}_attention_heads")
@@ -55,8 +74,16 @@ def head_widths(config: VanillaTransformerConfig, side: str) -> tuple[int, int, 
     return heads, d_k, config.value_head_dim or d_k
 
 
-def end_ids(config: VanillaTransformerConfig) -> list[int]:
-    """The tokens that end a sentence; none if the config states none."""
-    if config.eos_token_id is None:
+def start_id(model: VanillaTransformerForConditionalGeneration) -> int | None:
+    """The token that a translation starts from, as in `generate`: the generation config's, or else the config's."""
+    start = model.generation_config.decoder_start_token_id
+    return model.config.decoder_start_token_id if start is None else start
+
+
+def end_ids(model: VanillaTransformerForConditionalGeneration) -> list[int]:
+    """The tokens that end a translation, as in `generate`; none if neither config states one."""
+    ends = model.generation_config.eos_token_id
+    ends = model.config.eos_token_id if ends is None else ends
+    if ends is None:
         return []
-    return config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
+    return list(ends) if isinstance(ends, list) else [ends]

@@ -1,12 +1,16 @@
 """Converted models as complete folders, with their tokenizers."""
 
+import logging
 import os
 from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..manifest_vanilla_transformer import sealed_folder
+from .exports import require_saveable_settings
 from .vocabularies import source_vocabulary, target_vocabulary
+
+logger = logging.getLogger(__name__)
 
 
 def save_converted(
@@ -25,7 +29,9 @@ def save_converted(
 
     Raises:
         FileExistsError: `output` holds something.
+        ValueError: generation settings that `transformers` does not save.
     """
+    require_saveable_settings(model.generation_config)
     with sealed_folder(output, about) as folder:
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
@@ -33,7 +39,9 @@ def save_converted(
 
 
 def require_its_tokenizer(config: object, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """The tokenizer must name each token of the model, no more and no less, and mean the same by its special ones.
+    """The tokenizer may have no token beyond the model's, and must mean the same by its end and padding.
+
+    It may have fewer: embeddings are often padded to a round number.
 
     Raises:
         ValueError: not so.
@@ -43,10 +51,12 @@ def require_its_tokenizer(config: object, tokenizer: PreTrainedTokenizerBase, na
     }
     tokens = {"source": len(source_vocabulary(tokenizer)), "target": len(target_vocabulary(tokenizer))}
     for side in rows:
-        if tokens[side] != rows[side]:
+        if tokens[side] > rows[side]:
             raise _another_models(
                 name, f"it has {tokens[side]:,} {side} tokens where the model has embeddings for {rows[side]:,}"
             )
+        if tokens[side] < rows[side]:
+            logger.info(f"{name}: no {side} token has the last {rows[side] - tokens[side]:,} embeddings.")
     ends = getattr(config, "eos_token_id", None)
     # fairseq's end of sentence is its separator; transformers' tokenizer calls it that alone
     end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id

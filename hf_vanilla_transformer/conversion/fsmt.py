@@ -5,7 +5,7 @@
 | `model.decoder.output_projection.weight` | `lm_head.weight` |
 | a table of sinusoids, counted from the padding token | `positional_encoding="fairseq"`, computed |
 | `src_vocab_size`, `tgt_vocab_size` | `vocab_size`, `decoder_vocab_size` |
-| `tie_word_embeddings`: all three matrices are one | `share_encoder_decoder_embeddings` too |
+| `tie_word_embeddings`: all three matrices are one | `share_encoder_decoder_embeddings` too, where two are equal |
 """
 
 import os
@@ -14,7 +14,15 @@ from transformers import FSMTForConditionalGeneration
 
 from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from .marian import SHARED
-from .originals import EMBEDDINGS, POSITIONS, common_fields, new_config, new_model, read_original
+from .originals import (
+    EMBEDDINGS,
+    POSITIONS,
+    common_fields,
+    is_same_tensor,
+    new_config,
+    new_model,
+    read_original,
+)
 from .positions import recognise_positions
 
 
@@ -46,16 +54,18 @@ def from_fsmt(
             "that its weights belong to its config."
         )
     weights["lm_head.weight"] = weights.pop("model.decoder.output_projection.weight")
-    ties = config.tie_word_embeddings
-    if ties:
-        weights[SHARED] = weights[EMBEDDINGS[1]]
+    decoder = weights[EMBEDDINGS[1]]
+    shares = config.tie_word_embeddings and is_same_tensor(weights[EMBEDDINGS[0]], decoder)
+    ties = config.tie_word_embeddings and is_same_tensor(weights["lm_head.weight"], decoder)
+    if shares:
+        weights[SHARED] = decoder
     return new_model(
         new_config(
             name,
             **common_fields(config),
             vocab_size=config.src_vocab_size,
             decoder_vocab_size=config.tgt_vocab_size,
-            share_encoder_decoder_embeddings=ties,
+            share_encoder_decoder_embeddings=shares,
             tie_word_embeddings=ties,
             positional_encoding=convention,
         ),

@@ -32,6 +32,7 @@ from .originals import (
     new_model,
     read_original,
     require_same_tensors,
+    require_same_values,
 )
 from .positions import recognise_positions
 
@@ -145,6 +146,7 @@ def to_marian(model: VanillaTransformerForConditionalGeneration) -> MarianMTMode
     require_same_tensors({**weights, **computed}, marian.state_dict())
     marian.load_state_dict({**weights, **computed})
     marian.tie_weights()
+    require_same_values(weights, marian.state_dict())
     marian.generation_config = _marian_generation_config(model)
     return marian.eval()
 

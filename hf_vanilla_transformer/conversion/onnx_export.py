@@ -30,7 +30,7 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from ..manifest_vanilla_transformer import require_empty_folder, sealed_folder
 from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
-from .exports import require_ours, require_packages
+from .exports import require_ours, require_packages, require_saveable_settings
 
 Tensors = list[torch.Tensor]
 
@@ -63,6 +63,7 @@ def to_onnx(
     from . import onnx_runner
 
     onnx_runner.refuse_unknown_settings(model.generation_config.to_diff_dict())
+    require_saveable_settings(model.generation_config)
     require_empty_folder(folder)
     model = copy.deepcopy(model).float().cpu().requires_grad_(False).eval()
     with sealed_folder(folder, {"exported_to": {"format": "onnx"}}) as beside:

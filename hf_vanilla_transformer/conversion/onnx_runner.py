@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
+from numpy.typing import ArrayLike
 
 HONOURED = {
     *("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id"),
@@ -88,20 +89,29 @@ class OnnxTranslator:
         }
 
     def generate(
-        self, input_ids: np.ndarray, attention_mask: np.ndarray | None = None, max_new_tokens: int | None = None
+        self, input_ids: ArrayLike, attention_mask: ArrayLike | None = None, max_new_tokens: int | None = None
     ) -> np.ndarray:
         """Decode greedily.
 
         Args:
-            input_ids: int64 (batch, source_len), padded.
-            attention_mask: int64 (batch, source_len), 1 at tokens; made from `pad_token_id` if not given.
-            max_new_tokens: in place of the generation config's limits.
+            input_ids: whole numbers, lists or an array, (batch, source_len), padded.
+            attention_mask: (batch, source_len), 1 at tokens; made from `pad_token_id` if not given.
+            max_new_tokens: at least 1, in place of the generation config's limits.
 
         Returns:
             int64 (batch, 1 + new tokens): the start token, the translation with its end, padding.
+
+        Raises:
+            ValueError: an input of another kind or shape, or no new token allowed.
         """
+        input_ids = _whole_numbers("input_ids", input_ids)
         if attention_mask is None:
-            attention_mask = (input_ids != self.settings["pad_token_id"]).astype(np.int64)
+            attention_mask = input_ids != self.settings["pad_token_id"]
+        attention_mask = _whole_numbers("attention_mask", attention_mask)
+        if attention_mask.shape != input_ids.shape:
+            raise ValueError(
+                f"`attention_mask` must have the shape of `input_ids`, {input_ids.shape}, got {attention_mask.shape}."
+            )
         batch = len(input_ids)
         source = self._run(self.encoder, {"input_ids": input_ids, "attention_mask": attention_mask})
         source["attention_mask"] = attention_mask
@@ -130,27 +140,50 @@ class OnnxTranslator:
         extra = self.settings.get("max_extra_tokens")
         if max_new_tokens is None and extra is not None:
             return attention_mask.sum(-1) + extra
-        most = max_new_tokens or self.settings.get("max_new_tokens")
-        most = most or (self.settings.get("max_length") or DEFAULT_MAX_LENGTH) - 1
+        most = self.settings.get("max_new_tokens") if max_new_tokens is None else max_new_tokens
+        if most is None:
+            longest = self.settings.get("max_length")
+            most = (DEFAULT_MAX_LENGTH if longest is None else longest) - 1
+        if most < 1:
+            raise ValueError(f"At least 1 new token must be allowed, got {most}. Raise `max_new_tokens`.")
         return np.full(len(attention_mask), most)
 
     def _constrain(self, logits: np.ndarray, tokens: np.ndarray, longest: int) -> np.ndarray:
-        """The logits (batch, vocab) of the next token after `tokens` (batch, length), forbidden ones at -inf."""
+        """The logits (batch, vocab) of the next token after `tokens` (batch, length), forbidden ones at -inf.
+
+        In the order of `generate`, where what suppresses comes after what forces.
+        """
         settings, length = self.settings, tokens.shape[1]
         logits = logits.copy()
-        shortest = max(settings.get("min_length") or 0, 1 + (settings.get("min_new_tokens") or 0))
-        if length < shortest:
-            logits[:, np.atleast_1d(settings["eos_token_id"])] = -np.inf
+        ends = np.atleast_1d(settings["eos_token_id"])
         for *before, last in settings.get("bad_words_ids") or []:
-            said = (tokens[:, length - len(before) :] == before).all(-1) if len(before) < length + 1 else False
-            logits[said, last] = -np.inf
+            is_end = not before and last in ends  # which `generate` lets nobody forbid so
+            if len(before) <= length and not is_end:
+                said = (tokens[:, length - len(before) :] == before).all(-1)
+                logits[said, last] = -np.inf
+        fewest = settings.get("min_new_tokens")  # before the end
+        if length < (settings.get("min_length") or 0 if fewest is None else 1 + fewest):
+            logits[:, ends] = -np.inf
+        first = settings.get("forced_bos_token_id")
+        for forced, place in ((first, 1), (settings.get("forced_eos_token_id"), longest)):
+            if forced is not None and length == place:
+                logits[:] = -np.inf
+                logits[:, forced] = 0.0
         logits[:, settings.get("suppress_tokens") or []] = -np.inf
-        if length == 1:
+        if length == (1 if first is None else 2):
             logits[:, settings.get("begin_suppress_tokens") or []] = -np.inf
-        forced = settings.get("forced_bos_token_id") if length == 1 else None
-        if length == longest:
-            forced = settings.get("forced_eos_token_id")
-        if forced is not None:
-            logits[:] = -np.inf
-            logits[:, forced] = 0.0
         return logits
+
+
+def _whole_numbers(name: str, values: ArrayLike) -> np.ndarray:
+    """Values as int64 (batch, length)."""
+    try:
+        array = np.asarray(values)
+    except ValueError:  # rows of several lengths
+        array = np.empty(0)
+    if array.ndim != 2 or array.dtype.kind not in "biu":
+        raise ValueError(
+            f"`{name}` must be whole numbers, (batch, source_len), each sentence padded to the longest; got "
+            f"{str(values)[:60]}."
+        )
+    return array.astype(np.int64)

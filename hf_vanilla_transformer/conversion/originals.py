@@ -55,6 +55,8 @@ def read_original(source: Any, model_class: type[PreTrainedModel], model_type: s
     elif isinstance(source, (str, os.PathLike)):
         name = str(source)
         model, report = load_model_and_report(source, model_type)
+        # FSMT's positions, which transformers 4 does not save, are computed where they are missing
+        report["missing_keys"] = set(report["missing_keys"]).difference(POSITIONS)
         _restore_shared_embeddings(model, report)
         require_matching_weights(report, name)
     else:
@@ -121,15 +123,18 @@ def new_model(
         generation_config: how it decodes; copied.
 
     Raises:
-        ValueError: tensors are left over, missing or of another shape.
+        ValueError: tensors are left over, missing or of another shape, or tied though they differ; special or forced
+            tokens are outside the vocabulary.
     """
     with torch.device("meta"):
         model = VanillaTransformerForConditionalGeneration(config)
     require_same_tensors(weights, model.state_dict())
     model.load_state_dict({name: tensor.detach().clone() for name, tensor in weights.items()}, assign=True)
     model.tie_weights()
+    require_same_values(weights, model.state_dict())
     model.config.dtype = model.dtype
     model.generation_config = copied_generation_config(generation_config)
+    require_known_tokens(model.config, model.generation_config)
     return model.eval()
 
 
@@ -150,6 +155,45 @@ def require_same_tensors(given: Mapping[str, torch.Tensor], wanted: Mapping[str,
     ]
     if problems:
         raise ValueError(f"Every tensor must have its place in the converted model, but {'; '.join(problems)}.")
+
+
+def require_same_values(given: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> None:
+    """Tying weights replaces all but one of them, which must not change any.
+
+    Raises:
+        ValueError: it did; the message lists which.
+    """
+    changed = [name for name in sorted(given) if not is_same_tensor(found[name], given[name])]
+    if changed:
+        raise ValueError(
+            f"Weights that the converted model ties must be one and the same, but {', '.join(changed)} would be "
+            "replaced by another. Check that config and weights come from the same model."
+        )
+
+
+SPECIAL_TOKENS = ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
+FORCED_TOKENS = ("forced_bos_token_id", "forced_eos_token_id")
+
+
+def require_known_tokens(config: VanillaTransformerConfig, generation_config: GenerationConfig) -> None:
+    """Tokens that begin, end or pad a target must be in its vocabulary.
+
+    Raises:
+        ValueError: one is not; the message names all such settings.
+    """
+    rows = config.decoder_vocab_size or config.vocab_size
+    outside = []
+    for settings, names in ((config, SPECIAL_TOKENS), (generation_config, SPECIAL_TOKENS + FORCED_TOKENS)):
+        for name in names:
+            value = getattr(settings, name, None)
+            for index in value if isinstance(value, list) else [value]:
+                if index is not None and not 0 <= index < rows:
+                    outside.append(f"{name} {index}")
+    if outside:
+        raise ValueError(
+            f"Special tokens must be among the {rows:,} of the target's vocabulary, but there are "
+            f"{', '.join(dict.fromkeys(outside))}. Correct config.json and generation_config.json of the model."
+        )
 
 
 def copied_generation_config(original: GenerationConfig) -> GenerationConfig:

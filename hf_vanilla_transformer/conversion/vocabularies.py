@@ -9,6 +9,15 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 
+def source_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
+    """A source for CTranslate2: the tokens of what `tokenizer(text)` encodes, end included, by their source names."""
+    ids: list[int] = tokenizer(text).input_ids
+    if not has_two_vocabularies(tokenizer):
+        return list(tokenizer.convert_ids_to_tokens(ids))
+    tokens = source_vocabulary(tokenizer)  # `convert_ids_to_tokens` names ids by the target's
+    return [tokens[index] for index in ids]
+
+
 def source_vocabulary(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Token n of the list has id n; ids that no token has are named `<unused n>`."""
     return _by_id({**getattr(tokenizer, "encoder", {}), **tokenizer.get_vocab()})

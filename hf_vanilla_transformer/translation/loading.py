@@ -3,6 +3,7 @@
 Left out: running code that came with a model, and weights in pickled formats; both can do anything to a computer.
 """
 
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -30,8 +31,9 @@ def load_model_and_tokenizer(folder_or_id: str | os.PathLike[str]) -> tuple[Any,
     Raises:
         FileNotFoundError: no such folder or Hub name, or a folder without config, weights or tokenizer.
         NotADirectoryError: a file was given.
-        ValueError: damaged weights, weights that are missing, too many or of another shape than the config says,
-            a model that would need code of its own, or a tokenizer with more entries than the model has embeddings.
+        ValueError: damaged weights or configs, weights that are missing, too many or of another shape than the config
+            says, a model that would need code of its own, or a tokenizer with more entries than the model has
+            embeddings.
     """
     model = load_model(folder_or_id)
     tokenizer = load_tokenizer(folder_or_id)
@@ -61,6 +63,8 @@ def load_model_and_report(
     Raises:
         FileNotFoundError, NotADirectoryError, ValueError: as `load_model_and_tokenizer`, or another type of model.
     """
+    if not str(folder_or_id):
+        raise ValueError("A model's folder or Hub name must not be empty. Give one of the two.")
     folder = Path(folder_or_id).expanduser()
     local = folder.exists()
     name = str(folder if local else folder_or_id)
@@ -112,6 +116,27 @@ def _check_config_file(folder: Path) -> None:
         checkpoints = sorted(path.name for path in folder.glob("checkpoint-*"))
         hint = f" It holds {', '.join(checkpoints)}: give one of these." if checkpoints else " Check the path."
         raise FileNotFoundError(f"A model folder needs config.json, but {folder} has none.{hint}")
+    _require_json_object(folder / "config.json")
+    _check_generation_config(folder / "generation_config.json")
+
+
+def _check_generation_config(path: Path) -> None:
+    """Where `transformers` cannot read it, it decodes by defaults and says nothing."""
+    if os.path.lexists(path):
+        _require_json_object(path)
+
+
+def _require_json_object(path: Path) -> None:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        what = error.strerror if isinstance(error, OSError) else f"it is not JSON: {_first_line(error)}"
+        raise ValueError(f"{path} cannot be read ({what}). Copy or download it again.") from error
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"{path} must hold a JSON object of settings, but it holds {json.dumps(found)[:40]}. Copy or download it "
+            "again."
+        )
 
 
 def _check_weights_file(folder: Path) -> None:
@@ -136,17 +161,51 @@ def _check_type(name: str, model_type: str, local: bool) -> None:
 def _load(name: str, local: bool) -> tuple[Any, dict[str, Any]]:
     from transformers import AutoModelForSeq2SeqLM
 
-    with _explained(name, local):
+    with _explained(name, local), _silent_transformers():
         # `trust_remote_code=False` also keeps transformers from asking about it on the terminal
         model, report = AutoModelForSeq2SeqLM.from_pretrained(
-            name, trust_remote_code=False, use_safetensors=True, local_files_only=local, output_loading_info=True
+            name,
+            trust_remote_code=False,
+            use_safetensors=True,
+            local_files_only=local,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # `require_matching_weights` names them
         )
+    if not local:
+        _check_downloaded_generation_config(name)
     return model.eval(), report
+
+
+def _check_downloaded_generation_config(name: str) -> None:
+    from transformers.utils import cached_file
+
+    path = cached_file(
+        name,
+        "generation_config.json",
+        _raise_exceptions_for_missing_entries=False,
+        _raise_exceptions_for_connection_errors=False,
+    )
+    if path is not None:
+        _check_generation_config(Path(path))
+
+
+@contextmanager
+def _silent_transformers() -> Iterator[None]:
+    """Its table of tensors that do not match comes before the sentence that says so."""
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
 
 
 @contextmanager
 def _explained(name: str, local: bool) -> Iterator[None]:
     """Say in one sentence what `transformers` raises in many."""
+    from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     try:
@@ -162,22 +221,43 @@ def _explained(name: str, local: bool) -> Iterator[None]:
         ) from error
     except (ValueError, RuntimeError, KeyError) as error:
         raise ValueError(f"{name} cannot be loaded as a translation model: {_first_line(error)}") from error
+    except (ImportError, MemoryError):  # say themselves what is wrong
+        raise
+    except Exception as error:
+        cause = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
+        raise ValueError(
+            f"{name} cannot be loaded as a translation model: its config.json is not one of a model "
+            f"({_first_line(cause).rstrip('.') or type(cause).__name__}). Copy or download it again."
+        ) from error
+
+
+NAMES_SHOWN = 10
 
 
 def require_matching_weights(report: dict[str, Any], name: str) -> None:
     """`from_pretrained` fills what is missing with random numbers and drops what is too much; here both are errors.
 
     Raises:
-        ValueError: weights are missing or left over.
+        ValueError: weights are missing, left over or of another shape; the message names up to ten of each.
     """
-    for kind, what in (("missing_keys", "lack"), ("unexpected_keys", "hold, beyond what the config describes,")):
-        keys = sorted(report[kind])
-        if keys:
-            more = f" and {len(keys) - 3:,} more" if len(keys) > 3 else ""
-            raise ValueError(
-                f"The weights in {name} must be those that its config.json describes, but they {what} "
-                f"{', '.join(keys[:3])}{more}. Check that both files come from the same model."
-            )
+    kinds = {
+        "lack": sorted(report["missing_keys"]),
+        "hold, beyond what the config describes,": sorted(report["unexpected_keys"]),
+        "have another shape in": [
+            f"{key} ({tuple(found)} instead of {tuple(wanted)})"
+            for key, found, wanted in sorted(report.get("mismatched_keys") or ())
+        ],
+    }
+    problems = []
+    for what, names in kinds.items():
+        if names:
+            more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
+            problems.append(f"{what} {', '.join(names[:NAMES_SHOWN])}{more}")
+    if problems:
+        raise ValueError(
+            f"The weights in {name} must be those that its config.json describes, but they "
+            f"{'; they '.join(problems)}. Check that both files come from the same model."
+        )
 
 
 def _first_line(error: BaseException) -> str:
