@@ -31,33 +31,58 @@ HIDDEN = float("-inf")
 # Weights
 
 
-def pack_linear(layers: list[nn.Linear], precision: Precision | None, bias: torch.Tensor | None = None) -> Linear:
+def pack_linear(
+    layers: list[nn.Linear], precision: Precision | None, bias: torch.Tensor | None = None, relu: bool = False
+) -> Linear:
     """One matrix product for several layers, their outputs side by side.
 
     Args:
         layers: of one input width, all with a bias or none.
         precision: `None` is the weights' own; `"bf16"` and `"int8"` compute in that, from and to the input's type.
         bias: in place of the layers' own.
+        relu: whether negative outputs become 0.
     """
     weight = torch.cat([layer.weight.detach() for layer in layers]) if len(layers) > 1 else layers[0].weight.detach()
     if bias is None and layers[0].bias is not None:
         bias = torch.cat([layer.bias.detach() for layer in layers])
-    if precision is None:
-        return lambda x: nn.functional.linear(x, weight, bias)
-    return _pack_bf16(weight, bias) if precision == "bf16" else _pack_int8(weight, bias)
+    if precision == "int8":
+        return _pack_int8(weight, bias, relu)
+    if weight.device.type == "cpu" and _HAS_ONEDNN and (precision == "bf16" or weight.dtype == torch.float32):
+        return _pack_onednn(weight, bias, relu, precision == "bf16")
+    if precision == "bf16":
+        weight, bias = weight.bfloat16(), None if bias is None else bias.bfloat16()
+
+    def multiply(x: torch.Tensor) -> torch.Tensor:
+        y = nn.functional.linear(x.to(weight.dtype), weight, bias).to(x.dtype)
+        return y.relu_() if relu else y
+
+    return multiply
 
 
-def _pack_bf16(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
-    weight, bias = weight.bfloat16(), None if bias is None else bias.bfloat16()
-    if weight.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_reorder_linear_weight"):
-        return lambda x: nn.functional.linear(x.bfloat16(), weight, bias).to(x.dtype)
-    # oneDNN would bring the weights into its own order again at every call
+_HAS_ONEDNN = hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+FEW_ROWS = 16
+"""Below these, oneDNN's call costs more in float32 than its order of weights saves."""
+
+
+def _pack_onednn(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool, bf16: bool) -> Linear:
+    """Weights in the order that oneDNN reads them in; otherwise it brings them into it at every call."""
+    if bf16:
+        weight, bias = weight.bfloat16(), None if bias is None else bias.bfloat16()
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, 128)
-    multiply = torch.ops.mkldnn._linear_pointwise
-    return lambda x: multiply(x.bfloat16(), packed, bias, "none", [], "").to(x.dtype)
+    pointwise, after = torch.ops.mkldnn._linear_pointwise, "relu" if relu else "none"
+
+    def multiply(x: torch.Tensor) -> torch.Tensor:
+        if bf16:
+            return pointwise(x.bfloat16(), packed, bias, after, [], "").to(x.dtype)
+        if x.numel() < FEW_ROWS * x.shape[-1]:
+            y = nn.functional.linear(x, weight, bias)
+            return y.relu_() if relu else y
+        return pointwise(x, packed, bias, after, [], "")
+
+    return multiply
 
 
-def _pack_int8(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
+def _pack_int8(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool) -> Linear:
     """Weights in 8 bits with a scale for each output; inputs in 8 bits with one scale, found at each call."""
     weight = weight.float()
     scales = (weight.abs().amax(1) / 127).clamp(min=1e-12).double()
@@ -69,7 +94,7 @@ def _pack_int8(weight: torch.Tensor, bias: torch.Tensor | None) -> Linear:
         packed = torch.ops.quantized.linear_prepack(quantized, None if bias is None else bias.float())
     finally:
         torch.backends.quantized.engine = engine
-    multiply = torch.ops.quantized.linear_dynamic
+    multiply = torch.ops.quantized.linear_relu_dynamic if relu else torch.ops.quantized.linear_dynamic
     return lambda x: multiply(x.float(), packed, True).to(x.dtype)
 
 
@@ -147,8 +172,9 @@ class PackedLayer:
         if hasattr(layer, "encoder_attn"):
             self.encoder_attn = PackedAttention.of(layer.encoder_attn, precision, cross=True)
             self.encoder_attn_norm: Norm = layer.encoder_attn_layer_norm
-        self.fc1, self.fc2 = (pack_linear([linear], precision) for linear in (layer.fc1, layer.fc2))
-        self.activation: Linear = layer.activation_fn
+        relu = isinstance(layer.activation_fn, nn.ReLU)
+        self.fc1, self.fc2 = pack_linear([layer.fc1], precision, relu=relu), pack_linear([layer.fc2], precision)
+        self.activation: Linear = nn.Identity() if relu else layer.activation_fn
         self.final_norm: Norm = layer.final_layer_norm
 
     def add_and_norm(self, x: torch.Tensor, sublayer: Linear, norm: Norm) -> torch.Tensor:

@@ -36,8 +36,8 @@ NEVER = -1.0e9
 """`transformers`' score of what is not to be chosen."""
 CHUNK = 32
 """Logits compared by their chunks' maxima first."""
-SHARE_TO_LEAVE = 8
-"""Finished sentences leave the batch together, once they are an eighth of it: each time, all keys are copied."""
+SHARE_TO_LEAVE = 4
+"""Finished sentences leave the batch together, once they are a quarter of it: each time, all keys are copied."""
 
 
 @dataclass
@@ -205,9 +205,10 @@ def top(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
     chunks = width // CHUNK
     if values.device.type != "cpu" or chunks < 4 * count:
         return values.topk(count)
-    whole = values[:, : chunks * CHUNK].view(rows, chunks, CHUNK)
-    best_chunks = whole.amax(-1).topk(count).indices  # (rows, count)
-    ids = (best_chunks[:, :, None] * CHUNK + torch.arange(CHUNK, device=values.device)).flatten(1)
+    # chunk n is every `chunks`-th value from the n-th on: so the maxima of neighbours are found side by side
+    whole = values[:, : chunks * CHUNK].view(rows, CHUNK, chunks)
+    best_chunks = whole.amax(1).topk(count).indices  # (rows, count)
+    ids = (best_chunks[:, :, None] + torch.arange(CHUNK, device=values.device) * chunks).flatten(1)
     rest = torch.arange(chunks * CHUNK, width, device=values.device).expand(rows, -1)
     ids = torch.cat((ids, rest), dim=1)
     found, places = values.gather(1, ids).topk(count)

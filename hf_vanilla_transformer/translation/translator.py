@@ -21,6 +21,7 @@ from transformers.generation import StoppingCriteriaList
 
 from ..generation_vanilla_transformer import SourceLengthLimit, TranslationGenerationMixin
 from .loading import choose_device, load_model_and_tokenizer
+from .parallel import side_by_side
 from .precision import set_decoding_precision
 from .search import Search, StepScores, cut_at_end, settle_search
 from .sentences import (
@@ -147,7 +148,8 @@ class Translator:
             sentences: any number, of any length.
             num_beams: beam size, 1 is greedy; `None` takes the generation config's.
             n_best: hypotheses of each sentence, at most `num_beams`.
-            batch_tokens: most source tokens translated together, padding included; a longer sentence goes alone.
+            batch_tokens: most source tokens of a batch, padding included; a longer sentence goes alone. Models of ours
+                translate up to four batches at once on a processor.
             first_line: number of the first sentence in its file, for messages to name a line; without it they name
                 `sentences[i]`.
             progress: called after each batch with its number of sentences, those without text once at the start.
@@ -226,9 +228,13 @@ class Translator:
     ) -> list[Translation]:
         translations = [NOTHING] * len(source_ids)
         progress(sum(not ids for ids in source_ids))
+        batches = list(batches_by_tokens([len(ids) for ids in source_ids], batch_tokens))
+
+        def translate_batch(batch: list[int]) -> list[Translation]:
+            return self._translate_batch([source_ids[index] for index in batch], search)
+
         with inference(self.model):
-            for batch in batches_by_tokens([len(ids) for ids in source_ids], batch_tokens):
-                translated = self._translate_batch([source_ids[index] for index in batch], search)
+            for batch, translated in zip(batches, side_by_side(self.model, translate_batch, batches), strict=True):
                 for index, translation in zip(batch, translated, strict=True):
                     translations[index] = translation
                 progress(len(batch))
