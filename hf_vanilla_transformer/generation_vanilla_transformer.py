@@ -313,12 +313,12 @@ class TranslationGenerationMixin(GenerationMixin):
         criteria = [
             type(criterion).__name__ for criterion in stopping_criteria if type(criterion) not in _KNOWN_CRITERIA
         ]
-        cache = model_kwargs.get("past_key_values")
+        cache, kind = model_kwargs.get("past_key_values"), generation_config.cache_implementation
         obstacles = {
             "sampling": generation_config.do_sample,
             f"output of {' and '.join(asked)}": asked,
             "decoding without a cache": not generation_config.use_cache,
-            f"a cache of kind {generation_config.cache_implementation}": generation_config.cache_implementation,
+            f"a cache of kind {kind}": kind not in (None, "dynamic"),
             "a cache that is not empty": cache is not None and not isinstance(cache, EncoderDecoderCache),
             f"the inputs {', '.join(inputs)}": [name for name in inputs if not name.startswith("output_")],
             f"the stopping criterion {', '.join(criteria)}": criteria,

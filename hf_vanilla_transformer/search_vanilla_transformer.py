@@ -126,8 +126,8 @@ class Candidates:
         self.needs_log_probabilities = keep_scores or not all(kind in _MASKING + _FORCING for kind in rest)
         self.rows_may_leave = not self.needs_log_probabilities
         masking = [processor for processor in processors if type(processor) in _MASKING]
-        # single tokens that are never allowed need no processor, which would copy all logits
-        self.banned = sorted({token for processor in masking for token in _banned_by(processor) or ()})
+        # single tokens are forbidden in place: these processors would copy all logits for each
+        self.bans = [banned for processor in masking if (banned := _banned_by(processor)) is not None]
         self.masking = [processor for processor in masking if _banned_by(processor) is None]
         self.forces = any(kind in _FORCING for kind in kinds)
 
@@ -152,10 +152,11 @@ class Candidates:
             if self.keep_scores:
                 self.step_scores.append(scores.clone())
             return top(allow_only(scores, forced), count)
-        unchanged = not self.banned and not self.masking and forced is None
+        banned = [tokens for ban in self.bans if (tokens := ban(length)) is not None]
+        unchanged = not banned and not self.masking and forced is None
         total = None if self.renormalises or unchanged else log_sum_exp(logits)  # (rows, 1)
-        if self.banned:
-            logits[:, self.banned] = HIDDEN
+        for tokens in banned:
+            logits.index_fill_(1, tokens.to(logits.device), HIDDEN)
         for processor in self.masking:
             logits = processor(ids, logits)
         total = log_sum_exp(logits) if total is None and not unchanged else total
@@ -163,12 +164,21 @@ class Candidates:
         return values - (log_sum_exp(logits, values[:, :1]) if total is None else total), tokens
 
 
-def _banned_by(processor: Any) -> list[int] | None:
-    """The single tokens that are all that a processor forbids, or None if it does more."""
-    if type(processor) is SuppressTokensLogitsProcessor:
-        return processor.suppress_tokens.tolist()
-    if type(processor) is NoBadWordsLogitsProcessor and all(len(words) == 1 for words in processor.bad_word_ids):
-        return [token for (token,) in processor.sequence_bias]
+def _banned_by(processor: Any) -> Callable[[int], Any] | None:
+    """Of a processor that only forbids single tokens: those it forbids after so many tokens; of others None."""
+    kind = type(processor)
+    if kind is SuppressTokensLogitsProcessor:
+        return lambda length: processor.suppress_tokens
+    if kind is SuppressTokensAtBeginLogitsProcessor:
+        return lambda length: processor.begin_suppress_tokens if length == processor.begin_index else None
+    if kind is MinLengthLogitsProcessor:
+        return lambda length: processor.eos_token_id if length < processor.min_length else None
+    if kind is MinNewTokensLengthLogitsProcessor:
+        least = processor.prompt_length_to_skip + processor.min_new_tokens
+        return lambda length: processor.eos_token_id if length < least else None
+    if kind is NoBadWordsLogitsProcessor and all(len(words) == 1 for words in processor.sequence_bias):
+        words = torch.tensor([token for (token,) in processor.sequence_bias], dtype=torch.long)
+        return lambda length: words
     return None
 
 

@@ -23,6 +23,7 @@ from typing import Any
 import torch
 
 from hf_vanilla_transformer import to_ctranslate2
+from hf_vanilla_transformer.conversion.vocabularies import source_tokens
 from hf_vanilla_transformer.data.builtin import builtin_corpus
 from hf_vanilla_transformer.translation import load_model_and_tokenizer
 
@@ -56,7 +57,7 @@ def by_generate(model: Any, source_ids: list[list[int]], beams: int, length_pena
 
 
 def by_ctranslate2(
-    translator: Any, tokenizer: Any, source_ids: list[list[int]], beams: int, length_penalty: float
+    translator: Any, tokenizer: Any, sources: list[list[str]], beams: int, length_penalty: float
 ) -> list[list[int]]:
     """As `by_generate`."""
     results = translator.translate_batch(
@@ -111,7 +112,9 @@ def main() -> int:
     import ctranslate2
 
     model, tokenizer = load_model_and_tokenizer(options.model)
-    source_ids = tokenizer(read_sentences(options.input, options.sentences)).input_ids
+    sentences = read_sentences(options.input, options.sentences)
+    source_ids = tokenizer(sentences).input_ids
+    sources = [source_tokens(tokenizer, sentence) for sentence in sentences]
     kinds = ("same", "tie", "normalisation", "stopped early", "pruned")
     print(f"{len(source_ids)} sentences, length penalty {options.length_penalty}, float32")
     print("beams  " + "  ".join(kinds))
@@ -120,7 +123,7 @@ def main() -> int:
         translator = ctranslate2.Translator(str(exported), compute_type="float32")
         for beams in (1, 4):
             ours = by_generate(model, source_ids, beams, options.length_penalty)
-            theirs = by_ctranslate2(translator, tokenizer, source_ids, beams, options.length_penalty)
+            theirs = by_ctranslate2(translator, tokenizer, sources, beams, options.length_penalty)
             counted = Counter(
                 kind_of_difference(model, source, one, other, options.length_penalty)
                 for source, one, other in zip(source_ids, ours, theirs, strict=True)

@@ -11,6 +11,7 @@ import pytest
 from hf_vanilla_transformer.cli import main
 from hf_vanilla_transformer.translation import Hypothesis, Translation, Translator
 
+EXACT = ("--device", "cpu", "--precision", "model")
 WEIRD = ["merci", "", " \t", "a\u2028b", "c\x0b\x0cd\x85e\rf", "</s> <pad>", "日本語 😀 \x00", "la petite maison"]
 
 
@@ -30,7 +31,7 @@ def translator(tiny_model_folder: Path) -> Translator:
 @pytest.fixture
 def translate(tiny_model_folder):
     def run(*arguments: str) -> int:
-        return main(["translate", "--model", str(tiny_model_folder), "--device", "cpu", *arguments])
+        return main(["translate", "--model", str(tiny_model_folder), *EXACT, *arguments])
 
     return run
 

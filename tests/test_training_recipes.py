@@ -27,7 +27,7 @@ def test_every_recipe_parses_and_says_what_it_says(name: str, output: list[str])
     assert settings.notes == []
     written = yaml.safe_load(yaml.safe_dump(settings.as_recipe()))
     assert written["model"]["d_model"] == settings.model.d_model
-    assert written["decoding"] == {"num_beams": 4, "max_extra_tokens": 50}  # section 6.1
+    assert written["decoding"] == {"num_beams": 4, "max_extra_tokens": 50, "gnmt_length_penalty": 0.6}
 
 
 @pytest.mark.parametrize("name", recipe_names())

@@ -6,7 +6,14 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .options import add_decoding_options, add_model_options, decoding_settings, load_translator, new_parser
+from .options import (
+    add_decoding_options,
+    add_model_options,
+    add_precision_option,
+    decoding_settings,
+    load_translator,
+    new_parser,
+)
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -43,6 +50,7 @@ def build_parser() -> argparse.ArgumentParser:
         "or a dataset's name (its training split)",
     )
     add_decoding_options(parser)
+    add_precision_option(parser, "model", "so that a score does not depend on the machine")
     return parser
 
 

@@ -1,6 +1,7 @@
 """Options that several commands share, and their checks, so that a wrong one is refused before anything is loaded."""
 
 import argparse
+import sys
 from typing import TYPE_CHECKING, Any
 
 from . import PROGRAM
@@ -58,15 +59,31 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     """How to decode; what is not given comes from the model's generation config."""
     group = parser.add_argument_group("decoding", "unset options come from the model's generation config")
     group.add_argument("--num_beams", type=positive, metavar="K", help="beam size; 1 is greedy")
-    group.add_argument("--length_penalty", type=float, metavar="A", help="scores are divided by tokens ** A")
+    penalty = group.add_mutually_exclusive_group()
+    penalty.add_argument(
+        "--gnmt_length_penalty", type=float, metavar="A", help="scores are divided by ((5 + tokens) / 6) ** A"
+    )
+    penalty.add_argument("--length_penalty", type=float, metavar="A", help="scores are divided by tokens ** A")
+    group.add_argument("--coverage_penalty", type=float, metavar="B", help="weight of untranslated source tokens")
     group.add_argument(
         "--max_extra_tokens", type=not_negative, metavar="N", help="most tokens beyond those of the source"
     )
 
 
+def add_precision_option(parser: argparse.ArgumentParser, default: str, why: str) -> None:
+    """In what a processor computes."""
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "model", "bf16", "int8"),
+        default=default,
+        help=f"of a model of ours on a processor: the weights' own (model), bf16, int8, or the fastest here (auto); "
+        f"default: {default}, {why}",
+    )
+
+
 def decoding_settings(options: argparse.Namespace) -> dict[str, Any]:
     """The decoding options that were given, as arguments of `Translator.translate`."""
-    names = ("num_beams", "length_penalty", "max_extra_tokens")
+    names = ("num_beams", "length_penalty", "gnmt_length_penalty", "coverage_penalty", "max_extra_tokens")
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
 
@@ -77,4 +94,9 @@ def load_translator(options: argparse.Namespace) -> "Translator":
     from ..translation import Translator
 
     disable_progress_bar()  # reading a file of weights is no long work
-    return Translator.from_pretrained(options.model, device=options.device)
+    translator = Translator.from_pretrained(
+        options.model, device=options.device, precision=getattr(options, "precision", None)
+    )
+    if getattr(options, "precision", None) == "auto" and (chosen := translator.decoding().get("precision")):
+        sys.stderr.write(f"Decoding in {chosen}, the fastest here; --precision model keeps the weights' own.\n")
+    return translator

@@ -6,7 +6,15 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
 
-from .options import add_decoding_options, add_model_options, decoding_settings, load_translator, new_parser, positive
+from .options import (
+    add_decoding_options,
+    add_model_options,
+    add_precision_option,
+    decoding_settings,
+    load_translator,
+    new_parser,
+    positive,
+)
 from .streams import count_lines, line_chunks, one_line, open_input, open_output, refuse_existing
 
 if TYPE_CHECKING:
@@ -25,7 +33,8 @@ formats:
   jsonl             one object per input line: {"source", "hypotheses": [{"text", "score", "finished"}, ...]};
                     finished is false if the hypothesis ran into its length limit
 
-A score is the sum of the natural logarithms of the tokens' probabilities, divided by tokens ** length_penalty."""
+A score is the sum of the natural logarithms of the tokens' probabilities, divided by
+((5 + tokens) / 6) ** gnmt_length_penalty or, where that is not set, by tokens ** length_penalty."""
 
 Formatter = Callable[[int, str, "Translation"], str]
 JSON_LINE_BREAKS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
@@ -42,6 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--n_best", type=positive, default=1, metavar="K", help="hypotheses of each line (default: 1)")
     parser.add_argument("--interactive", action="store_true", help="translate what you type, line by line")
     add_decoding_options(parser)
+    add_precision_option(parser, "auto", "and named on stderr")
     return parser
 
 

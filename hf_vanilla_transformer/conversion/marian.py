@@ -216,6 +216,10 @@ def _marian_config(model: VanillaTransformerForConditionalGeneration) -> MarianC
 
 def _marian_generation_config(model: VanillaTransformerForConditionalGeneration) -> Any:
     generation_config: Any = copied_generation_config(model.generation_config)
+    if getattr(generation_config, "gnmt_length_penalty", None) is not None:
+        alpha = generation_config.gnmt_length_penalty
+        del generation_config.gnmt_length_penalty
+        logger.warning(f"Marian knows no gnmt_length_penalty {alpha}: `length_penalty` 1.0 holds unless it is set.")
     if getattr(generation_config, "max_extra_tokens", None) is not None:
         del generation_config.max_extra_tokens
         if generation_config.max_length is None and generation_config.max_new_tokens is None:

@@ -88,13 +88,23 @@ class DecodingArguments:
 
     num_beams: int | None = option(None, "beam size; 4 from scratch")
     max_extra_tokens: int | None = option(None, "most tokens beyond those of the source; 50 from scratch")
-    length_penalty: float | None = option(None, "score = log-probability / length ** this, as `transformers` has it")
+    gnmt_length_penalty: float | None = option(
+        None, "score = log-probability / ((5 + tokens) / 6) ** this (Wu et al. 2016); 0.6 from scratch"
+    )
+    length_penalty: float | None = option(
+        None, "in its place: score = log-probability / tokens ** this, as `transformers` has it"
+    )
 
     def __post_init__(self) -> None:
         for name, least in (("num_beams", 1), ("max_extra_tokens", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}.")
+        if self.length_penalty is not None and self.gnmt_length_penalty is not None:
+            raise ValueError(
+                f"A length penalty is of one kind, but length_penalty {self.length_penalty} and gnmt_length_penalty "
+                f"{self.gnmt_length_penalty} were given. Leave one of them out."
+            )
 
 
 TRAINING_HELP = {

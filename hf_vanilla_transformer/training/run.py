@@ -186,11 +186,13 @@ def _new_config(given: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Va
         raise ValueError(str(error.__cause__ or error)) from error
 
 
-PAPER_DECODING = {"num_beams": 4, "max_extra_tokens": 50}
-"""Section 6.1. Its length penalty, of another form than `transformers`', is not among them."""
+PAPER_DECODING = {"num_beams": 4, "max_extra_tokens": 50, "gnmt_length_penalty": 0.6}
+"""Section 6.1."""
 
 
 def _set_decoding(model: PreTrainedModel, decoding: dict[str, Any]) -> None:
+    if decoding.get("length_penalty") is not None:  # one kind of penalty takes the place of the other
+        decoding = {**decoding, "gnmt_length_penalty": None}
     # a generation config that says it only mirrors the model's config loses what else it holds when it is loaded
     model.generation_config._from_model_config = False
     for name, value in decoding.items():

@@ -214,12 +214,15 @@ class Translator:
         }
         for name in ("transformers_version", "use_cache", "max_extra_tokens", "length_penalty", "gnmt_length_penalty"):
             configured.pop(name, None)
+        precision = getattr(self.model, "decoding_precision", None)
+        precisions = {} if precision is None else {"precision": precision}
         lengths = {} if search.max_extra_tokens is None else {"max_extra_tokens": search.max_extra_tokens}
         return {
             **configured,
             "num_beams": search.num_beams,
             **search.length_settings(),
             **lengths,
+            **precisions,
             **search.settings,
         }
 

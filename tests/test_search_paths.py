@@ -1,0 +1,240 @@
+"""Which search a call runs on, what our own keeps in memory, and the precisions it computes in."""
+
+import logging
+
+import pytest
+import torch
+from stock_search import by_transformers
+from tiny import EOS, beams_over_the_target_vocabulary, lively_model, pad_batch, sentences, until_end
+from transformers import DynamicCache, EncoderDecoderCache, StoppingCriteria, TextStreamer
+
+from hf_vanilla_transformer import decoding_vanilla_transformer as decoding
+from hf_vanilla_transformer.decoding_vanilla_transformer import StepDecoder, packed_model
+from hf_vanilla_transformer.search_vanilla_transformer import top
+from hf_vanilla_transformer.translation.precision import PRECISIONS, set_decoding_precision
+
+IDS, MASK = pad_batch(sentences([4, 9, 12, 2, 7, 5]))
+
+
+class Never(StoppingCriteria):
+    def __call__(self, input_ids, scores, **kwargs):
+        return torch.zeros(len(input_ids), dtype=torch.bool)
+
+
+class Tokens:
+    """A tokenizer as far as a streamer needs one."""
+
+    def decode(self, ids, **_):
+        return " ".join(map(str, ids))
+
+
+OBSTACLES = {
+    "sampling": {"do_sample": True, "num_beams": 2},
+    "output of attentions": {"output_attentions": True, "return_dict_in_generate": True},
+    "output of hidden_states": {"output_hidden_states": True, "return_dict_in_generate": True},
+    "output of logits": {"output_logits": True, "return_dict_in_generate": True},
+    "decoding without a cache": {"use_cache": False},
+    "a cache of kind static": {"cache_implementation": "static"},
+    "the stopping criterion Never": {"stopping_criteria": [Never()]},
+    "a streamer": {"streamer": TextStreamer(Tokens()), "num_beams": 1, "inputs": IDS[:1], "attention_mask": MASK[:1]},
+    "scores of all tokens in greedy decoding": {
+        "num_beams": 1,
+        "output_scores": True,
+        "return_dict_in_generate": True,
+    },
+    "the inputs decoder_attention_mask": {"decoder_attention_mask": torch.ones(6, 1, dtype=torch.long)},
+}
+
+
+@pytest.mark.parametrize(("obstacle", "settings"), OBSTACLES.items(), ids=OBSTACLES)
+def test_what_our_search_does_not_support_is_left_to_transformers_with_one_line(obstacle, settings, caplog):
+    decoding_logger = logging.getLogger("transformers")
+    decoding_logger.propagate = True
+    model = lively_model()
+    torch.manual_seed(0)
+    model.generate(**{"inputs": IDS, "attention_mask": MASK, "num_beams": 3, "max_new_tokens": 6, **settings})
+    assert model.search_path == obstacle
+
+
+def test_a_model_in_training_or_with_foreign_layers_is_left_to_transformers():
+    model = lively_model()
+    model.train()
+    model.generate(IDS, attention_mask=MASK, num_beams=2, max_new_tokens=3)
+    assert model.search_path == "training mode"
+    model.eval()
+
+    class Adapted(torch.nn.Linear):
+        pass
+
+    model.model.decoder.layers[0].fc1.__class__ = Adapted
+    model.generate(IDS, attention_mask=MASK, num_beams=2, max_new_tokens=3)
+    assert model.search_path == "layers that are no plain nn.Linear"
+
+
+def test_a_hook_still_sees_what_it_hooks():
+    model, seen = lively_model(), []
+    model.model.decoder.layers[0].register_forward_hook(lambda *_: seen.append(1))
+    model.generate(IDS, attention_mask=MASK, num_beams=2, max_new_tokens=3)
+    assert len(seen) == 3
+
+
+def test_a_loop_of_the_callers_own_gets_one_row_a_beam():
+    model, rows = lively_model(), []
+
+    def loop(model, input_ids, **kwargs):
+        rows.append((len(input_ids), len(kwargs["encoder_outputs"][0])))
+        return input_ids
+
+    model.generate(IDS, attention_mask=MASK, num_beams=3, max_new_tokens=3, custom_generate=loop)
+    assert rows == [(18, 18)]
+
+
+def test_a_cache_that_holds_something_is_used():
+    model = lively_model()
+    cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
+    start = torch.full((6, 1), model.config.decoder_start_token_id)
+    model(input_ids=IDS, attention_mask=MASK, decoder_input_ids=start, past_key_values=cache, use_cache=True)
+    model.generate(
+        IDS,
+        attention_mask=MASK,
+        decoder_input_ids=torch.cat((start, start + 5), dim=1),
+        past_key_values=cache,
+        max_new_tokens=3,
+    )
+    assert model.search_path == "a cache that is not empty"
+
+
+def test_changed_weights_are_packed_anew():
+    model = lively_model()
+    settings = {"num_beams": 3, "max_new_tokens": 12}
+    before = model.generate(IDS, attention_mask=MASK, **settings)
+    assert packed_model(model) is packed_model(model)
+    with torch.no_grad():
+        model.model.decoder.layers[0].self_attn.q_proj.weight.mul_(-3.0)
+        model.model.decoder.layers[1].self_attn.v_proj.weight.mul_(-3.0)
+    after = model.generate(IDS, attention_mask=MASK, **settings)
+    assert after.tolist() == by_transformers(model, inputs=IDS, attention_mask=MASK, **settings).tolist()
+    assert after.tolist() != before.tolist()
+
+
+def test_the_source_is_kept_once_for_all_beams_and_the_targets_past_is_never_moved(monkeypatch):
+    """Shapes of what a step reads, and the very memory of the past from step to step."""
+    shapes, places = set(), []
+    step = StepDecoder.step
+
+    def watched(self, tokens):
+        shapes.update((len(tokens), len(states)) for states in self.cross)
+        places.append(self.past[0].data_ptr())
+        return step(self, tokens)
+
+    monkeypatch.setattr(StepDecoder, "step", watched)
+    lively_model().generate(IDS, attention_mask=MASK, num_beams=4, max_new_tokens=10, min_new_tokens=9)
+    assert shapes == {(6, 6)}
+    assert len(set(places)) == 1
+
+
+def test_finished_sentences_leave_the_batch(monkeypatch):
+    batches = []
+    step = StepDecoder.step
+
+    def watched(self, tokens):
+        batches.append(len(tokens))
+        return step(self, tokens)
+
+    monkeypatch.setattr(StepDecoder, "step", watched)
+    model = lively_model()
+    translations = until_end(model.generate(IDS, attention_mask=MASK, num_beams=4, max_new_tokens=40))
+    assert batches[0] == 6
+    assert batches[-1] < 6
+    assert len({len(row) for row in translations}) > 2
+
+
+def test_slots_that_no_beam_descends_from_are_dropped(monkeypatch):
+    monkeypatch.setattr(decoding, "SLOTS_AT_FIRST", 16)
+    model = lively_model()
+    settings = {"num_beams": 4, "max_new_tokens": 60, "min_new_tokens": 50}
+    used = []
+    room = StepDecoder._make_room
+
+    def watched(self):
+        before = self.used
+        room(self)
+        used.append((before, self.used))
+
+    monkeypatch.setattr(StepDecoder, "_make_room", watched)
+    ours = model.generate(IDS, attention_mask=MASK, **settings)
+    assert any(after < before for before, after in used)
+    assert ours.tolist() == by_transformers(model, inputs=IDS, attention_mask=MASK, **settings).tolist()
+
+
+@pytest.mark.parametrize("width", [5, 33, 300, 1000])
+def test_the_best_of_each_row_are_found_by_chunks(width):
+    torch.manual_seed(0)
+    for count in (1, 2, 5):
+        values = torch.randn(7, width)
+        found, places = top(values, count)
+        expected = values.topk(count)
+        assert torch.equal(found, expected.values)
+        assert torch.equal(places, expected.indices)
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])
+def test_other_types_of_weights_decode_by_our_search_too(dtype):
+    model = lively_model().to(dtype)
+    ours = model.generate(IDS, attention_mask=MASK, num_beams=3, max_new_tokens=12)
+    assert model.search_path == "fast"
+    theirs = by_transformers(model, inputs=IDS, attention_mask=MASK, num_beams=3, max_new_tokens=12)
+    same = sum(one == other for one, other in zip(until_end(ours), until_end(theirs), strict=True))
+    assert same == 6 if dtype == torch.float64 else same >= 2  # bfloat16 rounds near ties either way
+
+
+# Precision
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+@pytest.mark.parametrize("shape", [{}, {"activation_function": "gelu", "attention_bias": False}])
+def test_a_precision_is_near_the_weights_own(precision, shape):
+    model = lively_model(**shape)
+    exact = packed_model(model).encode(IDS, MASK)
+    states = packed_model(model, precision).encode(IDS, MASK)
+    reference = model.model.encoder(input_ids=IDS, attention_mask=MASK).last_hidden_state
+    real = MASK.bool()
+    torch.testing.assert_close(exact[real], reference[real], atol=1e-5, rtol=1e-5)
+    error = (states - exact)[real].abs().max() / exact[real].abs().max()
+    assert 0 < error < 0.1  # it did round, and not much
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_a_precision_is_used_by_generate(precision):
+    model = lively_model()
+    exact = model.generate(IDS, attention_mask=MASK, num_beams=3, max_new_tokens=12, return_dict_in_generate=True)
+    set_decoding_precision(model, precision)
+    rounded = model.generate(IDS, attention_mask=MASK, num_beams=3, max_new_tokens=12, return_dict_in_generate=True)
+    assert model.search_path == "fast"
+    assert not torch.equal(exact.sequences_scores, rounded.sequences_scores)
+    assert (rounded.sequences[:, 1:] == EOS).any()
+
+
+def test_auto_chooses_one_of_them_and_says_which(caplog):
+    model = lively_model()
+    with caplog.at_level(logging.INFO):
+        set_decoding_precision(model, "auto")
+    assert model.decoding_precision in (None, "bf16", "int8")
+    assert "Decoding in" in caplog.text
+    set_decoding_precision(model, "model")
+    assert model.decoding_precision is None
+
+
+def test_an_unknown_precision_and_one_for_another_model_are_refused():
+    with pytest.raises(ValueError, match=f"must be one of {', '.join(PRECISIONS)}, got 'fp8'"):
+        set_decoding_precision(lively_model(), "fp8")
+    with pytest.raises(ValueError, match="int8 is for models of ours on processors, but this one is a Linear"):
+        set_decoding_precision(torch.nn.Linear(2, 2), "int8")
+
+
+@beams_over_the_target_vocabulary
+def test_a_fallback_expands_the_source_for_its_beams():
+    model = lively_model()
+    settings = {"num_beams": 4, "max_new_tokens": 12, "use_cache": False}
+    left = model.generate(IDS, attention_mask=MASK, **settings)
+    assert left.tolist() == by_transformers(model, inputs=IDS, attention_mask=MASK, **settings).tolist()
