@@ -11,6 +11,7 @@ The same function of the same weights, written for the search that calls it:
 Shapes use: batch (sentences), beams, heads, slots, source_len, d_model, vocab.
 """
 
+import warnings
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -90,7 +91,9 @@ def _pack_int8(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool) -> L
     engine = torch.backends.quantized.engine
     torch.backends.quantized.engine = "onednn" if "onednn" in torch.backends.quantized.supported_engines else engine
     try:
-        quantized = torch.quantize_per_channel(weight.contiguous(), scales, zeros, 0, torch.qint8)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch announces that this front end of the kernels will move
+            quantized = torch.quantize_per_channel(weight.contiguous(), scales, zeros, 0, torch.qint8)
         packed = torch.ops.quantized.linear_prepack(quantized, None if bias is None else bias.float())
     finally:
         torch.backends.quantized.engine = engine
@@ -239,21 +242,25 @@ def source_mask(attention_mask: torch.Tensor, dtype: torch.dtype) -> torch.Tenso
     return mask[:, None, None]
 
 
-_PACKED: "weakref.WeakKeyDictionary[Any, dict[Any, tuple[Any, PackedModel]]]" = weakref.WeakKeyDictionary()
+_PACKED: "weakref.WeakKeyDictionary[Any, dict[Any, tuple[Any, Any, PackedModel]]]" = weakref.WeakKeyDictionary()
 
 
 def packed_model(model: Any, precision: Precision | None = None) -> PackedModel:
     """The packed form of `model`, made once and again after its weights have changed."""
-    now = _fingerprint(model)
+    weights = list(model.state_dict(keep_vars=True).values())
+    state = _state_of(weights)
     packed = _PACKED.setdefault(model, {})
-    if precision not in packed or now is None or packed[precision][0] != now:
-        packed[precision] = (now, PackedModel(model, precision))
-    return packed[precision][1]
+    if precision in packed and state is not None:
+        known, known_state, ready = packed[precision]
+        if state == known_state and all(one is other for one, other in zip(weights, known, strict=True)):
+            return ready
+    packed[precision] = (weights, state, PackedModel(model, precision))
+    return packed[precision][2]
 
 
-def _fingerprint(model: Any) -> Any:
+def _state_of(weights: list[torch.Tensor]) -> Any:
+    """What changes when a weight does; kept weights keep their memory, so that no other can take its address."""
     try:
-        weights = model.state_dict(keep_vars=True).values()
         return [(tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in weights]
     except RuntimeError:  # tensors made under `inference_mode` do not count their changes
         return None
@@ -326,8 +333,8 @@ class StepDecoder:
         if self.position >= self.first_encoding + len(self.encodings):
             positions = torch.arange(self.position, self.position + POSITIONS_AT_ONCE, device=self.seen.device)
             learned = getattr(self.stack.embed_positions, "num_embeddings", None)
-            if learned is not None and self.position < learned:
-                positions = positions[positions < learned]
+            if learned is not None:  # the first that has none is an error with its own number
+                positions = positions[: max(1, learned - self.position)]
             self.first_encoding, self.encodings = self.position, self.stack.embed_positions(positions)
         return self.encodings[self.position - self.first_encoding][None]
 

@@ -13,8 +13,9 @@ Without --model the weights are those of the paper's base model at vocabulary 32
   opus     the same, with bad words, a forced end and renormalised logits, as OPUS-MT folders ask for
   sentence one sentence after the other, beam 4
   file     all sentences in file order, beam 4: here `Translator.translate`, Marian in batches of 32 in that order,
-           CTranslate2 by `translate_batch` with `batch_type="tokens"`, which sorts by length itself, in the better of
-           one translator with all threads and one a thread
+           CTranslate2 by `translate_batch` with `batch_type="tokens"`, which sorts by length itself
+
+CTranslate2 runs in the better of two ways: all threads for one batch, or one thread (of `file`: one thread a batch).
 """
 
 import argparse
@@ -124,13 +125,8 @@ def _ctranslate2(folder: Path, precision: str, workload: str, forced: bool) -> C
 
     tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
     threads = os.cpu_count() or 1
-    translators = [ctranslate2.Translator(str(folder / precision), compute_type=precision, intra_threads=threads)]
-    if workload == "file":
-        translators.append(
-            ctranslate2.Translator(
-                str(folder / precision), compute_type=precision, inter_threads=threads, intra_threads=1
-            )
-        )
+    ways = [{"intra_threads": threads}, {"inter_threads": threads if workload == "file" else 1, "intra_threads": 1}]
+    translators = [ctranslate2.Translator(str(folder / precision), compute_type=precision, **way) for way in ways]
     lengths = (FORCED_TOKENS, FORCED_TOKENS) if forced else (1, 200)
 
     def by(translator: Any, sentences: list[str]) -> list[str]:
@@ -145,27 +141,26 @@ def _ctranslate2(folder: Path, precision: str, workload: str, forced: bool) -> C
             **batches,
         )
         ids = [tokenizer.convert_tokens_to_ids(result.hypotheses[0]) for result in results]
+        # random weights also say rows of the vocabulary that the tokenizer has no token for
+        ids = [[0 if token is None else token for token in row] for row in ids]
         return tokenizer.batch_decode(ids, skip_special_tokens=True)
 
-    def decode(sentences: list[str]) -> list[str]:
+    def decode(translator: Any, sentences: list[str]) -> list[str]:
         if workload == "sentence":
-            return [by(translators[0], [sentence])[0] for sentence in sentences]
-        return by(translators[0], sentences)
-
-    if workload != "file":
-        return decode
+            return [by(translator, [sentence])[0] for sentence in sentences]
+        return by(translator, sentences)
 
     def choose_then_decode(sentences: list[str]) -> list[str]:
-        """The first, uncounted call finds the better of the two settings."""
+        """The first, uncounted call finds the better of the two ways to use threads."""
         if len(translators) > 1:
             seconds = []
             for translator in translators:
-                by(translator, sentences)
+                decode(translator, sentences)
                 start = time.perf_counter()
-                by(translator, sentences * 4)
+                decode(translator, sentences * (4 if workload == "file" else 1))
                 seconds.append(time.perf_counter() - start)
             translators[:] = [translators[seconds.index(min(seconds))]]
-        return by(translators[0], sentences)
+        return decode(translators[0], sentences)
 
     return choose_then_decode
 

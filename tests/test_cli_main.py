@@ -128,6 +128,7 @@ def test_arguments_of_train_pass_through_untouched(monkeypatch):
 def test_a_pipe_gets_each_answer_at_once_and_may_be_closed(tiny_model_folder):
     """A slow writer is answered before it goes on; when nobody reads on, as after `| head`, the end is quiet."""
     command = [sys.executable, "-m", "hf_vanilla_transformer", "translate", "--model", str(tiny_model_folder)]
+    command += ["--precision", "model"]  # nothing to say on stderr
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None
         assert process.stdout is not None

@@ -15,7 +15,7 @@ logger = logging.getLogger(__name__)
 PRECISIONS = ("auto", "model", *get_args(Precision))
 ROWS = 64  # of the product that is timed: 16 sentences of 4 beams
 REPEATS = 5
-WORTH_IT = 0.8
+WORTH_IT = 0.7
 """A precision that is less exact must take at most this share of the time of the one before."""
 
 
