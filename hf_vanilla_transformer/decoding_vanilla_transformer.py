@@ -259,11 +259,18 @@ def packed_model(model: Any, precision: Precision | None = None) -> PackedModel:
 
 
 def _state_of(weights: list[torch.Tensor]) -> Any:
-    """What changes when a weight does; kept weights keep their memory, so that no other can take its address."""
+    """What changes when a weight does; kept weights keep their memory, so that no other can take its address.
+
+    Neither fused optimizers nor changes through `.data` count as changes of a tensor: so one number of each weight is
+    compared too.
+    """
     try:
-        return [(tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in weights]
+        places = [(tensor.data_ptr(), tensor._version, tensor.dtype) for tensor in weights]
     except RuntimeError:  # tensors made under `inference_mode` do not count their changes
         return None
+    with torch.no_grad():
+        samples = torch.stack([tensor.flatten()[tensor.numel() // 2].float() for tensor in weights])
+    return places, samples.tolist()
 
 
 # Steps

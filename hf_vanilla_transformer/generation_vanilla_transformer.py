@@ -6,7 +6,8 @@ the source is never attended to, even if no mask was given. Greedy decoding and 
 """
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import reduce
@@ -241,11 +242,11 @@ class TranslationGenerationMixin(GenerationMixin):
         given = (input_ids, logits_processor, stopping_criteria, generation_config, synced_gpus)
         if obstacle is not None:
             return self._leave_to_transformers(super()._beam_search, obstacle, *given, **model_kwargs)  # type: ignore[misc]
-        call = _CALL.get() or CallSettings()
-        decoder, settings = self._prepare_search(
-            input_ids, stopping_criteria, generation_config, generation_config.num_beams, model_kwargs, call
-        )
-        found = BeamSearch(decoder, input_ids, logits_processor, settings).run()
+        with self._own_precision() as precision:
+            decoder, settings = self._prepare_search(
+                input_ids, stopping_criteria, generation_config, generation_config.num_beams, model_kwargs, precision
+            )
+            found = BeamSearch(decoder, input_ids, logits_processor, settings).run()
         if not generation_config.return_dict_in_generate:
             return found.sequences
         sequences: Any = found.sequences
@@ -286,15 +287,29 @@ class TranslationGenerationMixin(GenerationMixin):
                 streamer=streamer,
                 **model_kwargs,
             )
-        call = _CALL.get() or CallSettings()
-        decoder, settings = self._prepare_search(
-            input_ids, stopping_criteria, generation_config, 1, model_kwargs, call
-        )
         sequences: Any
-        sequences, log_probabilities = greedy_search(decoder, input_ids, logits_processor, settings)
+        with self._own_precision() as precision:
+            decoder, settings = self._prepare_search(
+                input_ids, stopping_criteria, generation_config, 1, model_kwargs, precision
+            )
+            sequences, log_probabilities = greedy_search(decoder, input_ids, logits_processor, settings)
         if not generation_config.return_dict_in_generate:
             return sequences
         return GreedyTranslationOutput(sequences=sequences, token_log_probabilities=log_probabilities)
+
+    @contextmanager
+    def _own_precision(self) -> Iterator[Precision | None]:
+        """The precision to search in, without autocast, which knows nothing of packed weights."""
+        device = self.device.type  # type: ignore[attr-defined]
+        precision = self.decoding_precision
+        if (
+            precision is None
+            and torch.is_autocast_enabled(device)
+            and torch.get_autocast_dtype(device) == torch.bfloat16
+        ):
+            precision = "bf16"
+        with torch.autocast(device, enabled=False):
+            yield precision
 
     def _obstacle(
         self,
@@ -375,11 +390,12 @@ class TranslationGenerationMixin(GenerationMixin):
         generation_config: GenerationConfig,
         num_beams: int,
         model_kwargs: dict[str, Any],
-        call: CallSettings,
+        precision: Precision | None,
     ) -> tuple[StepDecoder, SearchSettings]:
         """The decoder, with the source read, and the settings of `transformers` as our search names them."""
         self.search_path = "fast"
-        states = model_kwargs["encoder_outputs"][0]
+        call = _CALL.get() or CallSettings()
+        states = model_kwargs["encoder_outputs"][0].to(self.dtype)  # type: ignore[attr-defined]
         mask = model_kwargs.get("attention_mask")
         if mask is None:
             mask = states.new_ones(states.shape[:2], dtype=torch.long)
@@ -388,7 +404,7 @@ class TranslationGenerationMixin(GenerationMixin):
         if num_beams > 1:  # as `transformers` fills up after beam search
             fill = -1 if eos is None else pad or eos[0]
         decoder = StepDecoder(
-            packed_model(self, self.decoding_precision),
+            packed_model(self, precision),
             states,
             mask.to(states.device),
             num_beams,

@@ -117,6 +117,47 @@ def test_changed_weights_are_packed_anew():
     assert after.tolist() != before.tolist()
 
 
+@pytest.mark.parametrize("fused", [True, False])
+@pytest.mark.parametrize("in_training_mode", [True, False])
+def test_an_optimizers_steps_are_seen(fused, in_training_mode):
+    """Fused optimizers do not count as changes of a tensor: stale weights would translate by half of the old model."""
+    model = lively_model()
+    settings = {"num_beams": 3, "max_new_tokens": 12}
+    optimizer = torch.optim.AdamW(model.parameters(), lr=0.05, fused=fused)
+    for _ in range(2):
+        model.generate(IDS, attention_mask=MASK, **settings)
+        model.train(in_training_mode)
+        model(input_ids=IDS, attention_mask=MASK, labels=IDS.masked_fill(MASK == 0, -100)).loss.backward()
+        optimizer.step()
+        model.eval()
+        ours = model.generate(IDS, attention_mask=MASK, **settings)
+        assert model.search_path == "fast"
+        assert ours.tolist() == by_transformers(model, inputs=IDS, attention_mask=MASK, **settings).tolist()
+
+
+def test_changes_through_data_are_seen():
+    model = lively_model()
+    settings = {"num_beams": 3, "max_new_tokens": 12}
+    model.generate(IDS, attention_mask=MASK, **settings)
+    for parameter in model.parameters():
+        parameter.data.mul_(1.2)
+    ours = model.generate(IDS, attention_mask=MASK, **settings)
+    assert ours.tolist() == by_transformers(model, inputs=IDS, attention_mask=MASK, **settings).tolist()
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_under_autocast_a_model_decodes_as_under_transformers_search(num_beams):
+    """`Seq2SeqTrainer` validates under autocast."""
+    model = lively_model()
+    settings = {"inputs": IDS, "attention_mask": MASK, "num_beams": num_beams, "max_new_tokens": 12}
+    with torch.autocast("cpu", torch.bfloat16):
+        ours = model.generate(**settings)
+        assert model.search_path == "fast"
+        theirs = by_transformers(model, **settings)
+    same = sum(one == other for one, other in zip(until_end(ours), until_end(theirs), strict=True))
+    assert same >= 3  # both round to bfloat16, each in its own places
+
+
 def test_the_source_is_kept_once_for_all_beams_and_the_targets_past_is_never_moved(monkeypatch):
     """Shapes of what a step reads, and the very memory of the past from step to step."""
     shapes, places = set(), []
