@@ -364,7 +364,6 @@ class TranslationGenerationMixin(GenerationMixin):
         call = _CALL.get()
         self.search_path = obstacle
         generation_config = args[2]
-        # a cause given by the mode itself, as sampling from one beam, is no surprise
         left = "" if call is None else _what_is_lost(call, generation_config.num_beams)
         if call is not None and call.asked and left:
             raise ValueError(

@@ -9,6 +9,8 @@ from tiny import EOS, beams_over_the_target_vocabulary, lively_model, pad_batch,
 from transformers import DynamicCache, EncoderDecoderCache, StoppingCriteria, TextStreamer
 
 from hf_vanilla_transformer import decoding_vanilla_transformer as decoding
+from hf_vanilla_transformer import generation_vanilla_transformer as generation
+from hf_vanilla_transformer import search_vanilla_transformer as search
 from hf_vanilla_transformer.decoding_vanilla_transformer import StepDecoder, packed_model
 from hf_vanilla_transformer.search_vanilla_transformer import top
 from hf_vanilla_transformer.translation.precision import PRECISIONS, set_decoding_precision
@@ -47,13 +49,14 @@ OBSTACLES = {
 
 
 @pytest.mark.parametrize(("obstacle", "settings"), OBSTACLES.items(), ids=OBSTACLES)
-def test_what_our_search_does_not_support_is_left_to_transformers_with_one_line(obstacle, settings, caplog):
-    decoding_logger = logging.getLogger("transformers")
-    decoding_logger.propagate = True
+def test_what_our_search_does_not_support_is_left_to_transformers_with_one_line(obstacle, settings, monkeypatch):
+    said: list[str] = []
+    monkeypatch.setattr(generation.logger, "warning_once", said.append)
     model = lively_model()
     torch.manual_seed(0)
     model.generate(**{"inputs": IDS, "attention_mask": MASK, "num_beams": 3, "max_new_tokens": 6, **settings})
     assert model.search_path == obstacle
+    assert said == [f"{obstacle[0].upper()}{obstacle[1:]}: decoded by transformers' own search, which is slower."]
 
 
 def test_a_model_in_training_or_with_foreign_layers_is_left_to_transformers():
@@ -188,6 +191,18 @@ def test_finished_sentences_leave_the_batch(monkeypatch):
     assert batches[0] == 6
     assert batches[-1] < 6
     assert len({len(row) for row in translations}) > 2
+
+
+@pytest.mark.parametrize("length_penalty", [2.0, 4.0])
+def test_a_finished_sentence_takes_nothing_new_while_it_waits_to_leave(length_penalty, monkeypatch):
+    """A penalty this large lets scores rise after `transformers`' heuristic has closed a sentence."""
+    monkeypatch.setattr(search, "SHARE_TO_LEAVE", 0)
+    for seed in range(6):
+        model = lively_model(seed)
+        settings = {"num_beams": 2, "max_new_tokens": 60, "length_penalty": length_penalty}
+        ours = model.generate(IDS, attention_mask=MASK, **settings)
+        theirs = by_transformers(model, inputs=IDS, attention_mask=MASK, **settings)
+        assert until_end(ours) == until_end(theirs)
 
 
 def test_slots_that_no_beam_descends_from_are_dropped(monkeypatch):

@@ -23,7 +23,7 @@ def set_decoding_precision(model: Any, precision: str) -> None:
     """Let a model of ours decode in this precision from now on.
 
     Args:
-        model: any; others than ours know `"auto"` only, and decode in their own.
+        model: any; others than ours take `"auto"` and `"model"` only, and decode in their own.
         precision: one of `PRECISIONS`; `"model"` is that of the weights.
 
     Raises:
