@@ -5,8 +5,9 @@ The same function of the same weights, written for the search that calls it:
 - q, k and v of self-attention come out of one matrix; weights may be packed in bfloat16 or int8.
 - Keys and values of the source are projected once for each sentence, not for each beam.
 - Those of the target are never moved. All beams of a sentence write to one list of slots, and each beam sees its own
-  ancestors among them by a mask: when beams are reordered, rows of the mask are, and when the list is full, slots that
-  no beam descends from are dropped.
+  ancestors among them by a mask: when beams are reordered, rows of the mask are, and a slot that no beam descends from
+  is written anew.
+- When a sentence leaves the batch, the last one takes its place, and the others stay where they are.
 
 Shapes use: batch (sentences), beams, heads, slots, source_len, d_model, vocab.
 """
@@ -83,6 +84,10 @@ def _pack_onednn(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool, bf
     return multiply
 
 
+_SUMS_ALL_8_BITS = bool(getattr(torch.cpu, "_is_vnni_supported", lambda: False)())
+"""Without VNNI two products of 8 bits can overflow their sum of 16: inputs then keep 7."""
+
+
 def _pack_int8(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool) -> Linear:
     """Weights in 8 bits with a scale for each output; inputs in 8 bits with one scale, found at each call."""
     weight = weight.float()
@@ -98,7 +103,7 @@ def _pack_int8(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool) -> L
     finally:
         torch.backends.quantized.engine = engine
     multiply = torch.ops.quantized.linear_relu_dynamic if relu else torch.ops.quantized.linear_dynamic
-    return lambda x: multiply(x.float(), packed, True).to(x.dtype)
+    return lambda x: multiply(x.float(), packed, not _SUMS_ALL_8_BITS).to(x.dtype)
 
 
 @dataclass
@@ -303,37 +308,64 @@ class StepDecoder:
         self.cross = [layer.encoder_attn.source(encoder_states) for layer in self.stack.layers]
         self.past: list[torch.Tensor] = []  # (batch, slots, heads * (d_k + d_v)) each
         self.seen = encoder_states.new_empty(0)  # (batch, 1, beams, slots), 0 or -inf
-        self.used = self.position = self.first_encoding = 0
+        self.used = self.position = self.first_encoding = 0  # slots that were ever used, tokens, see `_encoding`
         self.encodings = encoder_states.new_empty(0)
 
     def read_prompt(self, ids: torch.Tensor) -> torch.Tensor:
-        """The first tokens, (batch, prompt_len), to logits of the next one, (batch, vocab); all beams see them."""
+        """The first tokens, (batch, prompt_len), to the state after them, (batch, 1, d_model); all beams see them."""
         batch, length = ids.shape
         dtype, device = self.cross[0].dtype, ids.device
         slots = max(SLOTS_AT_FIRST, length + self.beams)
         for layer in self.stack.layers:
             width = layer.self_attn.heads * (layer.self_attn.d_k + layer.self_attn.d_v)
-            self.past.append(torch.empty(batch, slots, width, dtype=dtype, device=device))
+            # zeros: a slot that is hidden counts nothing, unless it is no number
+            self.past.append(torch.zeros(batch, slots, width, dtype=dtype, device=device))
         self.seen = torch.full((batch, 1, self.beams, slots), HIDDEN, dtype=dtype, device=device)
         self.seen[..., :length] = 0
         causal = None if length == 1 else torch.full((length, length), HIDDEN, dtype=dtype, device=device).triu(1)
         encodings = self.stack.embed_positions(torch.arange(length, device=device))
-        states = self._layers(ids, encodings, causal)
-        self.position = length
-        return self.packed.project(states[:, -1])
+        self.used = self.position = length
+        return self._layers(ids, encodings, causal, slice(0, length))[:, -1:]
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
-        """The last token of each beam, (batch, beams), to logits of the next one, (batch * beams, vocab)."""
-        if self.used + self.beams > self.seen.shape[-1]:
-            self._make_room()
-        mask = None  # of a single beam the past is all its own
+        """The last token of each beam, (batch, beams), to the state after it, (batch, beams, d_model)."""
+        slots, mask = self._next_slots(), None  # of a single beam the past is all its own
         if self.beams > 1:
-            own = self.seen[..., self.used : self.used + self.beams]
-            own.copy_(torch.full_like(own[0, 0], HIDDEN).fill_diagonal_(0))
-            mask = self.seen[..., : self.used + self.beams]
-        states = self._layers(tokens, self._encoding(), mask)
+            mask = self.seen[..., : self.used]
+        states = self._layers(tokens, self._encoding(), mask, slots)
         self.position += 1
-        return self.packed.project(states.flatten(0, 1))
+        return states
+
+    def project(self, states: torch.Tensor) -> torch.Tensor:
+        """States, (any, any, d_model), to logits of the next token, (rows, vocab), in float32."""
+        return self.packed.project(states.flatten(0, 1)).float()
+
+    def _next_slots(self) -> slice | torch.Tensor:
+        """Where this step's keys and values go, a slot for each beam, in which it sees itself.
+
+        Returns:
+            Of one beam the next slot. Of more, places in (batch * slots), (batch * beams,): slots that no beam
+            descends from.
+        """
+        if self.beams == 1:
+            self.used += 1
+            self._make_room()
+            return slice(self.used - 1, self.used)
+        taken = (self.seen[:, 0, :, : self.used] != HIDDEN).any(1)  # (batch, used)
+        taken = nn.functional.pad(taken, (0, self.beams))
+        slots = taken.to(torch.uint8).argsort(dim=1, stable=True)[:, : self.beams]  # the first free ones
+        self.used = max(self.used, int(slots.max()) + 1)
+        self._make_room()
+        self.seen[:, 0].scatter_(2, slots[:, :, None], 0.0)
+        rows = torch.arange(len(slots), device=slots.device)[:, None] * self.seen.shape[-1]
+        return (rows + slots).flatten()
+
+    def _make_room(self) -> None:
+        """Twice as many slots, if more are used than there are."""
+        more = self.seen.shape[-1]
+        if self.used > more:
+            self.seen = nn.functional.pad(self.seen, (0, more), value=HIDDEN)
+            self.past = [nn.functional.pad(slots, (0, 0, 0, more)) for slots in self.past]
 
     def _encoding(self) -> torch.Tensor:
         """Of the position that is next, (1, d_model); computed for some positions at a time."""
@@ -351,22 +383,33 @@ class StepDecoder:
         used.copy_(used.gather(1, parents[:, :, None].expand(-1, -1, self.used)))
 
     def keep(self, sentences: torch.Tensor) -> None:
-        """Go on with these sentences alone; (fewer,), in order."""
-        self.cross = [states.index_select(0, sentences) for states in self.cross]
-        self.past = [slots.index_select(0, sentences) for slots in self.past]
-        self.seen = self.seen.index_select(0, sentences)
-        if self.hidden is not None:
-            self.hidden = self.hidden.index_select(0, sentences)
+        """Go on with these sentences alone, (fewer,); only those that change their place are copied."""
+        moved = (sentences != torch.arange(len(sentences), device=sentences.device)).nonzero()[:, 0]
+        origins = sentences[moved]
 
-    def _layers(self, ids: torch.Tensor, encodings: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-        """(batch, len) new tokens to states (batch, len, d_model); their keys and values take the next slots."""
-        start, end = self.used, self.used + ids.shape[1]
+        def narrowed(states: torch.Tensor, slots: int | None = None) -> torch.Tensor:
+            states[moved, :slots] = states[origins, :slots]
+            return states[: len(sentences)]
+
+        self.cross = [narrowed(states) for states in self.cross]
+        self.past = [narrowed(states, self.used) for states in self.past]
+        self.seen = narrowed(self.seen)
+        self.hidden = None if self.hidden is None else narrowed(self.hidden)
+
+    def _layers(
+        self, ids: torch.Tensor, encodings: torch.Tensor, mask: torch.Tensor | None, slots: slice | torch.Tensor
+    ) -> torch.Tensor:
+        """(batch, len) new tokens to states (batch, len, d_model); their keys and values go into `slots`."""
         x = self.stack.embed(ids, encodings)
         for layer, past, cross in zip(self.stack.layers, self.past, self.cross, strict=True):
 
             def self_attention(y: torch.Tensor, layer: PackedLayer = layer, past: torch.Tensor = past) -> torch.Tensor:
-                queries, past[:, start:end] = layer.self_attn.queries_and_rest(y)
-                return layer.self_attn.attend(queries, past[:, :end], mask)[0]
+                queries, new = layer.self_attn.queries_and_rest(y)
+                if isinstance(slots, slice):
+                    past[:, slots] = new
+                else:
+                    past.view(-1, past.shape[2]).index_copy_(0, slots, new.flatten(0, 1))
+                return layer.self_attn.attend(queries, past[:, : self.used], mask)[0]
 
             def encoder_attention(
                 y: torch.Tensor, layer: PackedLayer = layer, cross: torch.Tensor = cross
@@ -380,25 +423,7 @@ class StepDecoder:
             x = layer.add_and_norm(x, self_attention, layer.self_attn_norm)
             x = layer.add_and_norm(x, encoder_attention, layer.encoder_attn_norm)
             x = layer.add_and_norm(x, layer.feed_forward, layer.final_norm)
-        self.used = end
         return self.stack.last_norm(x)
-
-    def _make_room(self) -> None:
-        """Drop slots that no beam descends from, then double the list if it is still more than half full."""
-        if self.beams > 1:
-            used = self.seen[:, 0, :, : self.used]  # (batch, beams, used)
-            dead = (used == HIDDEN).all(1)  # (batch, used)
-            living = int((~dead).sum(1).max())
-            order = dead.to(torch.uint8).argsort(dim=1, stable=True)[:, :living]  # (batch, living)
-            self.seen[:, 0, :, :living] = used.gather(2, order[:, None].expand(-1, self.beams, -1))
-            self.seen[..., living:] = HIDDEN
-            for slots in self.past:
-                slots[:, :living] = slots.gather(1, order[:, :, None].expand(-1, -1, slots.shape[2]))
-            self.used = living
-        more = self.seen.shape[-1]
-        if self.used + self.beams > more // 2:
-            self.seen = nn.functional.pad(self.seen, (0, more), value=HIDDEN)
-            self.past = [nn.functional.pad(slots, (0, 0, 0, more)) for slots in self.past]
 
 
 __all__ = ["HIDDEN", "PackedModel", "Precision", "StepDecoder", "packed_model"]

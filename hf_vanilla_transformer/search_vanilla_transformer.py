@@ -1,8 +1,7 @@
 """Beam search and greedy decoding (section 6.1) on `StepDecoder`, with the results of `transformers`' own.
 
-What makes it fast: sentences that are finished leave the batch; candidates are taken from the logits, and one
-log-sum-exp a row turns theirs, and only theirs, into log-probabilities; where a logits processor needs all
-log-probabilities, that step pays for them.
+What makes it fast: the decoder's steps, candidates taken from the logits, and that sentences leave the batch as soon
+as they are finished.
 
 Beside `transformers`' length penalty (log-probability / length ** alpha) there are those of Wu et al. 2016
 (arXiv:1609.08144, equation 14), which the paper decodes with: ((5 + length) / 6) ** alpha, and the coverage of the
@@ -17,27 +16,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from transformers.generation import (
-    ForcedBOSTokenLogitsProcessor,
-    ForcedEOSTokenLogitsProcessor,
-    LogitNormalization,
-    MinLengthLogitsProcessor,
-    MinNewTokensLengthLogitsProcessor,
-    NoBadWordsLogitsProcessor,
-    NoRepeatNGramLogitsProcessor,
-    SequenceBiasLogitsProcessor,
-    SuppressTokensAtBeginLogitsProcessor,
-    SuppressTokensLogitsProcessor,
-)
 
-from .decoding_vanilla_transformer import HIDDEN, StepDecoder
+from .candidates_vanilla_transformer import Candidates, Continuations, allow_only
+from .decoding_vanilla_transformer import StepDecoder
 
 NEVER = -1.0e9
 """`transformers`' score of what is not to be chosen."""
-CHUNK = 32
-"""Logits compared by their chunks' maxima first."""
-SHARE_TO_LEAVE = 4
-"""Finished sentences leave the batch together, once they are a quarter of it: each time, all keys are copied."""
 
 
 @dataclass
@@ -92,104 +76,6 @@ class SearchResult:
     step_scores: list[torch.Tensor] = field(default_factory=list)
 
 
-# Candidates
-
-
-_MASKING = (
-    MinLengthLogitsProcessor,
-    MinNewTokensLengthLogitsProcessor,
-    NoBadWordsLogitsProcessor,
-    NoRepeatNGramLogitsProcessor,
-    SequenceBiasLogitsProcessor,
-    SuppressTokensAtBeginLogitsProcessor,
-    SuppressTokensLogitsProcessor,
-)
-_FORCING = (ForcedBOSTokenLogitsProcessor, ForcedEOSTokenLogitsProcessor)
-
-
-class Candidates:
-    """The likeliest next tokens of each row, under any logits processors.
-
-    Those of `_MASKING` add to logits, whatever these are relative to; `LogitNormalization` means the log-sum-exp after
-    them. Those of `_FORCING` act at the first or last token only. Any other is given log-probabilities at every step,
-    as in `transformers`, and keeps finished sentences in the batch, since it may know rows by their place.
-    """
-
-    def __init__(self, processors: Any, max_length: int, keep_scores: bool = False) -> None:
-        self.processors = processors
-        self.max_length = max_length
-        self.keep_scores = keep_scores
-        self.step_scores: list[torch.Tensor] = []
-        kinds = [type(processor) for processor in processors]
-        self.renormalises = bool(kinds) and kinds[-1] is LogitNormalization
-        rest = kinds[:-1] if self.renormalises else kinds
-        self.needs_log_probabilities = keep_scores or not all(kind in _MASKING + _FORCING for kind in rest)
-        self.rows_may_leave = not self.needs_log_probabilities
-        masking = [processor for processor in processors if type(processor) in _MASKING]
-        # single tokens are forbidden in place: these processors would copy all logits for each
-        self.bans = [banned for processor in masking if (banned := _banned_by(processor)) is not None]
-        self.masking = [processor for processor in masking if _banned_by(processor) is None]
-        self.forces = any(kind in _FORCING for kind in kinds)
-
-    def best(
-        self, logits: torch.Tensor, count: int, ids: torch.Tensor, forced: torch.Tensor | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """The `count` likeliest tokens of each row, and their log-probabilities.
-
-        Args:
-            logits: (rows, vocab); may be changed.
-            count: at most the vocabulary's size.
-            ids: the targets so far, (rows, length).
-            forced: the one token that each row may go on with, -100 where it is free; (rows,).
-
-        Returns:
-            Log-probabilities and ids, each (rows, count), likeliest first.
-        """
-        length = ids.shape[1]
-        forcing = self.forces and (length == 1 or length == self.max_length - 1)
-        if self.needs_log_probabilities or forcing:
-            scores = self.processors(ids, logits.log_softmax(-1))
-            if self.keep_scores:
-                self.step_scores.append(scores.clone())
-            return top(allow_only(scores, forced), count)
-        banned = [tokens for ban in self.bans if (tokens := ban(length)) is not None]
-        unchanged = not banned and not self.masking and forced is None
-        total = None if self.renormalises or unchanged else log_sum_exp(logits)  # (rows, 1)
-        for tokens in banned:
-            logits.index_fill_(1, tokens.to(logits.device), HIDDEN)
-        for processor in self.masking:
-            logits = processor(ids, logits)
-        total = log_sum_exp(logits) if total is None and not unchanged else total
-        values, tokens = top(allow_only(logits, forced), count)
-        return values - (log_sum_exp(logits, values[:, :1]) if total is None else total), tokens
-
-
-def _banned_by(processor: Any) -> Callable[[int], Any] | None:
-    """Of a processor that only forbids single tokens: those it forbids after so many tokens; of others None."""
-    kind = type(processor)
-    if kind is SuppressTokensLogitsProcessor:
-        return lambda length: processor.suppress_tokens
-    if kind is SuppressTokensAtBeginLogitsProcessor:
-        return lambda length: processor.begin_suppress_tokens if length == processor.begin_index else None
-    if kind is MinLengthLogitsProcessor:
-        return lambda length: processor.eos_token_id if length < processor.min_length else None
-    if kind is MinNewTokensLengthLogitsProcessor:
-        least = processor.prompt_length_to_skip + processor.min_new_tokens
-        return lambda length: processor.eos_token_id if length < least else None
-    if kind is NoBadWordsLogitsProcessor and all(len(words) == 1 for words in processor.sequence_bias):
-        words = torch.tensor([token for (token,) in processor.sequence_bias], dtype=torch.long)
-        return lambda length: words
-    return None
-
-
-def allow_only(scores: torch.Tensor, forced: torch.Tensor | None) -> torch.Tensor:
-    """`scores` (rows, vocab), -inf for all tokens but the one forced; a row whose entry is negative is left alone."""
-    if forced is None:
-        return scores
-    others = torch.arange(scores.shape[1], device=scores.device) != forced[:, None]
-    return scores.masked_fill(others & (forced >= 0)[:, None], HIDDEN)
-
-
 def forced_tokens(settings: SearchSettings, alive: torch.Tensor, new: int) -> torch.Tensor | None:
     """The token that each sentence of the batch must have after `new` others, -100 where free; (batch,), or None."""
     if settings.prefix is None or new >= settings.prefix.shape[1]:
@@ -197,32 +83,17 @@ def forced_tokens(settings: SearchSettings, alive: torch.Tensor, new: int) -> to
     return settings.prefix[alive, new]
 
 
+def who_stays(done: torch.Tensor) -> torch.Tensor:
+    """The rows that are not done, (fewer,): each in its place, but for the last, which take the places of others."""
+    staying = int((~done).sum())
+    rows = torch.arange(staying, device=done.device)
+    rows[done[:staying]] = (~done[staying:]).nonzero()[:, 0] + staying
+    return rows
+
+
 def is_late(settings: SearchSettings) -> bool:
     """Whether the search's time is up."""
     return settings.deadline is not None and time.time() > settings.deadline
-
-
-def log_sum_exp(logits: torch.Tensor, largest: torch.Tensor | None = None) -> torch.Tensor:
-    """As `logits.logsumexp(-1, keepdim=True)`; given each row's largest, (rows, 1), it changes `logits`."""
-    if largest is None:
-        return logits.logsumexp(-1, keepdim=True)
-    return logits.sub_(largest).exp_().sum(-1, keepdim=True).log() + largest
-
-
-def top(values: torch.Tensor, count: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """As `values.topk(count)`: the best of a row are in its chunks of best maxima; (rows, count) each."""
-    rows, width = values.shape
-    chunks = width // CHUNK
-    if values.device.type != "cpu" or chunks < 4 * count:
-        return values.topk(count)
-    # chunk n is every `chunks`-th value from the n-th on: so the maxima of neighbours are found side by side
-    whole = values[:, : chunks * CHUNK].view(rows, CHUNK, chunks)
-    best_chunks = whole.amax(1).topk(count).indices  # (rows, count)
-    ids = (best_chunks[:, :, None] + torch.arange(CHUNK, device=values.device) * chunks).flatten(1)
-    rest = torch.arange(chunks * CHUNK, width, device=values.device).expand(rows, -1)
-    ids = torch.cat((ids, rest), dim=1)
-    found, places = values.gather(1, ids).topk(count)
-    return found, ids.gather(1, places)
 
 
 # Beam search
@@ -276,27 +147,6 @@ class _Hypotheses:
         )
 
 
-@dataclass
-class _Continuations:
-    """One more token for the running hypotheses, best first; (batch, candidates) each.
-
-    Attributes:
-        scores: running log-probabilities.
-        parents: the beam that each continues.
-        tokens: the token it adds.
-        log_probabilities: of that token.
-    """
-
-    scores: torch.Tensor
-    parents: torch.Tensor
-    tokens: torch.Tensor
-    log_probabilities: torch.Tensor
-
-    def pick(self, places: torch.Tensor) -> "_Continuations":
-        """Of each sentence those at `places`, (batch, fewer)."""
-        return _Continuations(*(value.gather(1, places) for value in vars(self).values()))
-
-
 ROOM = 32
 """Tokens by which hypotheses are widened when they are full."""
 
@@ -338,12 +188,12 @@ class BeamSearch:
 
     def run(self) -> SearchResult:
         """Search to the end."""
-        beams, length = self.settings.num_beams, self.prompt_len
-        logits = self.decoder.read_prompt(self.prompt).float().repeat_interleave(beams, dim=0)
+        length = self.prompt_len
+        states = self.decoder.read_prompt(self.prompt)
         while True:
             if length == self.running.tokens.shape[2]:
                 self._widen()
-            tops = self._extend(logits, length)
+            tops = self._extend(states, length)
             ends = self._ends(tops.tokens, length + 1)  # (batch, candidates)
             self._collect(tops, ends, length)
             parents = self._go_on(tops, ends, length)
@@ -351,9 +201,8 @@ class BeamSearch:
             self._mark_done(ends, length)
             if self.done.all() or ends.all():
                 break
-            parents = self._leave(parents)
-            self.decoder.select(parents)
-            logits = self.decoder.step(self.running.tokens[:, :, length - 1]).float()
+            self.decoder.select(self._leave(parents))
+            states = self.decoder.step(self.running.tokens[:, :, length - 1])
         self._store()
         assert self.result is not None
         return self._cut(self.result)
@@ -363,32 +212,39 @@ class BeamSearch:
         self.running, self.finished = self.running.widened(ROOM, fill), self.finished.widened(ROOM, fill)
         self.result = None if self.result is None else self.result.widened(ROOM, fill)
 
-    def _extend(self, logits: torch.Tensor, length: int) -> _Continuations:
-        """The best continuations of each sentence, twice as many as beams or more, since some of them end."""
-        beams = self.settings.num_beams
-        batch, vocab = len(self.alive), logits.shape[1]
-        count = max(2, 1 + len(self.settings.eos)) * beams
-        ids = self.running.tokens[:, :, :length].flatten(0, 1)
-        forced = forced_tokens(self.settings, self.alive, length - self.prompt_len)
-        if forced is not None:
-            forced = forced.repeat_interleave(beams)
-        values, tokens = self.candidates.best(logits, min(count, vocab), ids, forced)
-        each = values.shape[1]
-        scores = (values.view(batch, beams, each) + self.running.scores[:, :, None]).flatten(1)
-        scores, places = scores.topk(count)  # (batch, candidates)
+    def _extend(self, states: torch.Tensor, length: int) -> Continuations:
+        """The best continuations of each sentence, twice as many as beams or more, since some of them end.
+
+        Args:
+            states: of the decoder, (batch, beams, d_model); (batch, 1, d_model) after the prompt.
+            length: tokens of the targets so far.
+        """
+        batch, beams = self.running.scores.shape
+        blocks = self.candidates.blocks(batch, beams, states.device)
+        tops = Continuations.of_all([self._extend_some(states[some], some, length) for some in blocks])
         if self.settings.coverage_penalty:
             attention = self.decoder.attention
             assert attention is not None
             attention = attention.expand(-1, beams, -1)  # the prompt's is one beam's
             self.coverage = attention.clone() if self.coverage is None else self.coverage + attention
-        return _Continuations(
-            scores,
-            places // each,
-            tokens.view(batch, -1).gather(1, places),
-            values.view(batch, -1).gather(1, places),
+        return tops
+
+    def _extend_some(self, states: torch.Tensor, some: slice, length: int) -> Continuations:
+        """Of some sentences of the batch."""
+        beams = self.settings.num_beams
+        logits = self.decoder.project(states)
+        if states.shape[1] < beams:  # after the prompt all beams are one
+            logits = logits.repeat_interleave(beams, dim=0)
+        forced = forced_tokens(self.settings, self.alive[some], length - self.prompt_len)
+        return self.candidates.best(
+            logits,
+            self.running.scores[some],
+            max(2, 1 + len(self.settings.eos)) * beams,
+            self.running.tokens[some, :, :length].flatten(0, 1),
+            None if forced is None else forced.repeat_interleave(beams),
         )
 
-    def _continued(self, tops: _Continuations, places: torch.Tensor, length: int) -> _Hypotheses:
+    def _continued(self, tops: Continuations, places: torch.Tensor, length: int) -> _Hypotheses:
         """The hypotheses that some of the continuations make, (batch, fewer)."""
         chosen = tops.pick(places)
         longer = self.running.pick(chosen.parents)
@@ -408,7 +264,7 @@ class BeamSearch:
             ends = ends | (length >= self.settings.limits[self.alive])[:, None]
         return ends
 
-    def _collect(self, tops: _Continuations, ends: torch.Tensor, length: int) -> None:
+    def _collect(self, tops: Continuations, ends: torch.Tensor, length: int) -> None:
         """Keep the best of those that have ended, among the first `num_beams` candidates only."""
         beams = self.settings.num_beams
         just_ended = ends[:, :beams]
@@ -434,7 +290,7 @@ class BeamSearch:
             logarithms = logarithms.masked_fill(self.decoder.hidden[:, 0] < 0, 0.0)
         return self.settings.coverage_penalty * logarithms.sum(-1).gather(1, parents)
 
-    def _go_on(self, tops: _Continuations, ends: torch.Tensor, length: int) -> torch.Tensor:
+    def _go_on(self, tops: Continuations, ends: torch.Tensor, length: int) -> torch.Tensor:
         """The best that have not ended are the next beams; the beams that they come from, (batch, beams)."""
         tops.scores = tops.scores + ends * NEVER
         places = tops.scores.topk(self.settings.num_beams).indices
@@ -457,12 +313,11 @@ class BeamSearch:
         self.done = self.done | hopeless | full | ends.all(1)
 
     def _leave(self, parents: torch.Tensor) -> torch.Tensor:
-        """Take finished sentences out of the batch, if they are many; the parents of those that stay."""
-        leaving = int(self.done.sum())
-        if not self.candidates.rows_may_leave or leaving * SHARE_TO_LEAVE < max(len(self.alive), SHARE_TO_LEAVE):
+        """Take finished sentences out of the batch; the parents of those that stay."""
+        if not self.candidates.rows_may_leave or not self.done.any():
             return parents
         self._store()
-        stay = (~self.done).nonzero()[:, 0]
+        stay = who_stays(self.done)
         self.running, self.finished = self.running.of(stay), self.finished.of(stay)
         self.alive, self.done = self.alive[stay], self.done[stay]
         if self.coverage is not None:
@@ -505,7 +360,7 @@ def greedy_search(
     done = torch.zeros(sentences, dtype=torch.bool, device=prompt.device)
     tokens, scores = [prompt], []
     ids = prompt
-    logits = decoder.read_prompt(prompt).float()
+    logits = decoder.project(decoder.read_prompt(prompt))
     while True:
         processed = processors(ids, logits.clone() if processors else logits)
         chosen = allow_only(processed, forced_tokens(settings, alive, length - prompt.shape[1])).argmax(-1)
@@ -523,9 +378,8 @@ def greedy_search(
             done = done | (length >= settings.limits[alive])
         if length >= settings.max_length or is_late(settings) or done.all():
             return torch.cat(tokens, dim=1), torch.stack(scores, dim=1)
-        leaving = int(done.sum())
-        if not processors and leaving * SHARE_TO_LEAVE >= max(len(alive), SHARE_TO_LEAVE):
-            stay = (~done).nonzero()[:, 0]
+        if not processors and done.any():
+            stay = who_stays(done)
             alive, ids, done, chosen = alive[stay], ids[stay], done[stay], chosen[stay]
             decoder.keep(stay)
-        logits = decoder.step(chosen[:, None]).float()
+        logits = decoder.project(decoder.step(chosen[:, None]))

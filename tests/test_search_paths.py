@@ -8,11 +8,12 @@ from stock_search import by_transformers
 from tiny import EOS, beams_over_the_target_vocabulary, lively_model, pad_batch, sentences, until_end
 from transformers import DynamicCache, EncoderDecoderCache, StoppingCriteria, TextStreamer
 
+from hf_vanilla_transformer import candidates_vanilla_transformer as candidates
 from hf_vanilla_transformer import decoding_vanilla_transformer as decoding
 from hf_vanilla_transformer import generation_vanilla_transformer as generation
-from hf_vanilla_transformer import search_vanilla_transformer as search
+from hf_vanilla_transformer.candidates_vanilla_transformer import likeliest
 from hf_vanilla_transformer.decoding_vanilla_transformer import StepDecoder, packed_model
-from hf_vanilla_transformer.search_vanilla_transformer import top
+from hf_vanilla_transformer.search_vanilla_transformer import BeamSearch
 from hf_vanilla_transformer.translation.precision import PRECISIONS, set_decoding_precision
 
 IDS, MASK = pad_batch(sentences([4, 9, 12, 2, 7, 5]))
@@ -194,9 +195,11 @@ def test_finished_sentences_leave_the_batch(monkeypatch):
 
 
 @pytest.mark.parametrize("length_penalty", [2.0, 4.0])
-def test_a_finished_sentence_takes_nothing_new_while_it_waits_to_leave(length_penalty, monkeypatch):
+@pytest.mark.parametrize("stays", [False, True])
+def test_a_finished_sentence_takes_nothing_new(length_penalty, stays, monkeypatch):
     """A penalty this large lets scores rise after `transformers`' heuristic has closed a sentence."""
-    monkeypatch.setattr(search, "SHARE_TO_LEAVE", 0)
+    if stays:  # as it does where a logits processor may know rows by their place
+        monkeypatch.setattr(BeamSearch, "_leave", lambda self, parents: parents)
     for seed in range(6):
         model = lively_model(seed)
         settings = {"num_beams": 2, "max_new_tokens": 60, "length_penalty": length_penalty}
@@ -205,33 +208,54 @@ def test_a_finished_sentence_takes_nothing_new_while_it_waits_to_leave(length_pe
         assert until_end(ours) == until_end(theirs)
 
 
-def test_slots_that_no_beam_descends_from_are_dropped(monkeypatch):
-    monkeypatch.setattr(decoding, "SLOTS_AT_FIRST", 16)
+def test_slots_that_no_beam_descends_from_are_written_anew(monkeypatch):
     model = lively_model()
     settings = {"num_beams": 4, "max_new_tokens": 60, "min_new_tokens": 50}
     used = []
-    room = StepDecoder._make_room
+    slots = StepDecoder._next_slots
 
     def watched(self):
-        before = self.used
-        room(self)
-        used.append((before, self.used))
+        places = slots(self)
+        used.append(self.used)
+        return places
 
-    monkeypatch.setattr(StepDecoder, "_make_room", watched)
+    monkeypatch.setattr(StepDecoder, "_next_slots", watched)
     ours = model.generate(IDS, attention_mask=MASK, **settings)
-    assert any(after < before for before, after in used)
+    assert len(used) >= 49
+    assert used[-1] < 2 * len(used)  # without it four times
     assert ours.tolist() == by_transformers(model, inputs=IDS, attention_mask=MASK, **settings).tolist()
 
 
-@pytest.mark.parametrize("width", [5, 33, 300, 1000])
-def test_the_best_of_each_row_are_found_by_chunks(width):
+def test_slots_become_more_when_they_are_full(monkeypatch):
+    monkeypatch.setattr(decoding, "SLOTS_AT_FIRST", 4)
+    for beams in (1, 4):
+        model = lively_model()
+        settings = {"num_beams": beams, "max_new_tokens": 40, "min_new_tokens": 30}
+        ours = model.generate(IDS, attention_mask=MASK, **settings)
+        assert ours.tolist() == by_transformers(model, inputs=IDS, attention_mask=MASK, **settings).tolist()
+
+
+@pytest.mark.parametrize("width", [5, 70, 700, 1000])
+def test_the_likeliest_of_all_beams_are_found_by_chunks(width):
     torch.manual_seed(0)
-    for count in (1, 2, 5):
-        values = torch.randn(7, width)
-        found, places = top(values, count)
-        expected = values.topk(count)
-        assert torch.equal(found, expected.values)
-        assert torch.equal(places, expected.indices)
+    for beams, count in ((1, 2), (3, 6), (4, 12)):
+        logits, running = torch.randn(5 * beams, width) * 3, torch.randn(5, beams)
+        tops = likeliest(logits, logits.logsumexp(-1, keepdim=True), running, count)
+        log_probabilities = logits.log_softmax(-1).view(5, beams, width)
+        expected = (log_probabilities + running[:, :, None]).flatten(1).topk(count)
+        torch.testing.assert_close(tops.scores, expected.values)
+        assert torch.equal(tops.parents * width + tops.tokens, expected.indices)
+        torch.testing.assert_close(tops.log_probabilities, log_probabilities.flatten(1).gather(1, expected.indices))
+
+
+@pytest.mark.parametrize("num_beams", [1, 4])
+def test_what_is_searched_does_not_depend_on_how_many_rows_at_once(num_beams, monkeypatch):
+    settings = {"num_beams": num_beams, "max_new_tokens": 20, "suppress_tokens": [7], "return_dict_in_generate": True}
+    whole = lively_model().generate(IDS, attention_mask=MASK, **settings)
+    monkeypatch.setattr(candidates, "ROWS_AT_ONCE", 8)
+    by_twos = lively_model().generate(IDS, attention_mask=MASK, **settings)
+    assert torch.equal(whole.sequences, by_twos.sequences)
+    torch.testing.assert_close(whole.token_log_probabilities, by_twos.token_log_probabilities)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float64])

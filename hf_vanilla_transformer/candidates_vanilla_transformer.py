@@ -1,0 +1,217 @@
+"""The likeliest next tokens of a search's beams, under any logits processors.
+
+Candidates are taken from the logits, and one log-sum-exp a row turns theirs, and only theirs, into log-probabilities;
+where a logits processor needs all log-probabilities, that step pays for them.
+
+Shapes use: batch (sentences), beams, candidates, length (of targets so far), vocab.
+"""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.generation import (
+    ForcedBOSTokenLogitsProcessor,
+    ForcedEOSTokenLogitsProcessor,
+    LogitNormalization,
+    MinLengthLogitsProcessor,
+    MinNewTokensLengthLogitsProcessor,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    SequenceBiasLogitsProcessor,
+    SuppressTokensAtBeginLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+)
+
+from .decoding_vanilla_transformer import HIDDEN
+
+CHUNK = 64
+"""Logits compared by their chunks' maxima first."""
+ROWS_AT_ONCE = 128
+"""Rows of logits made and searched at a time on a processor: as many as its cache holds."""
+
+
+@dataclass
+class Continuations:
+    """One more token for the running hypotheses, best first; (batch, candidates) each.
+
+    Attributes:
+        scores: running log-probabilities.
+        parents: the beam that each continues.
+        tokens: the token it adds.
+        log_probabilities: of that token.
+    """
+
+    scores: torch.Tensor
+    parents: torch.Tensor
+    tokens: torch.Tensor
+    log_probabilities: torch.Tensor
+
+    def pick(self, places: torch.Tensor) -> "Continuations":
+        """Of each sentence those at `places`, (batch, fewer)."""
+        return Continuations(*(value.gather(1, places) for value in vars(self).values()))
+
+    @staticmethod
+    def of_all(parts: "list[Continuations]") -> "Continuations":
+        """Those of several batches, one after the other."""
+        if len(parts) == 1:
+            return parts[0]
+        values = (vars(part).values() for part in parts)
+        return Continuations(*(torch.cat(column) for column in zip(*values, strict=True)))
+
+
+_MASKING = (
+    MinLengthLogitsProcessor,
+    MinNewTokensLengthLogitsProcessor,
+    NoBadWordsLogitsProcessor,
+    NoRepeatNGramLogitsProcessor,
+    SequenceBiasLogitsProcessor,
+    SuppressTokensAtBeginLogitsProcessor,
+    SuppressTokensLogitsProcessor,
+)
+_FORCING = (ForcedBOSTokenLogitsProcessor, ForcedEOSTokenLogitsProcessor)
+
+
+class Candidates:
+    """The likeliest next tokens of each row, under any logits processors.
+
+    Those of `_MASKING` add to logits, whatever these are relative to; `LogitNormalization` means the log-sum-exp after
+    them. Those of `_FORCING` act at the first or last token only. Any other is given log-probabilities at every step,
+    as in `transformers`, and keeps finished sentences in the batch, since it may know rows by their place.
+    """
+
+    def __init__(self, processors: Any, max_length: int, keep_scores: bool = False) -> None:
+        self.processors = processors
+        self.max_length = max_length
+        self.keep_scores = keep_scores
+        self.step_scores: list[torch.Tensor] = []
+        kinds = [type(processor) for processor in processors]
+        self.renormalises = bool(kinds) and kinds[-1] is LogitNormalization
+        rest = kinds[:-1] if self.renormalises else kinds
+        self.needs_log_probabilities = keep_scores or not all(kind in _MASKING + _FORCING for kind in rest)
+        self.rows_may_leave = not self.needs_log_probabilities
+        masking = [processor for processor in processors if type(processor) in _MASKING]
+        # single tokens are forbidden in place: these processors would copy all logits for each
+        self.bans = [banned for processor in masking if (banned := _banned_by(processor)) is not None]
+        self.masking = [processor for processor in masking if _banned_by(processor) is None]
+        self.forces = any(kind in _FORCING for kind in kinds)
+        self.scratch = torch.empty(0)
+
+    def blocks(self, batch: int, beams: int, device: torch.device) -> Iterator[slice]:
+        """The sentences whose logits are made and searched at once, so many as a processor's cache holds."""
+        whole = self.needs_log_probabilities or device.type != "cpu"  # those processors may know rows by their place
+        size = batch if whole else max(1, ROWS_AT_ONCE // beams)
+        return (slice(start, min(start + size, batch)) for start in range(0, batch, size))
+
+    def best(
+        self,
+        logits: torch.Tensor,
+        running: torch.Tensor,
+        count: int,
+        ids: torch.Tensor,
+        forced: torch.Tensor | None = None,
+    ) -> Continuations:
+        """The `count` likeliest continuations of each sentence.
+
+        Args:
+            logits: (batch * beams, vocab); may be changed.
+            running: log-probabilities of the beams so far, (batch, beams).
+            count: at most beams times the vocabulary's size.
+            ids: the targets so far, (batch * beams, length).
+            forced: the one token that each row may go on with, -100 where it is free; (batch * beams,).
+        """
+        length = ids.shape[1]
+        forcing = self.forces and (length == 1 or length == self.max_length - 1)
+        if self.needs_log_probabilities or forcing:
+            scores = self.processors(ids, logits.log_softmax(-1))
+            if self.keep_scores:
+                self.step_scores.append(scores.clone())
+            return likeliest(allow_only(scores, forced), torch.zeros_like(scores[:, :1]), running, count)
+        banned = [tokens for ban in self.bans if (tokens := ban(length)) is not None]
+        unchanged = not banned and not self.masking and forced is None
+        total = None if self.renormalises or unchanged else self._log_sum_exp(logits)  # (rows, 1)
+        for tokens in banned:
+            logits.index_fill_(1, tokens.to(logits.device), HIDDEN)
+        for processor in self.masking:
+            logits = processor(ids, logits)
+        logits = allow_only(logits, forced)
+        return likeliest(logits, self._log_sum_exp(logits) if total is None else total, running, count)
+
+    def _log_sum_exp(self, logits: torch.Tensor) -> torch.Tensor:
+        """As `logits.logsumexp(-1, keepdim=True)`, in memory that is kept from step to step."""
+        if self.scratch.shape != logits.shape:
+            self.scratch = torch.empty_like(logits)
+        largest = logits.amax(1, keepdim=True).clamp(min=torch.finfo(logits.dtype).min)
+        return torch.sub(logits, largest, out=self.scratch).exp_().sum(1, keepdim=True).log() + largest
+
+
+def likeliest(values: torch.Tensor, total: torch.Tensor, running: torch.Tensor, count: int) -> Continuations:
+    """The best of all beams' next tokens, by `running` + `values` - `total`.
+
+    Args:
+        values: (batch * beams, vocab).
+        total: (batch * beams, 1).
+        running: (batch, beams).
+        count: at most beams * vocab.
+    """
+    batch, beams = running.shape
+    vocab = values.shape[1]
+    total = total.view(batch, beams)
+    parents, tokens = _shortlist(values, total, running, count)  # (batch, any) each
+    log_probabilities = values.reshape(batch, -1).gather(1, parents * vocab + tokens) - total.gather(1, parents)
+    scores, places = (log_probabilities + running.gather(1, parents)).topk(count)
+    return Continuations(scores, *(of.gather(1, places) for of in (parents, tokens, log_probabilities)))
+
+
+def _shortlist(
+    values: torch.Tensor, total: torch.Tensor, running: torch.Tensor, count: int
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Beams and tokens, (batch, any) each, that hold the best `count`; arguments as of `likeliest`, by beams."""
+    batch, beams = running.shape
+    vocab = values.shape[1]
+    device = values.device
+    chunks = vocab // CHUNK
+    if device.type != "cpu" or chunks < count:
+        tokens = values.topk(min(count, vocab)).indices  # (batch * beams, any)
+        parents = torch.arange(beams, device=device).repeat_interleave(tokens.shape[1])
+        return parents.expand(batch, -1), tokens.view(batch, -1)
+    # the best `count` tokens are in the best `count` chunks, or in what the chunks leave over
+    maxima = values[:, : chunks * CHUNK].unflatten(1, (chunks, CHUNK)).amax(2).view(batch, beams, chunks)
+    best = ((maxima - total[:, :, None]) + running[:, :, None]).flatten(1).topk(count).indices  # (batch, count)
+    parents = (best // chunks)[:, :, None].expand(-1, -1, CHUNK).flatten(1)
+    tokens = ((best % chunks * CHUNK)[:, :, None] + torch.arange(CHUNK)).flatten(1)
+    if left := vocab - chunks * CHUNK:
+        rest = torch.arange(chunks * CHUNK, vocab).repeat(beams).expand(batch, -1)
+        of_beams = torch.arange(beams).repeat_interleave(left).expand(batch, -1)
+        parents, tokens = torch.cat((parents, of_beams), dim=1), torch.cat((tokens, rest), dim=1)
+    return parents, tokens
+
+
+def _banned_by(processor: Any) -> Callable[[int], Any] | None:
+    """Of a processor that only forbids single tokens: those it forbids after so many tokens; of others None."""
+    kind = type(processor)
+    if kind is SuppressTokensLogitsProcessor:
+        return lambda length: processor.suppress_tokens
+    if kind is SuppressTokensAtBeginLogitsProcessor:
+        return lambda length: processor.begin_suppress_tokens if length == processor.begin_index else None
+    if kind is MinLengthLogitsProcessor:
+        return lambda length: processor.eos_token_id if length < processor.min_length else None
+    if kind is MinNewTokensLengthLogitsProcessor:
+        least = processor.prompt_length_to_skip + processor.min_new_tokens
+        return lambda length: processor.eos_token_id if length < least else None
+    if kind is NoBadWordsLogitsProcessor and all(len(words) == 1 for words in processor.sequence_bias):
+        words = torch.tensor([token for (token,) in processor.sequence_bias], dtype=torch.long)
+        return lambda length: words
+    return None
+
+
+def allow_only(scores: torch.Tensor, forced: torch.Tensor | None) -> torch.Tensor:
+    """`scores` (rows, vocab), -inf for all tokens but the one forced; a row whose entry is negative is left alone."""
+    if forced is None:
+        return scores
+    others = torch.arange(scores.shape[1], device=scores.device) != forced[:, None]
+    return scores.masked_fill(others & (forced >= 0)[:, None], HIDDEN)
+
+
+__all__ = ["Candidates", "Continuations", "allow_only"]
