@@ -127,30 +127,45 @@ class Candidates:
             scores = self.processors(ids, logits.log_softmax(-1))
             if self.keep_scores:
                 self.step_scores.append(scores.clone())
-            return likeliest(allow_only(scores, forced), torch.zeros_like(scores[:, :1]), running, count)
+            scores = allow_only(scores, forced)
+            return likeliest(scores, chunk_maxima(scores), torch.zeros_like(scores[:, :1]), running, count)
         banned = [tokens for ban in self.bans if (tokens := ban(length)) is not None]
         unchanged = not banned and not self.masking and forced is None
-        total = None if self.renormalises or unchanged else self._log_sum_exp(logits)  # (rows, 1)
+        total = None  # (rows, 1)
+        if not (self.renormalises or unchanged):
+            total = self._log_sum_exp(logits, chunk_maxima(logits))
         for tokens in banned:
             logits.index_fill_(1, tokens.to(logits.device), HIDDEN)
         for processor in self.masking:
             logits = processor(ids, logits)
         logits = allow_only(logits, forced)
-        return likeliest(logits, self._log_sum_exp(logits) if total is None else total, running, count)
+        maxima = chunk_maxima(logits)
+        return likeliest(logits, maxima, self._log_sum_exp(logits, maxima) if total is None else total, running, count)
 
-    def _log_sum_exp(self, logits: torch.Tensor) -> torch.Tensor:
-        """As `logits.logsumexp(-1, keepdim=True)`, in memory that is kept from step to step."""
+    def _log_sum_exp(self, logits: torch.Tensor, maxima: torch.Tensor) -> torch.Tensor:
+        """As `logits.logsumexp(-1, keepdim=True)`, in memory kept from step to step; `maxima`: of their chunks."""
         if self.scratch.shape != logits.shape:
             self.scratch = torch.empty_like(logits)
-        largest = logits.amax(1, keepdim=True).clamp(min=torch.finfo(logits.dtype).min)
+        largest = maxima.amax(1, keepdim=True).clamp(min=torch.finfo(logits.dtype).min)
         return torch.sub(logits, largest, out=self.scratch).exp_().sum(1, keepdim=True).log() + largest
 
 
-def likeliest(values: torch.Tensor, total: torch.Tensor, running: torch.Tensor, count: int) -> Continuations:
+def chunk_maxima(values: torch.Tensor) -> torch.Tensor:
+    """Of each `CHUNK` of a row, the last one shorter; (rows, vocab) to (rows, chunks)."""
+    vocab = values.shape[1]
+    whole = vocab // CHUNK * CHUNK
+    maxima = values[:, :whole].unflatten(1, (whole // CHUNK, CHUNK)).amax(2)
+    return maxima if whole == vocab else torch.cat((maxima, values[:, whole:].amax(1, keepdim=True)), dim=1)
+
+
+def likeliest(
+    values: torch.Tensor, maxima: torch.Tensor, total: torch.Tensor, running: torch.Tensor, count: int
+) -> Continuations:
     """The best of all beams' next tokens, by `running` + `values` - `total`.
 
     Args:
         values: (batch * beams, vocab).
+        maxima: their `chunk_maxima`.
         total: (batch * beams, 1).
         running: (batch, beams).
         count: at most beams * vocab.
@@ -158,14 +173,14 @@ def likeliest(values: torch.Tensor, total: torch.Tensor, running: torch.Tensor, 
     batch, beams = running.shape
     vocab = values.shape[1]
     total = total.view(batch, beams)
-    parents, tokens = _shortlist(values, total, running, count)  # (batch, any) each
+    parents, tokens = _shortlist(values, maxima, total, running, count)  # (batch, any) each
     log_probabilities = values.reshape(batch, -1).gather(1, parents * vocab + tokens) - total.gather(1, parents)
     scores, places = (log_probabilities + running.gather(1, parents)).topk(count)
     return Continuations(scores, *(of.gather(1, places) for of in (parents, tokens, log_probabilities)))
 
 
 def _shortlist(
-    values: torch.Tensor, total: torch.Tensor, running: torch.Tensor, count: int
+    values: torch.Tensor, maxima: torch.Tensor, total: torch.Tensor, running: torch.Tensor, count: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Beams and tokens, (batch, any) each, that hold the best `count`; arguments as of `likeliest`, by beams."""
     batch, beams = running.shape
@@ -176,8 +191,8 @@ def _shortlist(
         tokens = values.topk(min(count, vocab)).indices  # (batch * beams, any)
         parents = torch.arange(beams, device=device).repeat_interleave(tokens.shape[1])
         return parents.expand(batch, -1), tokens.view(batch, -1)
-    # the best `count` tokens are in the best `count` chunks, or in what the chunks leave over
-    maxima = values[:, : chunks * CHUNK].unflatten(1, (chunks, CHUNK)).amax(2).view(batch, beams, chunks)
+    # the best `count` tokens are in the best `count` chunks, or in what the whole chunks leave over
+    maxima = maxima[:, :chunks].unflatten(0, (batch, beams))
     best = ((maxima - total[:, :, None]) + running[:, :, None]).flatten(1).topk(count).indices  # (batch, count)
     parents = (best // chunks)[:, :, None].expand(-1, -1, CHUNK).flatten(1)
     tokens = ((best % chunks * CHUNK)[:, :, None] + torch.arange(CHUNK)).flatten(1)

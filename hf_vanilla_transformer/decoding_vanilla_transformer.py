@@ -25,7 +25,7 @@ Precision = Literal["bf16", "int8"]
 Linear = Callable[[torch.Tensor], torch.Tensor]
 Norm = Callable[[torch.Tensor], torch.Tensor]
 
-SLOTS_AT_FIRST = 64
+SLOTS_AT_FIRST = 32
 POSITIONS_AT_ONCE = 64
 HIDDEN = float("-inf")
 

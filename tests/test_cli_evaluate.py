@@ -36,7 +36,7 @@ def test_scores_are_printed_and_kept_beside_the_model(folder, files, capsys):
 
     assert expected.table() in printed
     assert "num_beams 2, length_penalty 1.0, max_extra_tokens 3" in printed
-    assert "sentences per second (cpu, float32, batches of 2,048 source tokens)" in printed
+    assert "sentences per second (cpu, float32, batches of 4,096 source tokens)" in printed
     kept = folder / "evaluation" / "test"
     assert printed.endswith(f"kept in {kept}\n")
     record = json.loads((kept / "scores.json").read_text(encoding="utf-8"))

@@ -11,7 +11,7 @@ from transformers import DynamicCache, EncoderDecoderCache, StoppingCriteria, Te
 from hf_vanilla_transformer import candidates_vanilla_transformer as candidates
 from hf_vanilla_transformer import decoding_vanilla_transformer as decoding
 from hf_vanilla_transformer import generation_vanilla_transformer as generation
-from hf_vanilla_transformer.candidates_vanilla_transformer import likeliest
+from hf_vanilla_transformer.candidates_vanilla_transformer import chunk_maxima, likeliest
 from hf_vanilla_transformer.decoding_vanilla_transformer import StepDecoder, packed_model
 from hf_vanilla_transformer.search_vanilla_transformer import BeamSearch
 from hf_vanilla_transformer.translation.precision import PRECISIONS, set_decoding_precision
@@ -240,7 +240,7 @@ def test_the_likeliest_of_all_beams_are_found_by_chunks(width):
     torch.manual_seed(0)
     for beams, count in ((1, 2), (3, 6), (4, 12)):
         logits, running = torch.randn(5 * beams, width) * 3, torch.randn(5, beams)
-        tops = likeliest(logits, logits.logsumexp(-1, keepdim=True), running, count)
+        tops = likeliest(logits, chunk_maxima(logits), logits.logsumexp(-1, keepdim=True), running, count)
         log_probabilities = logits.log_softmax(-1).view(5, beams, width)
         expected = (log_probabilities + running[:, :, None]).flatten(1).topk(count)
         torch.testing.assert_close(tops.scores, expected.values)

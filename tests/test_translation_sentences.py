@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hf_vanilla_transformer.translation.sentences import batches_by_tokens, pad
+from hf_vanilla_transformer.translation.sentences import batches_by_tokens, batches_of_workers, pad
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 7, 24, 1000])
@@ -15,6 +15,30 @@ def test_batches_hold_every_sentence_once_within_the_budget(batch_tokens):
         assert len(batch) == 1 or len(batch) * max(lengths[index] for index in batch) <= batch_tokens
     longest = [lengths[batch[0]] for batch in batches]
     assert longest == sorted(longest, reverse=True)
+
+
+def time_of(batches, lengths, workers):
+    """When the last of some workers has done the last batch, if a padded token takes 1."""
+    ends = [0] * workers
+    for batch in batches:
+        ends[ends.index(min(ends))] += len(batch) * max(lengths[index] for index in batch)
+    return max(ends)
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 4])
+def test_workers_end_at_the_same_time(workers):
+    lengths = [5 + 7 * i % 40 for i in range(500)]
+    for batch_tokens in (250, 1000, 2500):
+        batches = batches_of_workers(lengths, batch_tokens, workers)
+        assert sorted(index for batch in batches for index in batch) == list(range(500))
+        assert all(len(batch) * max(lengths[i] for i in batch) <= batch_tokens for batch in batches)
+        plain = list(batches_by_tokens(lengths, batch_tokens))
+        assert time_of(batches, lengths, workers) <= time_of(plain, lengths, workers)
+        assert time_of(batches, lengths, workers) < 1.1 * time_of(batches, lengths, 1) / workers
+
+
+def test_a_single_batch_is_left_whole():
+    assert batches_of_workers([3, 4, 5], 100, 4) == [[2, 1, 0]]
 
 
 def test_padding_goes_to_the_right():

@@ -49,7 +49,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--batch_tokens",
         type=positive,
-        default=2048,
+        default=4096,
         metavar="N",
         help="most tokens of a side in a batch, padding included; lower it if memory runs out (default: %(default)s)",
     )

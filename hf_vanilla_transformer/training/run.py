@@ -11,6 +11,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallba
 
 from ..configuration_vanilla_transformer import VanillaTransformerConfig
 from ..data.encoding import encode_corpus
+from ..memory import keep_freed_memory
 from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from ..tokenization import load_tokenizer, train_tokenizer
 from ..translation.loading import load_model
@@ -31,7 +32,6 @@ from .corpora import (
     sentences_for_tokenizer,
 )
 from .curves import draw_training_curves
-from .memory import keep_freed_memory
 from .recipes import Settings
 from .trainer import VanillaTransformerTrainer
 

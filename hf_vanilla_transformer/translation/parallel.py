@@ -16,11 +16,20 @@ Batch = TypeVar("Batch")
 Result = TypeVar("Result")
 
 
+def workers_for(model: Any) -> int:
+    """How many batches at once this model translates here, if there are so many: more than one on processors only.
+
+    Only models of ours are shared by threads: their search changes nothing of them.
+    """
+    ours = isinstance(model, TranslationGenerationMixin) and model.device.type == "cpu"  # type: ignore[attr-defined]
+    return min(torch.get_num_threads(), MOST_WORKERS) if ours else 1
+
+
 def side_by_side(model: Any, translate: Callable[[Batch], Result], batches: Sequence[Batch]) -> Iterator[Result]:
     """`map(translate, batches)`, on a processor by several threads at once.
 
     Args:
-        model: what `translate` translates with. Only models of ours, whose search changes nothing of them, are shared.
+        model: what `translate` translates with.
         translate: called under `inference_mode`.
         batches: the costliest first, so that the threads end together.
 
@@ -28,9 +37,8 @@ def side_by_side(model: Any, translate: Callable[[Batch], Result], batches: Sequ
         The results in the order of the batches.
     """
     threads = torch.get_num_threads()
-    workers = min(threads, len(batches), MOST_WORKERS)
-    ours = isinstance(model, TranslationGenerationMixin) and model.device.type == "cpu"  # type: ignore[attr-defined]
-    if workers < 2 or not ours:
+    workers = min(workers_for(model), len(batches))
+    if workers < 2:
         yield from map(translate, batches)
         return
     packed_model(model, model.decoding_precision)  # once, not once a thread

@@ -94,6 +94,20 @@ def batches_by_tokens(lengths: Sequence[int], batch_tokens: int) -> Iterator[lis
         start += size
 
 
+def batches_of_workers(lengths: Sequence[int], batch_tokens: int, workers: int) -> list[list[int]]:
+    """As `batches_by_tokens`, but smaller ones where that lets so many workers end at the same time."""
+    batches = list(batches_by_tokens(lengths, batch_tokens))
+    if workers == 1 or len(batches) < 2:
+        return batches
+    wanted = -(-len(batches) // workers) * workers
+    even = sum(len(batch) * lengths[batch[0]] for batch in batches) // wanted
+    for budget in range(even, batch_tokens, max(1, even // 50)):  # the least that makes no more batches
+        smaller = list(batches_by_tokens(lengths, budget))
+        if len(smaller) <= wanted:
+            return smaller
+    return batches
+
+
 def pad(ids: Sequence[Sequence[int]], padding: int, device: torch.device) -> torch.Tensor:
     """Token ids of different lengths to one tensor, (batch, longest), padded on the right."""
     longest = max(len(sentence) for sentence in ids)

@@ -20,12 +20,13 @@ import torch
 from transformers.generation import StoppingCriteriaList
 
 from ..generation_vanilla_transformer import SourceLengthLimit, TranslationGenerationMixin
+from ..memory import keep_freed_memory
 from .loading import choose_device, load_model_and_tokenizer
-from .parallel import side_by_side
+from .parallel import side_by_side, workers_for
 from .precision import set_decoding_precision
 from .search import Search, StepScores, cut_at_end, settle_search
 from .sentences import (
-    batches_by_tokens,
+    batches_of_workers,
     check_batch_tokens,
     check_lengths,
     check_sentences,
@@ -36,7 +37,7 @@ from .sentences import (
     sentence_place,
 )
 
-DEFAULT_BATCH_TOKENS = 2048
+DEFAULT_BATCH_TOKENS = 4096
 
 Progress = Callable[[int], object]
 
@@ -87,6 +88,8 @@ NOTHING = Translation((Hypothesis("", 0.0, True),))
 
 class Translator:
     """A sequence-to-sequence model and its tokenizer, from text to text.
+
+    On a processor with glibc, the process keeps the memory that translating has freed, for the next step to use.
 
     Args:
         model: any encoder-decoder of `transformers` with `generate`.
@@ -231,11 +234,13 @@ class Translator:
     ) -> list[Translation]:
         translations = [NOTHING] * len(source_ids)
         progress(sum(not ids for ids in source_ids))
-        batches = list(batches_by_tokens([len(ids) for ids in source_ids], batch_tokens))
+        batches = batches_of_workers([len(ids) for ids in source_ids], batch_tokens, workers_for(self.model))
 
         def translate_batch(batch: list[int]) -> list[Translation]:
             return self._translate_batch([source_ids[index] for index in batch], search)
 
+        if self.model.device.type == "cpu":
+            keep_freed_memory()
         with inference(self.model):
             for batch, translated in zip(batches, side_by_side(self.model, translate_batch, batches), strict=True):
                 for index, translation in zip(batch, translated, strict=True):

@@ -1,7 +1,7 @@
-"""Keep freed memory while training on processors.
+"""Keep freed memory while training or translating on processors.
 
-glibc hands large blocks back to the system when they are freed, and every training step then faults the same pages in
-again, which takes a good part of a small model's step.
+glibc hands large blocks back to the system when they are freed, and every step then faults the same pages in again,
+which takes a good part of a small model's step.
 """
 
 import ctypes
