@@ -47,13 +47,27 @@ def pack_linear(
     weight = torch.cat([layer.weight.detach() for layer in layers]) if len(layers) > 1 else layers[0].weight.detach()
     if bias is None and layers[0].bias is not None:
         bias = torch.cat([layer.bias.detach() for layer in layers])
+    plain = _plain_product(weight, bias, relu)
+    on_cpu, full = weight.device.type == "cpu", weight.dtype == torch.float32
     if precision == "int8":
-        return _pack_int8(weight, bias, relu)
-    if weight.device.type == "cpu" and _HAS_ONEDNN and (precision == "bf16" or weight.dtype == torch.float32):
-        return _pack_onednn(weight, bias, relu, precision == "bf16")
-    if precision == "bf16":
-        weight, bias = weight.bfloat16(), None if bias is None else bias.bfloat16()
+        packed = _pack_int8(weight, bias, relu)
+    elif on_cpu and _HAS_ONEDNN and (precision == "bf16" or full):
+        packed = _pack_onednn(weight, bias, relu, precision == "bf16")
+    elif precision == "bf16":
+        packed = _plain_product(weight.bfloat16(), None if bias is None else bias.bfloat16(), relu)
+    else:
+        return plain
+    if on_cpu and full and (precision is None or weight.numel() <= SMALL):
+        return lambda x: plain(x) if x.numel() < FEW_ROWS * x.shape[-1] else packed(x)
+    return packed
 
+
+FEW_ROWS, SMALL = 16, 2**18
+"""With fewer rows than these the call of a packed product costs more than it saves: in float32 always, in less
+precision where a matrix has at most so many weights."""
+
+
+def _plain_product(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool) -> Linear:
     def multiply(x: torch.Tensor) -> torch.Tensor:
         y = nn.functional.linear(x.to(weight.dtype), weight, bias).to(x.dtype)
         return y.relu_() if relu else y
@@ -62,8 +76,6 @@ def pack_linear(
 
 
 _HAS_ONEDNN = hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and hasattr(torch.ops.mkldnn, "_linear_pointwise")
-FEW_ROWS = 16
-"""Below these, oneDNN's call costs more in float32 than its order of weights saves."""
 
 
 def _pack_onednn(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool, bf16: bool) -> Linear:
@@ -71,17 +83,10 @@ def _pack_onednn(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool, bf
     if bf16:
         weight, bias = weight.bfloat16(), None if bias is None else bias.bfloat16()
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, 128)
-    pointwise, after = torch.ops.mkldnn._linear_pointwise, "relu" if relu else "none"
-
-    def multiply(x: torch.Tensor) -> torch.Tensor:
-        if bf16:
-            return pointwise(x.bfloat16(), packed, bias, after, [], "").to(x.dtype)
-        if x.numel() < FEW_ROWS * x.shape[-1]:
-            y = nn.functional.linear(x, weight, bias)
-            return y.relu_() if relu else y
-        return pointwise(x, packed, bias, after, [], "")
-
-    return multiply
+    pointwise, after = torch.ops.mkldnn._linear_pointwise.default, "relu" if relu else "none"
+    if bf16:
+        return lambda x: pointwise(x.bfloat16(), packed, bias, after, [], "").to(x.dtype)
+    return lambda x: pointwise(x, packed, bias, after, [], "")
 
 
 _SUMS_ALL_8_BITS = bool(getattr(torch.cpu, "_is_vnni_supported", lambda: False)())
@@ -102,8 +107,16 @@ def _pack_int8(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool) -> L
         packed = torch.ops.quantized.linear_prepack(quantized, None if bias is None else bias.float())
     finally:
         torch.backends.quantized.engine = engine
-    multiply = torch.ops.quantized.linear_relu_dynamic if relu else torch.ops.quantized.linear_dynamic
+    multiply = (torch.ops.quantized.linear_relu_dynamic if relu else torch.ops.quantized.linear_dynamic).default
     return lambda x: multiply(x.float(), packed, not _SUMS_ALL_8_BITS).to(x.dtype)
+
+
+def pack_norm(norm: nn.Module) -> Norm:
+    """The same without the work around a module's call, which takes as long as a small tensor's LayerNorm itself."""
+    if type(norm) is not nn.LayerNorm:
+        return norm
+    shape, weight, bias, eps = norm.normalized_shape, norm.weight, norm.bias, norm.eps
+    return lambda x: torch.layer_norm(x, shape, weight, bias, eps)
 
 
 @dataclass
@@ -157,10 +170,15 @@ class PackedAttention:
         Returns:
             (batch, query_len, d_model), and the mean of the heads' weights, (batch, query_len, key_len), or None.
         """
-        keys, values = keys_and_values.split([self.heads * self.d_k, self.heads * self.d_v], dim=-1)
+        batch = len(keys_and_values)
+        end_of_keys = self.heads * self.d_k
         query, key, value = (
-            part.unflatten(-1, (self.heads, width)).transpose(1, 2)  # (batch, heads, len, width)
-            for part, width in ((queries, self.d_k), (keys, self.d_k), (values, self.d_v))
+            part.view(batch, -1, self.heads, width).transpose(1, 2)  # (batch, heads, len, width)
+            for part, width in (
+                (queries, self.d_k),
+                (keys_and_values[..., :end_of_keys], self.d_k),
+                (keys_and_values[..., end_of_keys:], self.d_v),
+            )
         )
         heads = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=self.scaling)
         weights = None
@@ -176,14 +194,14 @@ class PackedLayer:
     def __init__(self, layer: Any, precision: Precision | None) -> None:
         self.normalize_before = layer.normalize_before
         self.self_attn = PackedAttention.of(layer.self_attn, precision)
-        self.self_attn_norm: Norm = layer.self_attn_layer_norm
+        self.self_attn_norm = pack_norm(layer.self_attn_layer_norm)
         if hasattr(layer, "encoder_attn"):
             self.encoder_attn = PackedAttention.of(layer.encoder_attn, precision, cross=True)
-            self.encoder_attn_norm: Norm = layer.encoder_attn_layer_norm
+            self.encoder_attn_norm = pack_norm(layer.encoder_attn_layer_norm)
         relu = isinstance(layer.activation_fn, nn.ReLU)
         self.fc1, self.fc2 = pack_linear([layer.fc1], precision, relu=relu), pack_linear([layer.fc2], precision)
         self.activation: Linear = nn.Identity() if relu else layer.activation_fn
-        self.final_norm: Norm = layer.final_layer_norm
+        self.final_norm = pack_norm(layer.final_layer_norm)
 
     def add_and_norm(self, x: torch.Tensor, sublayer: Linear, norm: Norm) -> torch.Tensor:
         """LayerNorm(x + Sublayer(x)), or its pre-norm form; (batch, len, d_model)."""
@@ -229,7 +247,7 @@ class _Stack:
         self.layers = [PackedLayer(layer, precision) for layer in stack.layers]
         self.embed_tokens, self.embed_positions = stack.embed_tokens, stack.embed_positions
         self.embed_scale: float = stack.embed_scale
-        self.last_norm: Norm = stack.layer_norm
+        self.last_norm = pack_norm(stack.layer_norm)
 
     def embed(self, ids: torch.Tensor, encodings: torch.Tensor) -> torch.Tensor:
         """Tokens (batch, len) and their positions' encodings to (batch, len, d_model); section 3.4."""

@@ -295,6 +295,17 @@ def test_a_precision_is_used_by_generate(precision):
     assert (rounded.sequences[:, 1:] == EOS).any()
 
 
+@pytest.mark.parametrize("precision", ["bf16", "int8"])
+def test_few_rows_of_a_small_matrix_are_multiplied_in_float32(precision):
+    """The call of the rounded product would take longer than it saves."""
+    layer = torch.nn.Linear(32, 48)
+    multiply = decoding.pack_linear([layer], precision, relu=True)
+    x = torch.randn(2 * decoding.FEW_ROWS, 32)
+    assert torch.equal(multiply(x[: decoding.FEW_ROWS - 1]), layer(x[: decoding.FEW_ROWS - 1]).relu())
+    assert not torch.equal(multiply(x), layer(x).relu())
+    torch.testing.assert_close(multiply(x), layer(x).relu(), atol=0.05, rtol=0.05)
+
+
 def test_auto_chooses_one_of_them_and_says_which(caplog):
     model = lively_model()
     with caplog.at_level(logging.INFO):
