@@ -22,6 +22,8 @@ from .decoding_vanilla_transformer import StepDecoder
 
 NEVER = -1.0e9
 """`transformers`' score of what is not to be chosen."""
+SIZES_OF_AN_OCTAVE = 4
+"""Sizes of a batch between a power of two and the next."""
 
 
 @dataclass
@@ -83,11 +85,23 @@ def forced_tokens(settings: SearchSettings, alive: torch.Tensor, new: int) -> to
     return settings.prefix[alive, new]
 
 
-def who_stays(done: torch.Tensor) -> torch.Tensor:
-    """The rows that are not done, (fewer,): each in its place, but for the last, which take the places of others."""
+def who_stays(done: torch.Tensor) -> torch.Tensor | None:
+    """The rows that go on if those that are done leave, or None if all do.
+
+    Each stays in its place, but for the last, which take the places of others. Some that are done stay so that batches
+    are of few sizes: a matrix product of a new size has a kernel made for it, which can take longer than the product.
+
+    Returns:
+        (fewer,).
+    """
     staying = int((~done).sum())
+    step = max(1, 2 ** (staying.bit_length() - SIZES_OF_AN_OCTAVE.bit_length()))
+    staying = -(-staying // step) * step
+    if staying >= len(done):
+        return None
     rows = torch.arange(staying, device=done.device)
-    rows[done[:staying]] = (~done[staying:]).nonzero()[:, 0] + staying
+    movers = (~done[staying:]).nonzero()[:, 0] + staying
+    rows[done[:staying].nonzero()[: len(movers), 0]] = movers
     return rows
 
 
@@ -314,10 +328,10 @@ class BeamSearch:
 
     def _leave(self, parents: torch.Tensor) -> torch.Tensor:
         """Take finished sentences out of the batch; the parents of those that stay."""
-        if not self.candidates.rows_may_leave or not self.done.any():
+        stay = who_stays(self.done) if self.candidates.rows_may_leave else None
+        if stay is None:
             return parents
         self._store()
-        stay = who_stays(self.done)
         self.running, self.finished = self.running.of(stay), self.finished.of(stay)
         self.alive, self.done = self.alive[stay], self.done[stay]
         if self.coverage is not None:
@@ -378,8 +392,8 @@ def greedy_search(
             done = done | (length >= settings.limits[alive])
         if length >= settings.max_length or is_late(settings) or done.all():
             return torch.cat(tokens, dim=1), torch.stack(scores, dim=1)
-        if not processors and done.any():
-            stay = who_stays(done)
+        stay = None if processors else who_stays(done)
+        if stay is not None:
             alive, ids, done, chosen = alive[stay], ids[stay], done[stay], chosen[stay]
             decoder.keep(stay)
         logits = decoder.project(decoder.step(chosen[:, None]))

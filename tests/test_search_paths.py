@@ -13,7 +13,7 @@ from hf_vanilla_transformer import decoding_vanilla_transformer as decoding
 from hf_vanilla_transformer import generation_vanilla_transformer as generation
 from hf_vanilla_transformer.candidates_vanilla_transformer import chunk_maxima, likeliest
 from hf_vanilla_transformer.decoding_vanilla_transformer import StepDecoder, packed_model
-from hf_vanilla_transformer.search_vanilla_transformer import BeamSearch
+from hf_vanilla_transformer.search_vanilla_transformer import BeamSearch, who_stays
 from hf_vanilla_transformer.translation.precision import PRECISIONS, set_decoding_precision
 
 IDS, MASK = pad_batch(sentences([4, 9, 12, 2, 7, 5]))
@@ -192,6 +192,25 @@ def test_finished_sentences_leave_the_batch(monkeypatch):
     assert batches[0] == 6
     assert batches[-1] < 6
     assert len({len(row) for row in translations}) > 2
+
+
+def test_rows_that_are_done_leave_and_the_last_take_their_places():
+    torch.manual_seed(0)
+    sizes = set()
+    for batch in range(1, 120):
+        for share in (0.1, 0.5, 0.9):
+            done = torch.rand(batch) < share
+            stay = who_stays(done)
+            living = set((~done).nonzero()[:, 0].tolist())
+            if not living:
+                continue
+            kept = list(range(batch)) if stay is None else stay.tolist()
+            assert living <= set(kept)
+            assert len(set(kept)) == len(kept) <= batch
+            assert len(kept) <= max(len(living) * 5 / 4, len(living) + 1) or stay is None
+            assert all(row == place for place, row in enumerate(kept) if place in living)
+            sizes.add(len(kept) if stay is not None else 0)
+    assert len(sizes) < 25  # a matrix product of a new size has a kernel made for it
 
 
 @pytest.mark.parametrize("length_penalty", [2.0, 4.0])
