@@ -18,12 +18,14 @@ from itertools import islice
 from typing import Any
 
 import torch
-from transformers import Pipeline
+from transformers import AutoModelForSeq2SeqLM, Pipeline
 from transformers.generation import StoppingCriteria, StoppingCriteriaList
+from transformers.pipelines import PIPELINE_REGISTRY
 from transformers.utils import logging
 
 logger = logging.get_logger(__name__)
 
+TASK = "translate"
 T5_TASK = "translation_"  # begins the names of its tasks in its config
 BATCH_TOKENS = 2048
 READ_AHEAD = 256  # sentences that a generator is asked for at a time, unless `batch_size` says otherwise
@@ -470,5 +472,8 @@ def evaluation_mode(model: Any) -> Iterator[None]:
 def _given(**settings: Any) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if value is not None}
 
+
+if TASK not in PIPELINE_REGISTRY.supported_tasks:
+    PIPELINE_REGISTRY.register_pipeline(TASK, TranslationPipeline, pt_model=AutoModelForSeq2SeqLM, type="text")
 
 __all__ = ["TranslationPipeline"]

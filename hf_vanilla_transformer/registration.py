@@ -7,6 +7,7 @@ does. Stays at home: a repository on the Hub names its classes in its config.
 import re
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
@@ -38,12 +39,7 @@ def register() -> None:
 
 def register_pipeline() -> None:
     """Make `pipeline("translate", model=...)` work."""
-    from transformers.pipelines import PIPELINE_REGISTRY
-
-    from .pipeline import TranslationPipeline
-
-    if TASK not in PIPELINE_REGISTRY.supported_tasks:
-        PIPELINE_REGISTRY.register_pipeline(TASK, TranslationPipeline, pt_model=AutoModelForSeq2SeqLM, type="text")
+    import_module(".pipeline", __package__)  # registers itself, at the end if it is being imported already
 
 
 class PipelinesFinder(MetaPathFinder):

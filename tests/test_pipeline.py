@@ -471,3 +471,13 @@ def test_a_model_without_generation_settings_of_length_gets_the_papers(tiny_mode
     translate("merci")
 
     assert seen["max_extra_tokens"] == 50
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("way", ["import hf_vanilla_transformer.pipeline", "from hf_vanilla_transformer import *"])
+def test_the_pipeline_may_be_imported_before_those_of_transformers(way):
+    program = (
+        f"{way}\nfrom transformers import pipelines; print(pipelines.check_task('translate')[1]['impl'].__module__)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "hf_vanilla_transformer.pipeline", done.stderr[-3000:]
