@@ -379,7 +379,8 @@ def test_where_nothing_is_said_version_4s_defaults_hold(monkeypatch):
 @pytest.fixture
 def restored(monkeypatch):
     """`restore_translation_pipeline()`, taken back after the test."""
-    monkeypatch.setattr(pipelines, "REMOVED_TASKS", dict(pipelines.REMOVED_TASKS))
+    removed = dict(getattr(pipelines, "REMOVED_TASKS", {}))  # the older versions have no such table
+    monkeypatch.setattr(pipelines, "REMOVED_TASKS", removed, raising=False)
     registry = pipelines.PIPELINE_REGISTRY
     monkeypatch.setattr(registry, "supported_tasks", dict(registry.supported_tasks))
     monkeypatch.setattr(registry, "check_task", registry.check_task)
@@ -389,7 +390,7 @@ def restored(monkeypatch):
 def test_the_removed_names_come_back_for_those_who_ask(tiny_model_folder, restored):
     """Fails when `transformers` refuses or takes these names in another way, and then has to be looked at."""
     for name in ("translation", "translation_fr_to_en"):
-        with pytest.raises(KeyError, match="has been removed"):
+        with pytest.raises(KeyError, match=r"has been removed|Unknown task"):
             pipeline(name, model=str(tiny_model_folder))
 
     restored()
@@ -398,7 +399,7 @@ def test_the_removed_names_come_back_for_those_who_ask(tiny_model_folder, restor
     for name in ("translation", "translation_fr_to_en"):
         translate = pipeline(name, model=str(tiny_model_folder), device="cpu")
         assert translate("merci") == pipeline("translate", model=str(tiny_model_folder), device="cpu")("merci")
-    with pytest.raises(KeyError, match="has been removed"):
+    with pytest.raises(KeyError, match=r"has been removed|Unknown task"):
         pipeline("summarization", model=str(tiny_model_folder))
     with pytest.raises(KeyError, match="translation_xx"):
         pipelines.check_task("translation_xx")

@@ -1,9 +1,12 @@
 """Stands in for `tests/distributed_testing_utils.py`, which the source distribution of transformers lacks.
 
 Starts gloo processes on this machine. The FSDP tests build decoders by `AutoModelForCausalLM`; here every model is an
-encoder-decoder, so each process takes `AutoModelForSeq2SeqLM` in its place.
+encoder-decoder, so each process takes `AutoModelForSeq2SeqLM` in its place. A bias of keys has the gradient 0, since
+softmax does not see it: Adam's default epsilon would turn its rounding noise into whole steps, which no two ways of
+computing share, so it is larger here.
 """
 
+import functools
 import os
 import socket
 from collections.abc import Callable
@@ -41,6 +44,7 @@ def _with_encoder_decoders(rank: int, function: Callable[..., None], args: tuple
 
     torch.set_num_threads(1)
     test_fsdp_mixin.AutoModelForCausalLM = AutoModelForSeq2SeqLM
+    torch.optim.Adam = functools.partial(torch.optim.Adam, eps=1e-4)
     function(rank, *args)
 
 

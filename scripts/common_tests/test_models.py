@@ -35,7 +35,7 @@ test_fsdp_mixin._get_available_fsdp_workers = lambda: 8
 class EncoderDecoderTester:
     """A tiny config of one model and inputs for it, in the form that the mixins ask for."""
 
-    batch_size, seq_length, encoder_seq_length, hidden_size = 4, 7, 7, 16
+    batch_size, seq_length, encoder_seq_length, hidden_size = 4, 7, 7, 32
     num_hidden_layers, num_attention_heads = 2, 4
     is_training = True
 
@@ -46,8 +46,13 @@ class EncoderDecoderTester:
     def get_config(self) -> Any:
         return self.config_class(
             **{"vocab_size": 99, "d_model": self.hidden_size, "encoder_layers": 2, "decoder_layers": 2},
-            **{"encoder_attention_heads": 4, "decoder_attention_heads": 4, "encoder_ffn_dim": 4, "decoder_ffn_dim": 4},
-            **{"dropout": 0.1, "attention_dropout": 0.1, "max_position_embeddings": 100},
+            **{
+                "encoder_attention_heads": 4,
+                "decoder_attention_heads": 4,
+                "encoder_ffn_dim": 64,
+                "decoder_ffn_dim": 64,
+            },
+            **{"dropout": 0.0, "attention_dropout": 0.0, "max_position_embeddings": 100},
             **{"eos_token_id": 2, "bos_token_id": 0, "pad_token_id": 1, "decoder_start_token_id": 2},
         )
 
@@ -74,6 +79,20 @@ class CommonTests(
     def setUp(self) -> None:
         self.model_tester = EncoderDecoderTester(self.config_class, self.all_model_classes[1])
         self.config_tester = ConfigTester(self, config_class=self.config_class)
+
+    def _get_trainable_model_class(self) -> type:
+        """The head, for the test of overfitting: it gives `generate` the beginning of the sentence that it learned.
+
+        A decoder goes on from it. An encoder-decoder reads the whole sentence and goes on from it as a target.
+        """
+        learned = self._create_text_training_batch(1, self.training_overfit_seq_length, 99)["input_ids"]
+
+        class Overfitted(self.all_model_classes[1]):
+            def generate(self, begun: torch.Tensor, **settings: Any) -> torch.Tensor:
+                start = torch.full_like(begun[:, :1], self.config.decoder_start_token_id)
+                return super().generate(learned, decoder_input_ids=torch.cat((start, begun), 1), **settings)[:, 1:]
+
+        return Overfitted
 
     def test_config(self) -> None:
         self.config_tester.run_common_tests()
