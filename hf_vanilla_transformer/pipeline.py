@@ -75,14 +75,14 @@ class TranslationPipeline(Pipeline):
         num_workers: int | None = None,
         **settings: Any,
     ) -> Any:
-        r"""Translate.
+        """Translate.
 
         Args:
             inputs: a sentence, a list of sentences, or a generator or dataset of sentences.
             batch_size: most sentences of a batch. Unset, a batch holds at most 2,048 source tokens, padding included.
             num_workers: of no use here, since whole batches are tokenised at once; accepted for code of version 4.
             src_lang, tgt_lang: languages, as the model's tokenizer names them: needed by multilingual models (mBART,
-                M2M100, NLLB; \"en\" and \"fr\", or names in English, for T5; the target alone for OPUS-MT models with
+                M2M100, NLLB; `"en"` and `"fr"`, or names in English, for T5; the target alone for OPUS-MT models with
                 several).
             num_return_sequences: translations of each sentence, best first; `n_best` is the same.
             return_scores: whether each translation tells its score.
@@ -240,9 +240,11 @@ class TranslationPipeline(Pipeline):
             outputs, steps = self._generate(batch, settings, return_scores)
         ends = self._setting(settings, "eos_token_id")
         ends = {ends} if isinstance(ends, int) else set(ends or ())
-        rows = [cut_at_end(row, ends) for row in outputs.sequences[:, 1:].tolist()]  # without the start token
+        tokens = outputs.sequences[:, 1:].tolist()  # without the start token
+        each = len(tokens) // len(batch["input_ids"])
+        limits = self._limits(batch, settings, len(tokens[0]))
+        rows = [cut_at_end(row, ends, limits[i // each]) for i, row in enumerate(tokens)]
         scores = self._scores(outputs, steps, rows, settings) if return_scores else None
-        each = len(rows) // len(batch["input_ids"])
         starts = range(0, len(rows), each)
         return {
             "hypotheses": [rows[i : i + each] for i in starts],
@@ -287,6 +289,13 @@ class TranslationPipeline(Pipeline):
                 {"max_extra_tokens": MAX_EXTRA_TOKENS} if self._is_ours() else {"max_new_tokens": MAX_NEW_TOKENS}
             )
         return settings
+
+    def _limits(self, batch: dict[str, torch.Tensor], settings: Mapping[str, Any], longest: int) -> list[int]:
+        """Most new tokens of each sentence, beyond which a target is filled up."""
+        extra = self._setting(settings, "max_extra_tokens") if self._is_ours() else None
+        if extra is None or settings.get("max_new_tokens") is not None or settings.get("max_length") is not None:
+            return [longest] * len(batch["input_ids"])
+        return (batch["attention_mask"].sum(1) + extra).tolist()
 
     def _is_ours(self) -> bool:
         return self.model.config.model_type == "vanilla_transformer"
@@ -444,9 +453,9 @@ def batches_by_length(lengths: Sequence[int], batch_size: int | None) -> Iterato
         start += size
 
 
-def cut_at_end(ids: list[int], ends: set[int]) -> list[int]:
-    """A hypothesis up to its end of sentence."""
-    return next((ids[: i + 1] for i, token in enumerate(ids) if token in ends), ids)
+def cut_at_end(ids: list[int], ends: set[int], limit: int) -> list[int]:
+    """A hypothesis up to its end of sentence, or to its length limit."""
+    return next((ids[: i + 1] for i, token in enumerate(ids[:limit]) if token in ends), ids[:limit])
 
 
 def with_settings(settings: dict[str, Any], **more: Any) -> dict[str, Any]:

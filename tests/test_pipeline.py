@@ -62,7 +62,16 @@ def test_several_translations_of_each_sentence_come_in_lists_of_their_own(ours):
     assert [translations[0] for translations in many] == ours(TEXTS)
 
 
-@pytest.mark.parametrize("settings", [{}, {"num_beams": 1}, {"num_beams": 3, "length_penalty": 0.3, "n_best": 2}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {},
+        {"num_beams": 1},
+        {"num_beams": 3, "length_penalty": 0.3, "n_best": 2},
+        {"num_beams": 1, "max_extra_tokens": 0},  # each ends at a limit of its own, and is filled up
+        {"num_beams": 3, "max_extra_tokens": 0, "gnmt_length_penalty": 0.6},
+    ],
+)
 def test_texts_and_scores_are_those_of_the_translator(settings, ours, tiny_model_folder):
     expected = Translator.from_pretrained(tiny_model_folder, device="cpu").translate(TEXTS, **settings)
     found = ours(TEXTS, return_scores=True, **settings)
@@ -71,6 +80,16 @@ def test_texts_and_scores_are_those_of_the_translator(settings, ours, tiny_model
     assert [[t["translation_text"] for t in f] for f in found] == [[h.text for h in e.hypotheses] for e in expected]
     for one, other in zip(found, expected, strict=True):
         assert [t["score"] for t in one] == pytest.approx([h.score for h in other.hypotheses], abs=1e-5)
+
+
+def test_a_filled_up_target_is_cut_at_its_own_limit(ours, caplog, monkeypatch):
+    monkeypatch.setattr(pipelines.base.logging.get_logger("transformers"), "propagate", True)
+    found = ours(TEXTS, num_beams=2, max_extra_tokens=0, return_tensors=True, suppress_tokens=[2])
+
+    lengths = [len(ours.tokenizer(text).input_ids) for text in TEXTS]
+    assert [len(translation["translation_token_ids"]) for translation in found] == lengths
+    assert "4 of 4 translations ran into their length limit" in caplog.text
+    assert "raise `max_extra_tokens`" in caplog.text
 
 
 def test_generators_and_datasets_give_iterators_that_read_no_more_than_they_need(ours):
