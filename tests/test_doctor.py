@@ -278,7 +278,9 @@ def test_a_fault_of_the_models_code_is_named(check, plant, sound, tiny_model_fol
 
     plant(monkeypatch)
 
-    assert check in failures(folder)
+    found = failures(folder)
+    assert check in found
+    assert check != "save and load" or found[check] == "final_logits_bias changed"
 
 
 def test_what_cannot_be_run_is_a_failure_with_its_reason(sound, monkeypatch):

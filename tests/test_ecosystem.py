@@ -4,6 +4,7 @@
 """
 
 import sys
+from types import SimpleNamespace
 from typing import Any
 
 import parallel_processes
@@ -12,6 +13,9 @@ import torch
 from tiny import lively_model, pad_batch, padded_pairs, sentences, tiny_model
 from torch import nn
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig
+from transformers.utils.output_capturing import OutputRecorder
+
+from hf_vanilla_transformer.manifest_vanilla_transformer import require_finite_weights
 
 ROWS = sentences([4, 9, 6])
 NEW = 6
@@ -108,6 +112,10 @@ def test_embeddings_may_stand_for_the_source(mode, model):
 # Outputs
 
 
+@pytest.mark.skipif(
+    not hasattr(OutputRecorder, "num_hidden_layers_key"),
+    reason="this transformers knows no negative numbers of layers",
+)
 def test_some_layers_states_may_be_asked_for():
     """Counted in each stack from its own end: the two have different numbers of layers."""
     model = tiny_model()
@@ -116,8 +124,6 @@ def test_some_layers_states_may_be_asked_for():
 
     for name in ("encoder_hidden_states", "decoder_hidden_states"):
         states, kept = whole[name], [state for state in some[name] if state is not None]
-        if len(some[name]) == 2:
-            pytest.skip("this transformers leaves out the others and knows no negative numbers")
         assert len(some[name]) == len(states)
         assert [state is not None for state in some[name]] == [True, *[False] * (len(states) - 2), True]
         torch.testing.assert_close(kept[0], states[0])
@@ -164,6 +170,8 @@ def test_torch_export_gives_the_same_logits_for_any_shape():
 
     exported = exporter.DynamoExporter().export(model, dict(inputs), config=exporter.DynamoConfig(dynamic=True))
 
+    if isinstance(exported, torch.export.ExportedProgram):  # in the older versions
+        exported = exported.module()
     torch.testing.assert_close(exported(**inputs).logits, model(**inputs).logits)
     other = {name: value[:2, :3].contiguous() for name, value in inputs.items()}
     torch.testing.assert_close(exported(**other).logits, model(**other).logits)
@@ -213,20 +221,22 @@ def test_int8_weights_of_torchao(tmp_path, model):
     assert generate(quantised, num_beams=2).shape == (3, 1 + NEW)
 
 
-def test_quantised_weights_that_are_no_numbers_are_refused(tmp_path):
+class Quantised:
+    """A quantised tensor as torch knows it: made of others, and comparing nothing itself."""
+
+    def __init__(self, scale: float) -> None:
+        self.numbers, self.scale = torch.ones(3, dtype=torch.int8), torch.tensor([scale])
+
+    def __tensor_flatten__(self) -> tuple[list[str], None]:
+        return ["numbers", "scale"], None
+
+
+def test_quantised_weights_that_are_no_numbers_are_refused():
     """They hide in the scales."""
-    quantization = pytest.importorskip("torchao.quantization", reason="torchao is not installed")
-    from hf_vanilla_transformer.manifest_vanilla_transformer import require_finite_weights
+    require_finite_weights(SimpleNamespace(state_dict=lambda: {"fc1.weight": Quantised(0.5)}), "here")
 
-    model = tiny_model()
-    quantization.quantize_(model, quantization.Int8WeightOnlyConfig())
-    require_finite_weights(model, "here")
-    weight = model.model.encoder.layers[0].fc1.weight
-    with torch.no_grad():
-        weight.scale.fill_(float("nan"))
-
-    with pytest.raises(ValueError, match=r"infinities or NaN in model\.encoder\.layers\.0\.fc1\.weight"):
-        require_finite_weights(model, "here")
+    with pytest.raises(ValueError, match=r"infinities or NaN in fc1\.weight"):
+        require_finite_weights(SimpleNamespace(state_dict=lambda: {"fc1.weight": Quantised(float("nan"))}), "here")
 
 
 # Plans
@@ -242,8 +252,9 @@ def test_each_line_of_the_plan_is_of_a_module_and_each_projection_has_one(separa
     wide = {n for n, m in model.named_modules() if isinstance(m, nn.Linear | nn.Embedding)}
     wide = {".".join("*" if part.isdigit() else part for part in name.split(".")) for name in wide}
 
-    assert set(model.tp_plan) <= numbered
-    assert wide == set(model.tp_plan)
+    plan = set(model.tp_plan) - {"model.embed_tokens"}  # the older versions add it to every plan
+    assert plan <= numbered
+    assert wide == plan
     assert model.get_encoder().tp_plan["layers.*.fc1"] == "colwise"
 
 
