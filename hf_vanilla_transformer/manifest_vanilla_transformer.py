@@ -267,12 +267,29 @@ def require_finite_weights(model: torch.nn.Module, name: str) -> None:
         ValueError: there are some.
     """
     for tensor_name, tensor in model.state_dict().items():
-        tensor = tensor.to_local() if hasattr(tensor, "to_local") else tensor  # each process judges its shard
-        if tensor.is_floating_point() and not tensor.is_meta and not torch.isfinite(tensor).all():
+        if not all(map(_is_finite, _plain_parts(tensor))):
             raise ValueError(
                 f"The weights in {name} hold infinities or NaN in {tensor_name}. Take another checkpoint, or train "
                 "again with a lower learning rate."
             )
+
+
+def _plain_parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """What a tensor is made of: of a sharded one this process's shard, of a quantised one its numbers and scales."""
+    if hasattr(tensor, "to_local"):
+        yield from _plain_parts(tensor.to_local())
+    elif hasattr(tensor, "__tensor_flatten__"):
+        for part in tensor.__tensor_flatten__()[0]:
+            yield from _plain_parts(getattr(tensor, part))
+    else:
+        yield tensor
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    if not tensor.is_floating_point() or tensor.is_meta:
+        return True
+    tensor = tensor.float() if tensor.element_size() == 1 else tensor  # torch compares no numbers of 8 bits
+    return bool(torch.isfinite(tensor).all())
 
 
 def give_weights_the_mode_of_the_config(folder: Path) -> None:

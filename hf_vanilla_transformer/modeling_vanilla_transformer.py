@@ -357,6 +357,8 @@ class EncoderLayer(TransformerLayer):
 class DecoderLayer(TransformerLayer):
     """Masked self-attention, encoder-decoder attention, feed-forward (figure 1, right)."""
 
+    num_hidden_layers_key = "decoder_layers"  # what `output_hidden_states=[-1]` counts from; else the encoder's
+
     def __init__(self, config: VanillaTransformerConfig, layer_idx: int) -> None:
         super().__init__(config, config.decoder_ffn_dim)
         heads = config.decoder_attention_heads
@@ -403,6 +405,7 @@ class VanillaTransformerPreTrainedModel(CheckedFolders, PreTrainedModel):
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
+    _supports_attention_backend = True
     _can_compile_fullgraph = True
 
     @torch.no_grad()
@@ -469,6 +472,9 @@ class TransformerStack(VanillaTransformerPreTrainedModel):
         )
         self.gradient_checkpointing = False
         self.post_init()
+        # the plan of the whole model, of which a stack has its own side
+        prefix, plan = f"{self.side}.", config.base_model_tp_plan
+        self._tp_plan = {key.removeprefix(prefix): way for key, way in plan.items() if key.startswith(prefix)}
 
     def token_embeddings(self, input_ids: torch.Tensor | None, inputs_embeds: torch.Tensor | None) -> torch.Tensor:
         """Rows of the embedding matrix, before scaling: (batch, len, d_model)."""
@@ -640,6 +646,8 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
         self.encoder = VanillaTransformerEncoder(config)
         self.decoder = VanillaTransformerDecoder(config)
         self.post_init()
+        if not config.share_encoder_decoder_embeddings:
+            self._tp_plan = {name: way for name, way in self.tp_plan.items() if name != "shared"}
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.shared if self.config.share_encoder_decoder_embeddings else self.encoder.embed_tokens
@@ -653,7 +661,9 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
         """As in `PreTrainedModel`. Of two separate vocabularies it resizes the source's."""
         if not self.config.share_encoder_decoder_embeddings:
-            return self.encoder.resize_token_embeddings(*args, **kwargs)
+            embeddings = self.encoder.resize_token_embeddings(*args, **kwargs)
+            self.vocab_size = embeddings.num_embeddings
+            return embeddings
         embeddings = super().resize_token_embeddings(*args, **kwargs)
         self.config.decoder_vocab_size = embeddings.num_embeddings
         return embeddings
@@ -753,6 +763,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
         "model.decoder.embed_tokens.weight": "model.shared.weight",
         "lm_head.weight": "model.shared.weight",
     }
+    _tp_plan = {"lm_head": "colwise_gather_output"}  # noqa: RUF012
     final_logits_bias: torch.Tensor
 
     def __init__(self, config: VanillaTransformerConfig) -> None:
@@ -776,6 +787,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
     ) -> nn.Embedding:
         """As in `PreTrainedModel`. Of two separate vocabularies it resizes the source's, and no output projection."""
         embeddings = self.model.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
+        self.vocab_size = embeddings.num_embeddings  # as `PreTrainedModel` tells
         self._resize_output(mean_resizing)
         return embeddings
 

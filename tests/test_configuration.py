@@ -3,7 +3,7 @@
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
-from tiny import tiny_config
+from tiny import SEPARATE_VOCABULARIES, tiny_config
 from transformers import AutoConfig
 
 from hf_vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
@@ -131,3 +131,12 @@ def test_caches_see_the_sizes_of_the_decoder():
 
     assert (decoder.num_hidden_layers, decoder.num_attention_heads, decoder.vocab_size) == (2, 2, 50)
     assert (config.num_hidden_layers, config.num_attention_heads, config.hidden_size) == (3, 4, 32)
+
+
+def test_one_vocabulary_keeps_one_size():
+    """Tools that shrink a config for a test, or grow it, set `vocab_size` alone."""
+    shared, separate = tiny_config(), tiny_config(**SEPARATE_VOCABULARIES)
+    shared.vocab_size = separate.vocab_size = 77
+
+    assert (shared.decoder_vocab_size, separate.decoder_vocab_size) == (77, 50)
+    assert type(shared).from_dict(shared.to_dict()).decoder_vocab_size == 77

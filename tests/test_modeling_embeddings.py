@@ -104,6 +104,7 @@ def test_resizing_a_shared_vocabulary_resizes_it_everywhere(tie, size, tmp_path)
     assert embeddings is model.get_input_embeddings()
     assert embeddings.num_embeddings == model.lm_head.out_features == size
     assert (model.config.vocab_size, model.config.decoder_vocab_size) == (size, size)
+    assert model.vocab_size == model.model.vocab_size == size
     assert model.final_logits_bias.shape == (1, size)
     kept = min(size, 40)
     torch.testing.assert_close(run(model)[..., :kept], before[..., :kept])
