@@ -32,13 +32,13 @@ def test_scores_are_printed_and_kept_beside_the_model(folder, files, capsys):
     printed = capsys.readouterr().out
     translator = Translator.from_pretrained(folder, device="cpu")
     hypotheses = [each.text for each in translator.translate(SOURCES, num_beams=2, max_extra_tokens=3)]
-    expected = evaluate_translations(hypotheses, REFERENCES, sources=SOURCES)
+    expected = evaluate_translations(hypotheses, REFERENCES, sources=SOURCES, n_bootstrap=1000)
 
     assert expected.table() in printed
     assert "num_beams 2, length_penalty 1.0, max_extra_tokens 3" in printed
     assert "sentences per second (cpu, float32, batches of 2,048 source tokens)" in printed
     kept = folder / "evaluation" / "test"
-    assert printed.endswith(f"kept in {kept}\n")
+    assert printed.endswith(f"kept in {kept}\nrecorded in {folder / 'score_ledger.json'}\n")
     record = json.loads((kept / "scores.json").read_text(encoding="utf-8"))
     assert record["metrics"] == expected.to_dict()["metrics"]
     assert record["settings"]["decoding"] == {"num_beams": 2, "length_penalty": 1.0, "max_extra_tokens": 3}

@@ -25,6 +25,7 @@ from .checkpoints import (
     staging_folder,
 )
 from .fingerprint import run_fingerprint
+from .record import RunRecord
 
 
 class SafeSaving:
@@ -35,6 +36,7 @@ class SafeSaving:
     accelerator: Any
     model: Any
     train_dataset: Any
+    record: RunRecord
     _staging: Path | None = None
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -112,6 +114,7 @@ class SafeSaving:
                 "python": platform.python_version(),
             },
             "fingerprint": run_fingerprint(self),
+            **self.record.about(self),
         }
 
 
