@@ -440,12 +440,7 @@ class VanillaTransformerPreTrainedModel(CheckedFolders, PreTrainedModel):
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """As in `PreTrainedModel`; every Auto class finds its code in the folder, not only that of the saved class."""
         if self.is_remote_code():
-            classes = {
-                "AutoConfig": VanillaTransformerConfig,
-                "AutoModel": VanillaTransformerModel,
-                "AutoModelForSeq2SeqLM": VanillaTransformerForConditionalGeneration,
-            }
-            self.config.auto_map = {name: f"{c.__module__.split('.')[-1]}.{c.__name__}" for name, c in classes.items()}
+            self.config.auto_map = auto_map()
         super().save_pretrained(*args, **kwargs)
 
     @property
@@ -901,6 +896,16 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         """`labels` shifted right, for collators that hide the labels from the model; (batch, target_len)."""
         return shift_tokens_right(labels, self.config)
+
+
+def auto_map() -> dict[str, str]:
+    """In which file of a saved folder each Auto class finds its class."""
+    classes = {
+        "AutoConfig": VanillaTransformerConfig,
+        "AutoModel": VanillaTransformerModel,
+        "AutoModelForSeq2SeqLM": VanillaTransformerForConditionalGeneration,
+    }
+    return {name: f"{each.__module__.split('.')[-1]}.{each.__name__}" for name, each in classes.items()}
 
 
 __all__ = [

@@ -1,0 +1,277 @@
+"""Put a model on the Hub: checked, staged, and published in one commit, so that a repository is never half updated.
+
+A push that fails is finished by the same call again: what was uploaded is not uploaded twice, and what has not changed
+makes no commit. The token comes from `hf auth login` or `HF_TOKEN`, and is written nowhere.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token, hf_hub_download
+from huggingface_hub.utils import validate_repo_id
+
+from ..evaluation import LedgerEntry, read_ledger, weights_fingerprint
+from ..manifest_vanilla_transformer import MANIFEST_NAME, require_empty_folder, require_sound_files
+from ..translation import load_model_and_tokenizer
+from .answers import explained, is_transient
+from .card import write_card
+from .facts import CardDetails, ModelFacts, gather_facts
+from .files import CARD_NAME, is_publishable, require_no_token, stage
+
+logger = logging.getLogger(__name__)
+
+WAITS = (1.0, 2.0, 4.0)
+"""Seconds to wait before each further attempt, where the Hub answers with an error of its own or not at all."""
+
+CARD_CHOICES = ("ask", "keep", "replace")
+DEFAULT_BRANCH = "main"
+
+
+@dataclass(frozen=True)
+class Push:
+    """What came of a push.
+
+    Attributes:
+        repo_id: the repository, with its owner.
+        url: its page.
+        commit: the commit that holds the model now.
+        changed: whether this push made it; false if everything was there already.
+        files: all that was published.
+        notes: what the owner should know, one sentence each.
+    """
+
+    repo_id: str
+    url: str
+    commit: str
+    changed: bool
+    files: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def push_to_hub(
+    model: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    private: bool = False,
+    revision: str | None = None,
+    card: str = "ask",
+    commit_message: str | None = None,
+    token: str | None = None,
+    **details: Any,
+) -> Push:
+    """Publish a model's folder on the Hub: weights, configs, tokenizer, code, card, ledger and manifest, nothing else.
+
+    Args:
+        model: a complete folder of a model of ours.
+        repo_id: `owner/name`, or a name alone for the token's owner; made if it does not exist.
+        private: whether only its owner may see it, if it is made.
+        revision: a branch that exists; the main one if not given.
+        card: what becomes of a card that somebody changed since the last push: `"keep"`, `"replace"`, or `"ask"`,
+            which raises.
+        commit_message: the first line of the commit.
+        token: an access token that may write; that of `hf auth login` or `HF_TOKEN` if not given.
+        details: what the card says and no file knows: `license`, `source_lang`, `target_lang`, `datasets`, `data`,
+            `limits`, as of `CardDetails`.
+
+    Returns:
+        What was published, and where.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: there is no such model folder, or something in it is missing.
+        PermissionError: no token, or one that may not write there.
+        ConnectionError: the Hub cannot be reached, or fails for longer than a few seconds; the same call goes on.
+        ValueError: the folder is not sound, not a model of ours, or holds an access token; a card that was changed; a
+            name, branch or detail that is none; or the repository changed during the push.
+    """
+    if card not in CARD_CHOICES:
+        raise ValueError(f"card must be one of {', '.join(CARD_CHOICES)}, got {card!r}.")
+    validate_repo_id(repo_id)
+    api = HfApi(token=token)
+    with TemporaryDirectory(prefix="push-") as temporary:
+        staged = Path(temporary)
+        facts, notes = prepare(Path(model).expanduser(), staged, CardDetails(**details))
+        with explained(repo_id, revision):
+            repo_id = create_repository(api, repo_id, private)
+        _finish(staged, facts, repo_id, token)
+        message = commit_message or "Push with hf_vanilla_transformer"
+        with explained(repo_id, revision):
+            upload = _Upload(api, repo_id, revision or DEFAULT_BRANCH, card, message)
+            commit, changed, names = persistently(lambda: upload.attempt(staged))
+    return Push(repo_id, f"{api.endpoint}/{repo_id}", commit, changed, names, (*notes, *upload.notes))
+
+
+def write_publication(
+    model: str | os.PathLike[str], repo_id: str, output: str | os.PathLike[str], **details: Any
+) -> tuple[str, ...]:
+    """Write what `push_to_hub` would publish to a new folder, and nothing to the Hub.
+
+    Args:
+        model, repo_id, details: as of `push_to_hub`.
+        output: the folder to make.
+
+    Returns:
+        The notes of a push.
+
+    Raises:
+        FileExistsError: `output` holds something.
+        FileNotFoundError, NotADirectoryError, ValueError: as of `push_to_hub`.
+    """
+    validate_repo_id(repo_id)
+    require_empty_folder(output)
+    with TemporaryDirectory(prefix="push-") as temporary:
+        facts, notes = prepare(Path(model).expanduser(), Path(temporary), CardDetails(**details))
+        _finish(Path(temporary), facts, repo_id, None)
+        shutil.copytree(temporary, output, dirs_exist_ok=True)
+    return tuple(notes)
+
+
+def _finish(staged: Path, facts: ModelFacts, repo_id: str, token: str | None) -> None:
+    """Add the card, and see that nothing secret is there."""
+    (staged / CARD_NAME).write_text(write_card(facts, repo_id), encoding="utf-8", newline="\n")
+    require_no_token(staged, [known for known in (token, get_token()) if known])
+
+
+def prepare(folder: Path, staged: Path, details: CardDetails) -> tuple[ModelFacts, list[str]]:
+    """Check a model's folder, and copy what is published of it, the card left out.
+
+    Args:
+        folder: the model's.
+        staged: an empty folder.
+        details: what the owner says.
+
+    Returns:
+        What the card can say, and notes on what was left out.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError, ValueError: as of `push_to_hub`.
+    """
+    if not folder.is_dir():
+        missing = NotADirectoryError if folder.exists() else FileNotFoundError
+        raise missing(f"A model's folder is pushed, but {folder} is {'a file' if folder.exists() else 'not there'}.")
+    model, tokenizer = load_model_and_tokenizer(folder)
+    require_sound_files(folder)
+    if model.config.model_type != "vanilla_transformer":
+        raise ValueError(
+            f"Models of ours are pushed, but {folder} holds one of type {model.config.model_type}. Convert it first: "
+            "vanilla-transformer convert."
+        )
+    entries, notes = _entries_of_these_weights(folder)
+    facts = gather_facts(folder, model, tokenizer, entries, details)
+    stage(folder, staged, type(tokenizer).vocab_files_names.values(), entries)
+    return facts, notes
+
+
+def _entries_of_these_weights(folder: Path) -> tuple[list[LedgerEntry], list[str]]:
+    entries = read_ledger(folder)
+    weights = weights_fingerprint(folder)
+    current = [entry for entry in entries if entry.weights == weights]
+    left_out = [entry.test_set for entry in entries if entry.weights != weights]
+    notes = [f"Left out are scores of earlier weights ({', '.join(left_out)}): evaluate again."] if left_out else []
+    if not current:
+        notes.append("The card has no scores: `vanilla-transformer evaluate` makes them.")
+    return current, notes
+
+
+def create_repository(api: HfApi, repo_id: str, private: bool = False) -> str:
+    """Make a repository unless there is one; its full name."""
+    # asked for only if wanted: a public repository is what an organisation's own setting may forbid
+    return persistently(lambda: api.create_repo(repo_id, private=private or None, exist_ok=True).repo_id)
+
+
+def persistently(attempt: Callable[[], Any]) -> Any:
+    """Try again where the Hub answers with an error of its own or the connection breaks."""
+    for wait in WAITS:
+        try:
+            return attempt()
+        except Exception as error:
+            if not is_transient(error):
+                raise
+            logger.warning(f"The Hub failed ({type(error).__name__}); trying again in {wait:g} s.")
+            time.sleep(wait)
+    return attempt()
+
+
+class _Upload:
+    """One repository's branch, and what is to become of it."""
+
+    def __init__(self, api: HfApi, repo_id: str, revision: str, card: str, message: str) -> None:
+        self.api, self.repo_id, self.revision, self.card, self.message = api, repo_id, revision, card, message
+        self.notes: list[str] = []
+        self.first_head: str | None = None
+
+    def attempt(self, staged: Path) -> tuple[str, bool, tuple[str, ...]]:
+        """Upload what is not there yet, and commit it all at once on top of what was seen: commit, changed, files."""
+        self.notes.clear()
+        head = self.api.model_info(self.repo_id, revision=self.revision)
+        self.first_head = self.first_head or head.sha
+        there = {sibling.rfilename for sibling in head.siblings or ()}
+        names = sorted(path.name for path in staged.iterdir())
+        before = self._earlier_push(head.sha, there)
+        if not self._may_replace_card(head.sha, there, before):
+            names.remove(CARD_NAME)
+            self.notes.append("The card was kept as it is: its figures may be of other weights.")
+        manifest = self._with_card(staged, before)
+        obsolete = sorted(name for name in before.get("files", {}) if name in there and name not in names)
+        operations: list[Any] = [CommitOperationDelete(name) for name in obsolete if is_publishable(name)]
+        operations += [
+            CommitOperationAdd(name, manifest if name == MANIFEST_NAME else str(staged / name)) for name in names
+        ]
+        done = self.api.create_commit(
+            self.repo_id, operations, commit_message=self.message, revision=self.revision, parent_commit=head.sha
+        )
+        self._require_all(done.oid, names)
+        return done.oid, done.oid != self.first_head, tuple(names)
+
+    def _with_card(self, staged: Path, before: dict[str, Any]) -> bytes:
+        """The manifest, which also knows the card that this push writes, or that an earlier one wrote."""
+        manifest = json.loads((staged / MANIFEST_NAME).read_text(encoding="utf-8"))
+        kept = before.get("card") if self.notes else _sha256(staged / CARD_NAME)
+        return (json.dumps({**manifest, "card": kept}, ensure_ascii=False, indent=1) + "\n").encode()
+
+    def _earlier_push(self, commit: str | None, there: set[str]) -> dict[str, Any]:
+        if MANIFEST_NAME not in there:
+            return {}
+        try:
+            manifest = json.loads(self._download(MANIFEST_NAME, commit).read_text(encoding="utf-8"))
+            return manifest if isinstance(manifest.get("files"), dict) else {}
+        except (ValueError, AttributeError):  # somebody else's, or cut off
+            return {}
+
+    def _may_replace_card(self, commit: str | None, there: set[str], before: dict[str, Any]) -> bool:
+        if CARD_NAME not in there or self.card == "replace":
+            return True
+        if _sha256(self._download(CARD_NAME, commit)) == before.get("card"):
+            return True
+        if self.card == "keep":
+            return False
+        raise ValueError(
+            f"The card of {self.repo_id} is not one that a push wrote, or was changed since. Say what shall become of "
+            "it: `--card keep` or `--card replace`."
+        )
+
+    def _download(self, name: str, commit: str | None) -> Path:
+        return Path(
+            hf_hub_download(self.repo_id, name, revision=commit, token=self.api.token, endpoint=self.api.endpoint)
+        )
+
+    def _require_all(self, commit: str, names: list[str]) -> None:
+        """A `.gitignore` in the repository makes the Hub leave files out, and say nothing."""
+        missing = sorted(set(names) - set(self.api.list_repo_files(self.repo_id, revision=commit)))
+        if missing:
+            raise ValueError(
+                f"{self.repo_id} lacks {', '.join(missing)} although they were pushed. Look for a .gitignore there "
+                "that names them, delete it, and push again."
+            )
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
