@@ -95,18 +95,11 @@ def push_to_hub(
     if card not in CARD_CHOICES:
         raise ValueError(f"card must be one of {', '.join(CARD_CHOICES)}, got {card!r}.")
     validate_repo_id(repo_id)
-    api = HfApi(token=token)
     with TemporaryDirectory(prefix="push-") as temporary:
-        staged = Path(temporary)
-        facts, notes = prepare(Path(model).expanduser(), staged, CardDetails(**details))
-        with explained(repo_id, revision):
-            repo_id = create_repository(api, repo_id, private)
-        _finish(staged, facts, repo_id, token)
-        message = commit_message or "Push with hf_vanilla_transformer"
-        with explained(repo_id, revision):
-            upload = _Upload(api, repo_id, revision or DEFAULT_BRANCH, card, message)
-            commit, changed, names = persistently(lambda: upload.attempt(staged))
-    return Push(repo_id, f"{api.endpoint}/{repo_id}", commit, changed, names, (*notes, *upload.notes))
+        publication = prepare(Path(model).expanduser(), Path(temporary), CardDetails(**details))
+        return publication.publish(
+            repo_id, private=private, revision=revision, card=card, commit_message=commit_message, token=token
+        )
 
 
 def write_publication(
@@ -128,19 +121,56 @@ def write_publication(
     validate_repo_id(repo_id)
     require_empty_folder(output)
     with TemporaryDirectory(prefix="push-") as temporary:
-        facts, notes = prepare(Path(model).expanduser(), Path(temporary), CardDetails(**details))
-        _finish(Path(temporary), facts, repo_id, None)
+        publication = prepare(Path(model).expanduser(), Path(temporary), CardDetails(**details))
+        publication.write_card(repo_id, None)
         shutil.copytree(temporary, output, dirs_exist_ok=True)
-    return tuple(notes)
+    return publication.notes
 
 
-def _finish(staged: Path, facts: ModelFacts, repo_id: str, token: str | None) -> None:
-    """Add the card, and see that nothing secret is there."""
-    (staged / CARD_NAME).write_text(write_card(facts, repo_id), encoding="utf-8", newline="\n")
-    require_no_token(staged, [known for known in (token, get_token()) if known])
+@dataclass(frozen=True)
+class Publication:
+    """A copy of what is published, and what its card can say.
+
+    Attributes:
+        staged: the folder of the copy.
+        facts: for the card.
+        notes: on what was left out.
+    """
+
+    staged: Path
+    facts: ModelFacts
+    notes: tuple[str, ...]
+
+    def write_card(self, repo_id: str, token: str | None) -> None:
+        """Add the card, and see that nothing secret is anywhere."""
+        text = write_card(self.facts, repo_id)
+        (self.staged / CARD_NAME).write_text(text, encoding="utf-8", newline="\n")
+        require_no_token(self.staged, _known_tokens(token))
+
+    def publish(
+        self,
+        repo_id: str,
+        *,
+        private: bool = False,
+        revision: str | None = None,
+        card: str = "ask",
+        commit_message: str | None = None,
+        token: str | None = None,
+    ) -> Push:
+        """Make the repository if need be, and commit the copy; arguments and errors as of `push_to_hub`."""
+        api = HfApi(token=token)
+        with explained(repo_id, revision):
+            repo_id = create_repository(api, repo_id, private)
+        self.write_card(repo_id, token)
+        message = commit_message or "Push with hf_vanilla_transformer"
+        with explained(repo_id, revision):
+            upload = _Upload(api, repo_id, revision or DEFAULT_BRANCH, card, message)
+            commit, changed, names = persistently(lambda: upload.attempt(self.staged))
+        notes = (*self.notes, *upload.notes)
+        return Push(repo_id, f"{api.endpoint}/{repo_id}", commit, changed, names, notes)
 
 
-def prepare(folder: Path, staged: Path, details: CardDetails) -> tuple[ModelFacts, list[str]]:
+def prepare(folder: Path, staged: Path, details: CardDetails) -> Publication:
     """Check a model's folder, and copy what is published of it, the card left out.
 
     Args:
@@ -149,7 +179,7 @@ def prepare(folder: Path, staged: Path, details: CardDetails) -> tuple[ModelFact
         details: what the owner says.
 
     Returns:
-        What the card can say, and notes on what was left out.
+        The copy, without its card.
 
     Raises:
         FileNotFoundError, NotADirectoryError, ValueError: as of `push_to_hub`.
@@ -167,7 +197,8 @@ def prepare(folder: Path, staged: Path, details: CardDetails) -> tuple[ModelFact
     entries, notes = _entries_of_these_weights(folder)
     facts = gather_facts(folder, model, tokenizer, entries, details)
     stage(folder, staged, type(tokenizer).vocab_files_names.values(), entries)
-    return facts, notes
+    require_no_token(staged, _known_tokens())
+    return Publication(staged, facts, tuple(notes))
 
 
 def _entries_of_these_weights(folder: Path) -> tuple[list[LedgerEntry], list[str]]:
@@ -179,6 +210,10 @@ def _entries_of_these_weights(folder: Path) -> tuple[list[LedgerEntry], list[str
     if not current:
         notes.append("The card has no scores: `vanilla-transformer evaluate` makes them.")
     return current, notes
+
+
+def _known_tokens(token: str | None = None) -> list[str]:
+    return [known for known in (token, get_token()) if known]
 
 
 def create_repository(api: HfApi, repo_id: str, private: bool = False) -> str:

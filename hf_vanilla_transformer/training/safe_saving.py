@@ -66,7 +66,8 @@ class SafeSaving:
                 self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
-                publish_checkpoint(staged, run, self._about())
+                checkpoint = publish_checkpoint(staged, run, self._about())
+                self.publish_in_background(checkpoint)  # type: ignore[attr-defined]
                 delete_oldest_checkpoints(run, self.args.save_total_limit, self.state.best_model_checkpoint)
 
     @contextmanager

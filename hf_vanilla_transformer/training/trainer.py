@@ -23,6 +23,7 @@ from .fingerprint import require_same_run, run_fingerprint
 from .finite_steps import StepRecord, not_finite
 from .interruption import Interrupted, Interruption
 from .progress import MetricsFile, TokenProgress
+from .publishing import Publishing, require_publishable_strategy
 from .record import RunRecord
 from .safe_saving import SafeSaving
 from .schedule import warmup_then_inverse_sqrt
@@ -32,7 +33,7 @@ from .token_count import TokenCount
 from .trainer_arguments import TranslationTrainingArguments
 
 
-class VanillaTransformerTrainer(TokenBatches, SafeSaving, Seq2SeqTrainer):
+class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTrainer):
     """Train a translator on encoded pairs.
 
     Args:
@@ -57,6 +58,7 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Seq2SeqTrainer):
                 f"VanillaTransformerTrainer needs TranslationTrainingArguments, got {type(args).__name__}. The stock "
                 "Seq2SeqTrainer takes Seq2SeqTrainingArguments."
             )
+        require_publishable_strategy(args)
         if kwargs.get("processing_class") is None:
             raise ValueError("VanillaTransformerTrainer needs the tokenizer: pass it as `processing_class`.")
         if model is not None:
