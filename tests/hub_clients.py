@@ -1,4 +1,4 @@
-"""Real clients of the tests' Hub, in processes of their own: `huggingface_hub` reads its settings when it is imported."""
+"""Real clients of the tests' Hub, in processes of their own, since `huggingface_hub` reads settings when imported."""
 
 import json
 import os

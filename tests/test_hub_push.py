@@ -9,6 +9,7 @@ from hub_clients import Session
 from hub_repositories import READER, WRITER, File
 from hub_server import TestHub
 
+from hf_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from hf_vanilla_transformer.hub.files import travelling_code
 
 REPO = "someone/fr-en"
@@ -195,7 +196,11 @@ def test_two_failures_then_success_is_a_push(fresh, session, folder, step, fault
 @pytest.mark.parametrize(
     ("status", "step", "message"),
     [
-        (401, "repos/create", "The Hub does not know the access token (401: planned 401). Log in with `hf auth login`"),
+        (
+            401,
+            "repos/create",
+            "The Hub does not know the access token (401: planned 401). Log in",
+        ),
         (403, "/commit/", "The access token may not write to someone/fr-en (403: planned 403)."),
         (412, "/commit/", "someone/fr-en was changed by somebody else during the push, so nothing was published."),
         (400, "/commit/", "The Hub refuses this (400: planned 400)."),
@@ -250,6 +255,34 @@ def test_a_branch_that_does_not_exist_is_named(fresh, session, folder):
     answer = push(session, folder, "--revision", "nowhere")
     assert answer.code == 1
     assert "someone/fr-en has no branch or commit nowhere." in answer.err
+
+
+def test_a_revision_of_a_model_that_does_not_exist_is_named(fresh, session, folder):
+    push(session, folder)
+    answer = session.run("verify", "--model", REPO, "--revision", "v9")
+    assert answer.code == 1
+    assert "someone/fr-en has no branch or commit v9." in answer.err
+
+
+def test_a_model_that_a_stranger_may_not_see_needs_a_token(fresh, session, folder):
+    push(session, folder, "--private")
+    answer = session.run("verify", "--model", REPO, HF_TOKEN=None)
+    assert answer.code == 1
+    assert "someone/fr-en needs an access token, or is not there (401" in answer.err
+
+
+def test_shards_are_pushed_whole_and_give_way_to_one_file(fresh, session, folder, tmp_path):
+    sharded = Path(shutil.copytree(folder, tmp_path / "sharded"))
+    model = VanillaTransformerForConditionalGeneration.from_pretrained(folder)
+    (sharded / "model.safetensors").unlink()
+    model.save_pretrained(sharded, max_shard_size="20KB")
+    shards = {path.name for path in sharded.glob("model-*")}
+    assert len(shards) > 1
+
+    assert push(session, sharded).code == 0
+    assert files_of(fresh) >= shards | {"model.safetensors.index.json"}
+    assert push(session, folder).code == 0
+    assert files_of(fresh) == ALLOWED | TOKENIZER
 
 
 def test_a_repository_that_ignores_files_is_told_of(fresh, session, folder):
