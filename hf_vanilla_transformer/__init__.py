@@ -1,14 +1,12 @@
 """The Transformer of "Attention Is All You Need" as a plugin of the Hugging Face stack.
 
-Importing the package registers the config and the models with `AutoConfig`, `AutoModel` and `AutoModelForSeq2SeqLM`.
-Everything else is resolved on first use, so that the import costs what `from transformers import
-PreTrainedModel` does.
+Importing the package registers the config and the models with `AutoConfig`, `AutoModel` and `AutoModelForSeq2SeqLM`,
+and the translate pipeline with `pipeline`. Everything else is resolved on first use, so that the import costs what
+`from transformers import PreTrainedModel` does.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
-
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
 from .configuration_vanilla_transformer import VanillaTransformerConfig
 from .modeling_vanilla_transformer import (
@@ -16,6 +14,7 @@ from .modeling_vanilla_transformer import (
     VanillaTransformerModel,
     VanillaTransformerPreTrainedModel,
 )
+from .registration import register, restore_translation_pipeline
 
 if TYPE_CHECKING:
     from .conversion.ctranslate2_export import to_ctranslate2
@@ -26,6 +25,7 @@ if TYPE_CHECKING:
     from .data.reading import load_parallel_corpus
     from .evaluation import compare_systems, evaluate_translations
     from .hub import push_to_hub
+    from .pipeline import TranslationPipeline
     from .tokenization import train_tokenizer
     from .training.averaging import average_checkpoints
     from .training.trainer import VanillaTransformerTrainer
@@ -35,6 +35,7 @@ __version__ = "0.1.0"
 
 _ROOM_OF = {
     "TokenBudgetBatchSampler": "data.batching",
+    "TranslationPipeline": "pipeline",
     "Translator": "translation",
     "VanillaTransformerTrainer": "training.trainer",
     "average_checkpoints": "training.averaging",
@@ -52,6 +53,7 @@ _ROOM_OF = {
 
 __all__ = [
     "TokenBudgetBatchSampler",
+    "TranslationPipeline",
     "Translator",
     "VanillaTransformerConfig",
     "VanillaTransformerForConditionalGeneration",
@@ -65,6 +67,7 @@ __all__ = [
     "from_marian",
     "load_parallel_corpus",
     "push_to_hub",
+    "restore_translation_pipeline",
     "to_ctranslate2",
     "to_marian",
     "to_onnx",
@@ -82,13 +85,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def _register() -> None:
-    AutoConfig.register("vanilla_transformer", VanillaTransformerConfig, exist_ok=True)
-    AutoModel.register(VanillaTransformerConfig, VanillaTransformerModel, exist_ok=True)
-    AutoModelForSeq2SeqLM.register(VanillaTransformerConfig, VanillaTransformerForConditionalGeneration, exist_ok=True)
-    VanillaTransformerConfig.register_for_auto_class()
-    VanillaTransformerModel.register_for_auto_class("AutoModel")
-    VanillaTransformerForConditionalGeneration.register_for_auto_class("AutoModelForSeq2SeqLM")
-
-
-_register()
+register()

@@ -97,6 +97,23 @@ class VanillaTransformerConfig(PreTrainedConfig):
         "num_attention_heads": "encoder_attention_heads",
     }
 
+    # tensor parallelism: heads and the feed-forward networks' inner width are shared out, and so are the vocabularies
+    base_model_tp_plan = {  # noqa: RUF012
+        "shared": "embedding_rowwise",
+        "encoder.embed_tokens": "embedding_rowwise",
+        "decoder.embed_tokens": "embedding_rowwise",
+        **{
+            f"{side}.layers.*.{attention}.{projection}": "rowwise" if projection == "out_proj" else "colwise"
+            for side, attention in (("encoder", "self_attn"), ("decoder", "self_attn"), ("decoder", "encoder_attn"))
+            for projection in ("q_proj", "k_proj", "v_proj", "out_proj")
+        },
+        **{
+            f"{side}.layers.*.{layer}": style
+            for side in ("encoder", "decoder")
+            for layer, style in (("fc1", "colwise"), ("fc2", "rowwise"))
+        },
+    }
+
     vocab_size: int = 37000
     decoder_vocab_size: int | None = None
     d_model: int = 512
@@ -135,6 +152,12 @@ class VanillaTransformerConfig(PreTrainedConfig):
         if self.decoder_vocab_size is None:
             self.decoder_vocab_size = self.vocab_size
         super().__post_init__(**kwargs)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, value)
+        fields = vars(self)
+        if name == "vocab_size" and "decoder_vocab_size" in fields and fields.get("share_encoder_decoder_embeddings"):
+            self.decoder_vocab_size = value  # one vocabulary has one size
 
     def validate_architecture(self) -> None:
         """Part of `@strict` validation, after the types: ranges, then fields that contradict each other."""

@@ -225,7 +225,7 @@ class TranslationGenerationMixin(GenerationMixin):
         if _CALL.get() is not None:
             return input_ids, model_kwargs
         return super()._expand_inputs_for_generation(  # type: ignore[misc]
-            expand_size, is_encoder_decoder, input_ids, **model_kwargs
+            expand_size=expand_size, is_encoder_decoder=is_encoder_decoder, input_ids=input_ids, **model_kwargs
         )
 
     def _beam_search(

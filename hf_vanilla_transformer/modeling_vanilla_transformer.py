@@ -357,6 +357,8 @@ class EncoderLayer(TransformerLayer):
 class DecoderLayer(TransformerLayer):
     """Masked self-attention, encoder-decoder attention, feed-forward (figure 1, right)."""
 
+    num_hidden_layers_key = "decoder_layers"  # what `output_hidden_states=[-1]` counts from; else the encoder's
+
     def __init__(self, config: VanillaTransformerConfig, layer_idx: int) -> None:
         super().__init__(config, config.decoder_ffn_dim)
         heads = config.decoder_attention_heads
@@ -403,6 +405,7 @@ class VanillaTransformerPreTrainedModel(CheckedFolders, PreTrainedModel):
     _supports_flash_attn = True
     _supports_sdpa = True
     _supports_flex_attn = True
+    _supports_attention_backend = True
     _can_compile_fullgraph = True
 
     @torch.no_grad()
@@ -748,6 +751,7 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
         "model.decoder.embed_tokens.weight": "model.shared.weight",
         "lm_head.weight": "model.shared.weight",
     }
+    _tp_plan = {"lm_head": "colwise_gather_output"}  # noqa: RUF012
     final_logits_bias: torch.Tensor
 
     def __init__(self, config: VanillaTransformerConfig) -> None:

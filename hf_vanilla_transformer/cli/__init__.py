@@ -20,6 +20,7 @@ COMMANDS = {
     "export": "write a model for CTranslate2, ONNX or Marian",
     "push": "publish a model on the Hub, with a card",
     "verify": "compute every figure of a model's card again",
+    "doctor": "examine whether a checkpoint is sound",
     "curves": "draw loss, learning rate and BLEU of a run over its steps",
 }
 USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # 128 + signal for the last two, as shells report it

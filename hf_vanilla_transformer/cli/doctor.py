@@ -1,0 +1,79 @@
+"""Is this checkpoint sound? Examine any sequence-to-sequence model."""
+
+import argparse
+import json
+import sys
+from textwrap import TextWrapper
+from typing import TYPE_CHECKING
+
+from .options import new_parser
+
+if TYPE_CHECKING:
+    from ..doctor import Finding
+
+DESCRIPTION = """Examine a checkpoint of any sequence-to-sequence model: is it sound?
+
+Looks at its files (manifest, finite and complete weights, ties, saving and loading), at its vocabulary and generation
+settings, at how text becomes tokens on both sides, and at how it decodes: greedy is a beam of one, with a cache as
+without, in a batch as alone, padded on either side, and translations end by themselves. Nothing is changed.
+
+The exit code is 1 if a check fails. A note is something to know that is no fault."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, examine, report."""
+    parser = new_parser("doctor", DESCRIPTION)
+    parser.add_argument("--model", required=True, metavar="DIR_OR_ID", help="model folder, or its name on the Hub")
+    parser.add_argument(
+        "--text",
+        action="append",
+        default=[],
+        metavar="SENTENCE",
+        help="a source sentence to examine it with, may be given again; without any, words of its vocabulary are used",
+    )
+    parser.add_argument("--json", action="store_true", help="write one JSON object in place of a table")
+    options = parser.parse_args(argv)
+    if not all(text.strip() for text in options.text):
+        parser.error("--text needs a sentence, but one of them is empty")
+
+    from transformers.utils.logging import disable_progress_bar
+
+    from ..doctor import examine
+
+    disable_progress_bar()
+    findings = []
+    for finding in examine(options.model, tuple(options.text)):
+        findings.append(finding)
+        if not options.json:
+            _print_row(finding)
+    failures = sum(finding.outcome == "fail" for finding in findings)
+    if options.json:
+        _print_json(options, findings)
+    elif failures:
+        print(f"\n{failures} of {len(findings)} checks failed.")
+    else:
+        print(f"\n{options.model} is sound.")
+    return 1 if failures else 0
+
+
+def _print_row(finding: "Finding") -> None:
+    mark = finding.outcome.upper() if finding.outcome == "fail" else finding.outcome
+    lines = TextWrapper(width=80, break_long_words=False, break_on_hyphens=False)
+    first = f"{finding.check:<24} {mark:<13}"
+    text = finding.found + (f" ({finding.remedy})" if finding.outcome == "note" and finding.remedy else "")
+    found = lines.wrap(text) or [""]
+    print(first + found[0])
+    for line in found[1:]:
+        print(" " * len(first) + line)
+    if finding.outcome == "fail" and finding.remedy:
+        for line in lines.wrap(f"-> {finding.remedy}"):
+            print(" " * len(first) + line)
+    sys.stdout.flush()
+
+
+def _print_json(options: argparse.Namespace, findings: "list[Finding]") -> None:
+    from dataclasses import asdict
+
+    sound = all(finding.outcome != "fail" for finding in findings)
+    report = {"model": options.model, "sound": sound, "checks": [asdict(finding) for finding in findings]}
+    print(json.dumps(report, ensure_ascii=False, indent=1))

@@ -1,0 +1,110 @@
+"""All checks, in an order in which the first failure is likely the cause of those after it."""
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..tokenization import load_tokenizer
+from ..translation.loading import load_model_and_report
+from .decoding import check_batch, check_cache, check_end, check_greedy, check_padding
+from .files import check_complete_weights, check_finite_weights, check_manifest, check_ties
+from .findings import Finding, Patient
+from .saving import check_saving
+from .settings import check_settings
+from .text import check_source_text, check_target_text, check_vocabulary
+
+Check = Callable[[Patient], Finding]
+
+OF_FILES: dict[str, Callable[[Path], Finding]] = {"manifest": check_manifest, "finite weights": check_finite_weights}
+AS_SAVED: dict[str, Check] = {
+    "complete weights": check_complete_weights,
+    "ties": check_ties,
+    "save and load": check_saving,
+    "vocabulary": check_vocabulary,
+    "generation settings": check_settings,
+}
+IN_FLOAT32: dict[str, Check] = {
+    "source text": check_source_text,
+    "target text": check_target_text,
+    "end of sentence learned": check_end,
+    "greedy = beam 1": check_greedy,
+    "cached = uncached": check_cache,
+    "batch = single": check_batch,
+    "padding on either side": check_padding,
+}
+CHECKS = ("loads", *OF_FILES, *AS_SAVED, *IN_FLOAT32)
+
+
+def examine(folder_or_id: str | os.PathLike[str], texts: tuple[str, ...] = ()) -> Iterator[Finding]:
+    """Examine any sequence-to-sequence model.
+
+    Args:
+        folder_or_id: a model folder, or a name on the Hub.
+        texts: source sentences to examine it with; some are made of its vocabulary if none are given.
+
+    Yields:
+        What each check finds, as it is done; `CHECKS` names them.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: no such folder or Hub name.
+    """
+    folder = folder_of(folder_or_id)
+    for name, check_files in OF_FILES.items():
+        yield guarded(name, check_files, folder)
+    try:
+        model, report = load_model_and_report(folder_or_id)
+        tokenizer = load_tokenizer(folder_or_id)
+    except (ValueError, FileNotFoundError) as error:
+        yield Finding("loads", "fail", str(error), "Mend this first: nothing else can be examined.")
+        for name in (*AS_SAVED, *IN_FLOAT32):
+            yield Finding(name, "not examined", "the model does not load")
+        return
+    yield Finding("loads", "pass", f"{type(model).__name__}, {model.num_parameters():,} parameters, {model.dtype}")
+    patient = Patient(str(folder_or_id), folder, model, tokenizer, report, texts)
+    for name, check in AS_SAVED.items():
+        yield guarded(name, check, patient)
+    model.float()
+    for name, check in IN_FLOAT32.items():
+        yield guarded(name, check, patient)
+
+
+def folder_of(folder_or_id: str | os.PathLike[str]) -> Path:
+    """Where the files of a model are, downloaded if need be."""
+    folder = Path(folder_or_id).expanduser()
+    if folder.exists():
+        if not folder.is_dir():
+            raise NotADirectoryError(f"A model is examined in its folder, but {folder} is a file. Give its folder.")
+        return folder
+    from transformers.utils import cached_file
+
+    load_model_and_report(folder_or_id)  # says what is wrong with a name, and downloads
+    return Path(str(cached_file(str(folder_or_id), "config.json"))).parent
+
+
+def guarded(name: str, check: Callable[[Any], Finding], patient: Any) -> Finding:
+    """What a check finds; that it cannot be made is a failure too."""
+    try:
+        with quiet():
+            return check(patient)
+    except Exception as error:  # whatever a broken model raises is a finding
+        message = str(error).strip().split("\n")[0]
+        found = f"{type(error).__name__}: {message}" if message else type(error).__name__
+        return Finding(name, "fail", f"cannot be examined: {found}", "Mend the failures above first.")
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without `transformers`' warnings: the table says what there is to say."""
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.set_verbosity_error()
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        logging.set_verbosity(verbosity)

@@ -1,0 +1,114 @@
+"""Is a model's folder whole? What can be seen without running the model."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+
+from ..manifest_vanilla_transformer import MANIFEST_NAME, damaged_files, read_manifest
+from .findings import Finding, Patient
+
+NAMES_SHOWN = 5
+
+
+def check_manifest(folder: Path) -> Finding:
+    """Whether every file is the one that was saved."""
+    name = "manifest"
+    try:
+        manifest = read_manifest(folder)
+        problems = [] if manifest is None else damaged_files(folder)
+    except ValueError as error:
+        return Finding(name, "fail", str(error), "Copy or download the folder again.")
+    if manifest is None:
+        return Finding(name, "note", f"there is no {MANIFEST_NAME}: nothing tells whether files changed", "")
+    if problems:
+        remedy = f"Copy or download the folder again; after a change of your own, delete its {MANIFEST_NAME}."
+        return Finding(name, "fail", listed(problems), remedy)
+    return Finding(name, "pass", f"{len(manifest['files'])} files are those that were saved")
+
+
+def check_finite_weights(folder: Path) -> Finding:
+    """Whether all weights are numbers."""
+    name = "finite weights"
+    wrong, count = [], 0
+    try:
+        for tensor_name, tensor in saved_tensors(folder):
+            count += tensor.numel()
+            if tensor.is_floating_point() and not torch.isfinite(tensor.float()).all():
+                wrong.append(tensor_name)
+    except (SafetensorError, OSError) as error:
+        return Finding(name, "fail", f"the weights cannot be read: {error}", "Copy or download them again.")
+    if not count:
+        return Finding(name, "fail", f"{folder} holds no *.safetensors", "Save the model with `save_pretrained`.")
+    if wrong:
+        return Finding(
+            name, "fail", f"infinities or NaN in {listed(wrong)}", "Take another checkpoint, or train again."
+        )
+    return Finding(name, "pass", f"{count:,} numbers")
+
+
+def check_complete_weights(patient: Patient) -> Finding:
+    """Whether the file holds each tensor that the config describes and no other."""
+    name = "complete weights"
+    problems = []
+    for key, what in (
+        ("missing_keys", "lacks"),
+        ("unexpected_keys", "has no use for"),
+        ("mismatched_keys", "has in another shape"),
+    ):
+        names = sorted(entry if isinstance(entry, str) else entry[0] for entry in patient.report.get(key) or ())
+        if names:
+            problems.append(f"the file {what} {listed(names)}")
+    if problems:
+        remedy = "Check that config.json and the weights come from the same model; what is missing would be random."
+        return Finding(name, "fail", "; ".join(problems), remedy)
+    return Finding(name, "pass", f"{len(patient.model.state_dict())} tensors, each in its place")
+
+
+def check_ties(patient: Patient) -> Finding:
+    """Whether weights that the config ties are one, in memory and in the file."""
+    name = "ties"
+    ties = meant_ties(patient)
+    if not ties:
+        return Finding(name, "pass", "none are meant to be")
+    weights = dict(patient.model.named_parameters(remove_duplicate=False))
+    apart = [
+        f"{one} and {other}"
+        for one, other in sorted(ties.items())
+        if one in weights and other in weights and weights[one].data_ptr() != weights[other].data_ptr()
+    ]
+    saved = {key: tensor for key, tensor in saved_tensors(patient.folder) if key in {*ties, *ties.values()}}
+    apart += [
+        f"{one} and {other} in the file"
+        for one, other in sorted(ties.items())
+        if one in saved and other in saved and not torch.equal(saved[one], saved[other])
+    ]
+    if apart:
+        remedy = (
+            "The config says that they are one. Set `tie_word_embeddings` (and, for models of ours, "
+            "`share_encoder_decoder_embeddings`) as the model was trained, or take the weights from another copy."
+        )
+        return Finding(name, "fail", listed(list(dict.fromkeys(apart))), remedy)
+    return Finding(name, "pass", f"{len(ties)} weights share another's memory")
+
+
+def meant_ties(patient: Patient) -> dict[str, str]:
+    """By the config alone: `from_pretrained` forgets the ties of weights that differ in the file."""
+    config = type(patient.model.config).from_pretrained(patient.folder)
+    with torch.device("meta"):
+        return dict(type(patient.model)(config).all_tied_weights_keys)
+
+
+def saved_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
+    """Every tensor of a folder, one after the other."""
+    for path in sorted(folder.glob("*.safetensors")):
+        with safe_open(path, framework="pt") as file:
+            for key in file.keys():  # noqa: SIM118 - a file is no dict
+                yield key, file.get_tensor(key)
+
+
+def listed(names: list[str]) -> str:
+    """Up to five names, and how many more there are."""
+    more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
+    return ", ".join(names[:NAMES_SHOWN]) + more

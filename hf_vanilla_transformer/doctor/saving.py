@@ -1,0 +1,42 @@
+"""Is a model that was saved and loaded again the same, to the last bit?"""
+
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from ..translation.loading import load_model
+from .decoding import batched
+from .files import listed
+from .findings import Finding, Patient
+
+
+def check_saving(patient: Patient) -> Finding:
+    """Whether weights and log-probabilities survive a file bit for bit."""
+    name = "save and load"
+    with tempfile.TemporaryDirectory(prefix="doctor-") as folder:
+        patient.model.save_pretrained(folder)
+        again = load_model(Path(folder))
+    remedy = "Something of the model is in no file: every tensor must be a parameter or a persistent buffer."
+    before, after = patient.model.state_dict(), again.state_dict()
+    changed = sorted(key for key in before | after if not same(before.get(key), after.get(key)))
+    if changed:
+        return Finding(name, "fail", f"{listed(changed)} changed", remedy)
+    ids, mask = batched(patient.source_ids, patient.pad)
+    decoder_ids = torch.full_like(ids[:, :1], patient.start)
+    with torch.inference_mode():
+        logits = [
+            model.eval()(input_ids=ids, attention_mask=mask, decoder_input_ids=decoder_ids).logits
+            for model in (patient.model, again)
+        ]
+    if not same(*logits):
+        return Finding(name, "fail", "the same weights give other logits", remedy)
+    return Finding(name, "pass", f"{len(before)} tensors and the logits are bit-equal")
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two tensors are, bit for bit, NaN included."""
+    if one is None or other is None or one.dtype != other.dtype or one.shape != other.shape:
+        return False
+    return torch.equal(one.contiguous().view(torch.uint8), other.contiguous().view(torch.uint8))

@@ -1,0 +1,79 @@
+"""Do the generation settings make sense for this model?"""
+
+from typing import Any
+
+from .findings import Finding, Patient
+
+LENGTHS = ("max_length", "max_new_tokens", "max_extra_tokens")
+
+
+def check_settings(patient: Patient) -> Finding:
+    """Whether generation_config.json names tokens that the model has, a length, and one way of decoding."""
+    name = "generation settings"
+    settings = patient.model.generation_config
+    problems = [*token_problems(patient), *length_problems(patient), *search_problems(settings)]
+    if problems:
+        return Finding(name, "fail", "; ".join(problems), "Mend generation_config.json in the model's folder.")
+    beams = settings.num_beams or 1
+    lengths = [f"{length} {getattr(settings, length)}" for length in LENGTHS if getattr(settings, length, None)]
+    return Finding(name, "pass", f"{'greedy' if beams == 1 else f'{beams} beams'}, {' and '.join(lengths)}")
+
+
+def token_problems(patient: Patient) -> list[str]:
+    """Special tokens that are missing, unknown to the model, or not those of its config."""
+    settings, config = patient.model.generation_config, patient.model.config
+    vocab = patient.model.get_output_embeddings().weight.shape[0]
+    problems = []
+    for name in (
+        "decoder_start_token_id",
+        "eos_token_id",
+        "pad_token_id",
+        "forced_bos_token_id",
+        "forced_eos_token_id",
+    ):
+        value, of_config = getattr(settings, name, None), getattr(config, name, None)
+        needed = not name.startswith("forced")
+        if value is None and needed:
+            problems.append(f"`{name}` is not set")
+        if any(not 0 <= token < vocab for token in as_list(value)):
+            problems.append(f"`{name}` {value} is no token of the target vocabulary ({vocab:,})")
+        if needed and None not in (value, of_config) and not set(as_list(of_config)) <= set(as_list(value)):
+            problems.append(f"`{name}` is {value}, but {of_config} in config.json")
+    return problems
+
+
+def length_problems(patient: Patient) -> list[str]:
+    """A length that is missing, or beyond the model's positions."""
+    settings, config = patient.model.generation_config, patient.model.config
+    given = {name: getattr(settings, name, None) for name in LENGTHS}
+    problems = []
+    if all(length is None for length in given.values()):
+        problems.append(f"no length is set ({', '.join(LENGTHS)}): `generate` stops after 20 tokens")
+    positions = getattr(config, "max_position_embeddings", None)
+    if config.model_type == "vanilla_transformer" and config.positional_encoding != "learned":
+        positions = None
+    longest = given["max_length"]
+    if longest is not None and positions is not None and longest > positions:
+        problems.append(f"`max_length` {longest:,} is beyond the model's {positions:,} positions")
+    problems += [f"`{name}` is {length}" for name, length in given.items() if length is not None and length < 1]
+    return problems
+
+
+def search_problems(settings: Any) -> list[str]:
+    """Ways of decoding that contradict each other or no translator wants."""
+    problems = []
+    beams = settings.num_beams if settings.num_beams is not None else 1
+    if beams < 1:
+        problems.append(f"`num_beams` is {beams}")
+    if settings.do_sample:
+        problems.append("`do_sample` is true: each translation would be another one")
+    for name in ("gnmt_length_penalty", "length_penalty"):
+        penalty = getattr(settings, name, None)
+        if penalty is not None and not -10 <= penalty <= 10:
+            problems.append(f"`{name}` is {penalty}")
+    return problems
+
+
+def as_list(value: Any) -> list[int]:
+    """Token ids, of which a config may name one, several or none."""
+    return [] if value is None else [value] if isinstance(value, int) else list(value)

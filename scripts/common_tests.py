@@ -1,0 +1,125 @@
+"""Run the ecosystem's own tests of models on ours and, in the same harness, on its Marian and Bart.
+
+python scripts/common_tests.py
+
+The tests come from the source distribution of the installed version of transformers, fetched from the package registry
+into a temporary folder; four modules that it lacks have stand-ins in `scripts/common_tests/`. Prints each outcome that
+differs, each failure and each test that ours skips, with its reason. The exit code is 0 if ours fails none and passes
+each test that either of the others passes. Takes about ten minutes on two cores.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import xml.etree.ElementTree as ElementTree
+from importlib.metadata import version
+from pathlib import Path
+
+HERE = Path(__file__).parent / "common_tests"
+MIXINS = ("modeling_common", "configuration_common", "training_mixin", "fsdp_mixin", "tensor_parallel_mixin")
+STAND_INS = {
+    "generation_test_utils.py": "generation/test_utils.py",
+    "exporters_test_export.py": "exporters/test_export.py",
+    "distributed_testing_utils.py": "distributed_testing_utils.py",
+    "configuration_test_utils.py": "utils/test_configuration_utils.py",
+    "test_models.py": "test_models.py",
+}
+OURS, PEERS = "VanillaTransformerTest", ("MarianTest", "BartTest")
+
+
+def fetch_source(folder: Path) -> Path:
+    """The source distribution of the installed transformers."""
+    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
+    wanted = f"transformers=={version('transformers')}"
+    subprocess.run([*command, "--no-build-isolation", "--dest", str(folder), wanted], check=True)
+    return next(folder.glob("transformers-*.tar.gz"))
+
+
+def lay_out(source: Path, folder: Path) -> None:
+    """The mixins and our stand-ins as a package `tests` in `folder`."""
+    root = source.name.removesuffix(".tar.gz")
+    with tarfile.open(source) as archive:
+        for mixin in MIXINS:
+            archive.extract(f"{root}/tests/test_{mixin}.py", folder, filter="data")
+    shutil.move(folder / root / "tests", folder / "tests")
+    for ours, place in STAND_INS.items():
+        target = folder / "tests" / place
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(HERE / ours, target)
+    for package in {path.parent for path in (folder / "tests").rglob("*.py")}:
+        (package / "__init__.py").touch()
+
+
+def run(folder: Path, selection: str) -> dict[str, dict[str, tuple[str, str]]]:
+    """For each class of tests, the outcome and the reason of each test."""
+    report = folder / "report.xml"
+    command = [sys.executable, "-m", "pytest", "tests/test_models.py", "-q", "--tb=short", "-p", "no:cacheprovider"]
+    command += [f"--junitxml={report}", "-k", selection] if selection else [f"--junitxml={report}"]
+    environment = {**os.environ, "PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    log = folder / "log.txt"
+    with log.open("w") as output:
+        subprocess.run(command, cwd=folder, env=environment, check=False, stdout=output, stderr=subprocess.STDOUT)
+    if not report.exists():
+        raise SystemExit(log.read_text()[-3000:])
+    outcomes: dict[str, dict[str, tuple[str, str]]] = {}
+    for case in ElementTree.parse(report).iter("testcase"):
+        name = case.get("classname", "").split(".")[-1]
+        outcomes.setdefault(name, {})[case.get("name", "")] = outcome_of(case)
+    return outcomes
+
+
+def outcome_of(case: ElementTree.Element) -> tuple[str, str]:
+    """Passed, failed or skipped, and why."""
+    for tag, outcome in (("failure", "failed"), ("error", "failed"), ("skipped", "skipped")):
+        found = case.find(tag)
+        if found is not None:
+            return outcome, (found.get("message") or "").split("\n")[0][:200]
+    return "passed", ""
+
+
+def report(outcomes: dict[str, dict[str, tuple[str, str]]]) -> list[str]:
+    """Print the comparison; the tests in which ours falls short."""
+    names = [name for name in (OURS, *PEERS) if name in outcomes]
+    print(f"{'':<28}" + "".join(f"{outcome:>10}" for outcome in ("passed", "failed", "skipped")))
+    for name in names:
+        counts = [sum(o == outcome for o, _ in outcomes[name].values()) for outcome in ("passed", "failed", "skipped")]
+        print(f"{name.removesuffix('Test'):<28}" + "".join(f"{count:>10}" for count in counts))
+    ours = outcomes[OURS]
+    short, differing = [], []
+    for test, (outcome, _) in ours.items():
+        others = [outcomes[name][test][0] for name in names[1:] if test in outcomes[name]]
+        if outcome == "failed" or (outcome != "passed" and "passed" in others):
+            short.append(test)
+        if any(other != outcome for other in others):
+            differing.append(f"  {test:<62}{outcome:<10}" + "".join(f"{other:<10}" for other in others))
+    print("\nOutcomes that differ (ours, " + ", ".join(name.removesuffix("Test") for name in names[1:]) + "):")
+    print("\n".join(differing) or "  none")
+    for title, wanted in (("Ours fails", "failed"), ("Ours skips", "skipped")):
+        print(f"\n{title}:")
+        rows = [f"  {test}: {reason}" for test, (outcome, reason) in ours.items() if outcome == wanted]
+        print("\n".join(rows) or "  none")
+    return short
+
+
+def main() -> int:
+    """Fetch, run, compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--source", metavar="FILE", help="a source distribution that is here already")
+    parser.add_argument("--keep", metavar="DIR", help="a new folder to keep tests and log in")
+    parser.add_argument("-k", dest="selection", default="", metavar="EXPRESSION", help="run only these, as of pytest")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="common-tests-") as temporary:
+        folder = Path(options.keep or temporary).resolve()
+        folder.mkdir(exist_ok=True)
+        lay_out(Path(options.source) if options.source else fetch_source(folder), folder)
+        short = report(run(folder, options.selection))
+    print(f"\nOurs falls short in {len(short)}: {', '.join(short)}" if short else "\nOurs falls short in none.")
+    return 1 if short else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
