@@ -11,16 +11,14 @@ from hub_server import TestHub
 from model_folders import save_model_folder
 
 from hf_vanilla_transformer import Translator
-from hf_vanilla_transformer.hub.files import travelling_code
 
 REPO = "someone/fr-en"
 SENTENCES = ["merci", "le petit chat dort", "où est la gare ?"]
-HAS_PIPELINE = any(path.name == "pipeline.py" for path in travelling_code())
 TWELVE_MB = {"d_model": 256, "decoder_layers": 2, "encoder_ffn_dim": 1024, "decoder_ffn_dim": 1024}
 
 LOAD = """
 import hashlib, json, sys, torch
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 where, sentences, resaved = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
 trust = {"trust_remote_code": True} if sys.argv[4] == "trust" else {}
 
@@ -39,10 +37,7 @@ result = {
     "generated": model.generate(**tokenizer(sentences, padding=True, return_tensors="pt")).tolist(),
     "package": "hf_vanilla_transformer" in sys.modules,
 }
-if PIPELINE:
-    from transformers import pipeline
-    translate = pipeline("translate", model=where, **trust)
-    result["translated"] = [each["translation_text"] for each in translate(sentences)]
+result["translated"] = [each["translation_text"] for each in pipeline("translate", model=where, **trust)(sentences)]
 if resaved != "-":
     model.save_pretrained(resaved)
     tokenizer.save_pretrained(resaved)
@@ -62,14 +57,12 @@ def expected(big_folder) -> dict:
     translator = Translator.from_pretrained(big_folder, device="cpu")
     model, tokenizer = translator.model, translator.tokenizer
     ids = tokenizer(SENTENCES[:1], return_tensors="pt").input_ids
-    result = {
+    return {
         "logits": digest(model(input_ids=ids).logits),
         "states": digest(model.model(input_ids=ids).last_hidden_state),
         "generated": model.generate(**tokenizer(SENTENCES, padding=True, return_tensors="pt")).tolist(),
+        "translated": [each.text for each in translator.translate(SENTENCES)],
     }
-    if HAS_PIPELINE:
-        result["translated"] = [each.text for each in translator.translate(SENTENCES)]
-    return result
 
 
 def digest(tensor: torch.Tensor) -> str:
@@ -77,8 +70,14 @@ def digest(tensor: torch.Tensor) -> str:
 
 
 def load(hub, home, prelude, where, trust, resaved="-", **variables) -> dict:
-    code = f"{prelude}\nPIPELINE = {HAS_PIPELINE}\n{LOAD}"
-    arguments = ["-c", code, str(where), json.dumps(SENTENCES), str(resaved), "trust" if trust else "no"]
+    arguments = [
+        "-c",
+        f"{prelude}\n{LOAD}",
+        str(where),
+        json.dumps(SENTENCES),
+        str(resaved),
+        "trust" if trust else "no",
+    ]
     return result_of(python(hub, home, arguments, token=None, **variables))
 
 

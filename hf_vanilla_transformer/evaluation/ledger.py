@@ -14,7 +14,7 @@ from typing import Any
 
 from ..manifest_vanilla_transformer import sha256_of_file
 from .results import fingerprint, write_atomically
-from .scores import MetricScore, TranslationScores, evaluate_translations
+from .scores import METRIC_NAMES, MetricScore, TranslationScores, evaluate_translations
 
 LEDGER_NAME = "score_ledger.json"
 AVERAGE_RECORD_NAME = "averaged_checkpoints.json"
@@ -166,7 +166,7 @@ def read_ledger(folder: str | os.PathLike[str]) -> tuple[LedgerEntry, ...]:
         if record["format"] != _FORMAT:
             raise ValueError(f"its format is {record['format']!r}")
         return tuple(_parse(entry) for entry in record["entries"])
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ValueError(
             f"{path} must be a score ledger of format {_FORMAT}, but it is damaged ({type(error).__name__}: {error}). "
             "Download it again, or delete it and evaluate anew."
@@ -211,12 +211,17 @@ def _parse(record: Mapping[str, Any]) -> LedgerEntry:
     )
     if unknown := set(entry.scoring) - {"target_lang", "tokenize", "n_bootstrap"}:
         raise ValueError(f"unknown settings of scoring: {', '.join(sorted(unknown))}")
+    prints = entry.fingerprints
+    if not isinstance(prints.get("hypotheses"), str) or not isinstance(prints.get("references"), list):
+        raise ValueError("fingerprints of hypotheses and references are missing")
     if not 0 <= entry.scoring.get("n_bootstrap", 0) <= 100 * N_BOOTSTRAP:
         raise ValueError("n_bootstrap out of range")
     return entry
 
 
 def _parse_metric(record: Mapping[str, Any]) -> MetricScore:
+    if record["name"] not in METRIC_NAMES:
+        raise ValueError(f"no metric is called {record['name']!r}")
     interval = record.get("interval")
     low_high = None if interval is None else (float(interval[0]), float(interval[1]))
     return MetricScore(

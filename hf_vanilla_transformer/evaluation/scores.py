@@ -16,6 +16,7 @@ from .corpus_checks import check_references, check_same_length, check_texts
 logger = logging.getLogger(__name__)
 
 METRIC_FILE = Path(__file__).with_name("translation_scores.py")
+METRIC_NAMES = ("bleu", "chrf", "ter", "moses_bleu")
 WRITTEN_WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "yue", "zh"})
 
 

@@ -92,24 +92,26 @@ def model_index(model_name: str, entries: Sequence[LedgerEntry]) -> list[dict[st
 
 
 def _eval_result(entry: LedgerEntry, metric: MetricScore) -> EvalResult:
+    test_set, decoding = one_line(entry.test_set), one_line(describe_decoding(entry))
+    config, split = (entry.origin.get(name) for name in ("dataset_config_name", "split"))
     details = {
         "metric": metric.name,
         "signature": metric.signature,
         "interval_95": metric.interval and [round(bound, 2) for bound in metric.interval],
-        "decoding": describe_decoding(entry),
-        "averaged_checkpoints": list(entry.averaged_checkpoints) or None,
+        "decoding": decoding,
+        "averaged_checkpoints": list(map(one_line, entry.averaged_checkpoints)) or None,
         "sentences": len(entry.hypotheses),
         "hypotheses": entry.fingerprints["hypotheses"],
     }
     return EvalResult(
         task_type="translation",
         task_name="Translation",
-        dataset_type=str(entry.origin.get("dataset_name", entry.test_set)),
-        dataset_name=entry.test_set,
-        dataset_config=entry.origin.get("dataset_config_name"),
-        dataset_split=entry.origin.get("split"),
+        dataset_type=one_line(entry.origin.get("dataset_name", test_set)),
+        dataset_name=test_set,
+        dataset_config=config and one_line(config),
+        dataset_split=split and one_line(split),
         metric_type=_METRIC_TYPES[metric.name],
-        metric_name=metric.label,
+        metric_name=one_line(metric.label),
         metric_value=round(metric.value, 2),
         metric_args={name: value for name, value in details.items() if value is not None},
     )
@@ -168,7 +170,7 @@ def require_signatures(card: str) -> None:
         line = card[: found.start()].count("\n")
         raise ValueError(
             f'"BLEU" alone says nothing, since its variants differ by points, but the card would hold '
-            f"{card.splitlines()[line].strip()[:80]!r}. Give that another name; scores come from `evaluate`."
+            f"{card.split(chr(10))[line].strip()[:80]!r}. Give that another name; scores come from `evaluate`."
         )
 
 
@@ -176,18 +178,11 @@ def require_signatures(card: str) -> None:
 
 
 def _other_uses(facts: ModelFacts, repo_id: str) -> str:
-    lines = []
-    if facts.has_pipeline:
-        lines.append(
-            "Without that package; this runs the Python files of this repository on your computer, so read them first:"
-            "\n\n```python\nfrom transformers import pipeline\n\n"
-            f'print(pipeline("translate", model="{repo_id}", trust_remote_code=True)("..."))\n```'
-        )
-    else:
-        lines.append(
-            "Without that package, `AutoModelForSeq2SeqLM` and `AutoTokenizer` load it with `trust_remote_code=True`, "
-            "which runs the Python files of this repository on your computer: read them first."
-        )
+    lines = [
+        "Without that package; this runs the Python files of this repository on your computer, so read them first:\n\n"
+        "```python\nfrom transformers import pipeline\n\n"
+        f'print(pipeline("translate", model="{repo_id}", trust_remote_code=True)("..."))\n```'
+    ]
     if facts.has_illustration:
         lines.append(
             "What it does with a sentence, drawn: "
@@ -278,16 +273,20 @@ def _limits(facts: ModelFacts) -> str:
 _MARKDOWN = re.compile(r"([\\`*{}\[\]#|~$]|(?<!\w)_|_(?!\w))")  # an underscore within a word is no markup
 
 
+def one_line(text: Any) -> str:
+    """Text without line breaks and without what UTF-8 cannot hold: no line of it can end a card's metadata."""
+    return " ".join(str(text).encode("utf-8", "replace").decode("utf-8").split())
+
+
 def plain(text: Any) -> str:
     """Text that Markdown shows as it is, on one line: no markup, no HTML, no cell's end, no link."""
-    flat = " ".join(str(text).encode("utf-8", "replace").decode("utf-8").split())
-    escaped = _MARKDOWN.sub(r"\\\1", html.escape(flat, quote=False))
+    escaped = _MARKDOWN.sub(r"\\\1", html.escape(one_line(text), quote=False))
     return escaped.replace("://", ":&#47;&#47;").replace("www.", "www&#46;").replace("@", "&#64;")
 
 
 def code(text: Any) -> str:
     """The same as code within a table."""
-    flat = " ".join(str(text).encode("utf-8", "replace").decode("utf-8").split()).replace("`", "'")
+    flat = one_line(text).replace("`", "'")
     return f"`{flat.replace('|', chr(92) + '|')}`"
 
 

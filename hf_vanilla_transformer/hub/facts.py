@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from ..evaluation.ledger import LedgerEntry, averaged_checkpoints
-from .files import ILLUSTRATION_NAME, PIPELINE_NAME, about_the_model, travelling_code
+from .files import ILLUSTRATION_NAME, about_the_model
 
 SETTINGS_NAME = "run.yaml"
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
@@ -81,7 +81,6 @@ class ModelFacts:
     about: Mapping[str, Any] = field(default_factory=dict)
     recipe: Mapping[str, Any] | None = None
     averaged: tuple[str, ...] = ()
-    has_pipeline: bool = False
     has_illustration: bool = False
 
     @property
@@ -124,7 +123,6 @@ def gather_facts(
         about=about_the_model(folder),
         recipe=recipe,
         averaged=averaged_checkpoints(folder),
-        has_pipeline=any(path.name == PIPELINE_NAME for path in travelling_code()),
         has_illustration=(folder / ILLUSTRATION_NAME).is_file(),
     )
 

@@ -14,12 +14,11 @@ from typing import Any
 
 from ..evaluation.ledger import LEDGER_NAME, LedgerEntry, write_ledger
 from ..manifest_vanilla_transformer import MANIFEST_NAME, read_manifest, write_manifest
-from ..modeling_vanilla_transformer import auto_map
+from ..modeling_vanilla_transformer import auto_map, pipelines
 
 CARD_NAME = "README.md"
 ILLUSTRATION_NAME = "illustration.html"
 PIPELINE_NAME = "pipeline.py"
-CUSTOM_PIPELINES = {"translate": {"impl": "pipeline.TranslationPipeline", "pt": ["AutoModelForSeq2SeqLM"]}}
 
 _PACKAGE = Path(__file__).parent.parent
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
@@ -32,8 +31,7 @@ _ABOUT = ("step", "versions", "fingerprint", "text", "training", "converted_from
 
 def travelling_code() -> list[Path]:
     """The model's own code files and the pipeline's, of this package."""
-    pipeline = _PACKAGE / PIPELINE_NAME
-    return [*sorted(_PACKAGE.glob("*_vanilla_transformer.py")), *([pipeline] if pipeline.is_file() else [])]
+    return [*sorted(_PACKAGE.glob("*_vanilla_transformer.py")), _PACKAGE / PIPELINE_NAME]
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -67,7 +65,7 @@ def files_of_model(folder: Path, vocabulary_files: Iterable[str]) -> list[Path]:
 
 def is_publishable(name: str) -> bool:
     """Whether a file of a repository may have been put there by a push."""
-    code = {path.name for path in travelling_code()} | {PIPELINE_NAME}
+    code = {path.name for path in travelling_code()}
     known = {_WEIGHTS, _INDEX, *_CONFIGS, *_TOKENIZER, CARD_NAME, LEDGER_NAME, MANIFEST_NAME, ILLUSTRATION_NAME, *code}
     return name in known or _SHARD.fullmatch(name) is not None
 
@@ -108,8 +106,7 @@ def _no_path(value: Any) -> Any:
 def _published_config(config: Mapping[str, Any]) -> dict[str, Any]:
     published = {name: value for name, value in config.items() if not name.startswith("_")}
     published["auto_map"] = auto_map()
-    if any(path.name == PIPELINE_NAME for path in travelling_code()):
-        published["custom_pipelines"] = {**config.get("custom_pipelines", {}), **CUSTOM_PIPELINES}
+    published["custom_pipelines"] = pipelines()
     return published
 
 

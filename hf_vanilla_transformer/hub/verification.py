@@ -176,12 +176,21 @@ def _check_metadata(
         key = (arguments.get("hypotheses"), arguments.get("metric"))
         if key in found:
             entry, metric = found[key]
-            interval = arguments.get("interval_95")
-            said = replace(metric, value=float(figure.metric_value), interval=interval and tuple(map(float, interval)))
-            _compare(entry, "the card says", said, metric, result)
+            _compare(entry, "the card says", _figure_of_metadata(figure, metric), metric, result)
         elif key not in known:
             name = f"{figure.dataset_name}, {figure.metric_name or figure.metric_type}"
             result.problems.append(f"{name}: the card says {figure.metric_value}, and the ledger knows nothing of it.")
+
+
+def _figure_of_metadata(figure: Any, computed: MetricScore) -> MetricScore:
+    interval = figure.metric_args.get("interval_95")
+    try:
+        bounds = None if interval is None else (float(interval[0]), float(interval[1]))
+        return replace(computed, value=float(figure.metric_value), interval=bounds)
+    except (TypeError, ValueError, LookupError) as error:
+        raise ValueError(
+            f"The card's figure {figure.metric_value!r}, interval {interval!r}, must be numbers. Push the card again."
+        ) from error
 
 
 def _figures_of_metadata(card: str) -> list[Any]:
