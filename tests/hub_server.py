@@ -88,7 +88,9 @@ class TestHub:
     def everything_sent(self) -> bytes:
         """All bytes that clients sent, and all that is stored."""
         stored = [path.read_bytes() for path in self.folder.rglob("*") if path.is_file()]
-        return b"".join([*self.bodies, *stored])
+        commits = [commit for repository in self.repositories.values() for commit in repository.commits]
+        small = [file.content for _, files in commits for file in files.values() if file.content is not None]
+        return b"".join([*self.bodies, *stored, *small])
 
     def xet_hash(self, sha256: str) -> str:
         """The name under which the store has a file; the client writes both names into shards."""

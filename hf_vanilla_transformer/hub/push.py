@@ -34,6 +34,8 @@ WAITS = (1.0, 2.0, 4.0)
 
 CARD_CHOICES = ("ask", "keep", "replace")
 DEFAULT_BRANCH = "main"
+STOCK_ARGUMENTS = "training_args.bin"
+"""What the Trainer of `transformers` pushes of itself, pickled."""
 
 
 @dataclass(frozen=True)
@@ -249,12 +251,17 @@ class _Upload:
         head = self.api.model_info(self.repo_id, revision=self.revision)
         self.first_head = self.first_head or head.sha
         there = {sibling.rfilename for sibling in head.siblings or ()}
+        if STOCK_ARGUMENTS in there:
+            self.notes.append(
+                f"{self.repo_id} holds {STOCK_ARGUMENTS}, which may hold an access token in clear text: delete it "
+                "there, and revoke the token if one was given to the trainer."
+            )
         names = sorted(path.name for path in staged.iterdir())
         before = self._earlier_push(head.sha, there)
         if not self._may_replace_card(head.sha, there, before):
             names.remove(CARD_NAME)
             self.notes.append("The card was kept as it is: its figures may be of other weights.")
-        manifest = self._with_card(staged, before)
+        manifest = self._with_card(staged, before, CARD_NAME in names)
         obsolete = sorted(name for name in before.get("files", {}) if name in there and name not in names)
         operations: list[Any] = [CommitOperationDelete(name) for name in obsolete if is_publishable(name)]
         operations += [
@@ -266,10 +273,10 @@ class _Upload:
         self._require_all(done.oid, names)
         return done.oid, done.oid != self.first_head, tuple(names)
 
-    def _with_card(self, staged: Path, before: dict[str, Any]) -> bytes:
+    def _with_card(self, staged: Path, before: dict[str, Any], writes_card: bool) -> bytes:
         """The manifest, which also knows the card that this push writes, or that an earlier one wrote."""
         manifest = json.loads((staged / MANIFEST_NAME).read_text(encoding="utf-8"))
-        kept = before.get("card") if self.notes else _sha256(staged / CARD_NAME)
+        kept = _sha256(staged / CARD_NAME) if writes_card else before.get("card")
         return (json.dumps({**manifest, "card": kept}, ensure_ascii=False, indent=1) + "\n").encode()
 
     def _earlier_push(self, commit: str | None, there: set[str]) -> dict[str, Any]:
