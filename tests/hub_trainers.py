@@ -39,7 +39,11 @@ def main(kind: str, model_folder: str, run: str, repo_id: str, strategy: str, to
             model, arguments, data_collator=collator, train_dataset=rows, processing_class=tokenizer
         )
     trainer.train()
-    trainer.save_model()  # pushes
+    try:
+        trainer.save_model()  # pushes
+    except Exception as error:
+        sys.stderr.write(f"HOW TO GO ON {getattr(error, 'how_to_go_on', '')}\n")
+        raise
 
 
 if __name__ == "__main__":

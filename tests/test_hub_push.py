@@ -10,6 +10,7 @@ from hub_repositories import READER, WRITER, File
 from hub_server import TestHub
 
 from hf_vanilla_transformer import VanillaTransformerForConditionalGeneration
+from hf_vanilla_transformer.cli import main
 from hf_vanilla_transformer.hub.files import travelling_code
 
 REPO = "someone/fr-en"
@@ -175,6 +176,27 @@ def test_a_server_that_dies_before_the_commit_loses_nothing_and_the_same_command
     assert b'"num_beams": 2' in fresh.repositories[REPO].files["generation_config.json"].content
 
 
+@pytest.mark.slow
+def test_it_goes_on_by_xet_too(folder, tmp_path):
+    hub = TestHub(tmp_path / "hub", xet=True)
+    session = Session(hub, tmp_path / "client")
+    try:
+        hub.plan("POST .*/commit/", "die")
+        assert push(session, folder).code == 1
+        assert set(hub.repositories[REPO].files) == {".gitattributes"}
+        hub.start()
+        assert push(session, folder).code == 0
+        assert files_of(hub) == ALLOWED | TOKENIZER
+    finally:
+        session.close()
+        hub.stop()
+
+
+def test_without_a_network_it_says_so(folder, capsys):
+    assert main(["push", "--model", str(folder), "--repo_id", REPO]) == 1
+    assert "someone/fr-en is on the Hub, but HF_HUB_OFFLINE keeps the network off." in capsys.readouterr().err
+
+
 def test_weights_uploaded_before_a_failed_commit_are_not_uploaded_again(fresh, session, folder):
     fresh.plan("POST .*/commit/", 503, times=4)
     assert push(session, folder).code == 1
@@ -183,7 +205,10 @@ def test_weights_uploaded_before_a_failed_commit_are_not_uploaded_again(fresh, s
     assert sum(request.startswith("PUT") for request in fresh.requests) == 1
 
 
-@pytest.mark.parametrize("step", ["repos/create", "/revision/main", "/preupload/", "objects/batch", "/commit/"])
+STEPS = ("repos/create", "/revision/main", "/preupload/", "objects/batch", "PUT /lfs-upload", "lfs-verify", "/commit/")
+
+
+@pytest.mark.parametrize("step", STEPS)
 @pytest.mark.parametrize("fault", [500, "lose"])
 def test_two_failures_then_success_is_a_push(fresh, session, folder, step, fault):
     fresh.plan(step, fault, times=2)

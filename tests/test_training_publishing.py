@@ -94,6 +94,23 @@ def test_what_the_stock_trainer_pushes_translates_for_strangers(hub, tmp_path, t
     assert "someone/run holds training_args.bin, which may hold an access token" in after.stderr
 
 
+@pytest.mark.slow
+def test_a_push_that_fails_at_the_end_says_where_the_model_is(hub, tmp_path, tiny_model_folder):
+    hub.plan("/commit/", 403, times=9)
+    run = tmp_path / "run"
+    arguments = [DRIVER, "ours", str(tiny_model_folder), str(run), "someone/run", "end", "-"]
+    done = python(hub, tmp_path / "home", arguments)
+    assert done.returncode == 1
+    assert f"HOW TO GO ON The model is in {run}: vanilla-transformer push --model {run}" in done.stderr
+    assert (run / "model.safetensors").exists()
+
+
+def test_a_repository_that_cannot_be_made_is_one_sentence_before_training(tiny_model_folder, tmp_path):
+    """Here there is no network."""
+    with pytest.raises(ConnectionError, match="HF_HUB_OFFLINE keeps the network off"):
+        make_trainer(tiny_model_folder, tmp_path, push_to_hub=True, hub_model_id="someone/run")
+
+
 @pytest.mark.parametrize("strategy", ["checkpoint", "all_checkpoints"])
 def test_states_of_training_are_not_for_the_hub(tiny_model_folder, tmp_path, strategy):
     with pytest.raises(ValueError, match=f"hub_strategy {strategy} would push it"):

@@ -16,6 +16,7 @@ from transformers.trainer_utils import HubStrategy
 from transformers.utils import PushInProgress
 
 from ..hub import CardDetails, Publication, Push, prepare
+from ..hub.answers import explained
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,8 @@ class Publishing:
         """
         CardDetails(**details)  # before the work
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
-        self._ensure_repository(token, private)
+        if self.hub_model_id is None:
+            self.init_hf_repo(token=token, private=private)
         self.save_model(_internal_call=True)  # type: ignore[attr-defined]
         if not self.is_world_process_zero():  # type: ignore[attr-defined]
             return None
@@ -103,9 +105,10 @@ class Publishing:
 
         self.push_in_progress = PushInProgress([HfApi().run_as_future(upload_or_tell)])  # type: ignore[arg-type]
 
-    def _ensure_repository(self, token: str | None, private: bool | None) -> None:
-        if self.hub_model_id is None:
-            self.init_hf_repo(token=token, private=private)  # type: ignore[attr-defined]
+    def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:
+        """As of the Trainer, which makes the repository before it trains; what the Hub refuses is one sentence."""
+        with explained(self.args.hub_model_id or Path(self.args.output_dir).name):
+            super().init_hf_repo(*args, **kwargs)  # type: ignore[misc]
 
     def _copy(self, folder: Path, **details: Any) -> Publication:
         """What is published of a folder, in a folder of its own, since checkpoints are deleted."""
@@ -123,15 +126,23 @@ class Publishing:
 
         def upload() -> Push:
             try:
-                return publication.publish(
+                pushed = publication.publish(
                     repo_id,
                     revision=revision or self.args.hub_revision,
                     card="keep",  # nobody is there to be asked
                     commit_message=message,
                     token=token or self.args.hub_token,
                 )
+            except Exception as error:
+                run = self.args.output_dir
+                error.how_to_go_on = (  # type: ignore[attr-defined]
+                    f"The model is in {run}: vanilla-transformer push --model {run} --repo_id {repo_id}"
+                )
+                raise
             finally:
                 shutil.rmtree(publication.staged, ignore_errors=True)
+            logger.info(f"Pushed to {pushed.url} (commit {pushed.commit[:12]}).")
+            return pushed
 
         return upload
 
