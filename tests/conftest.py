@@ -4,7 +4,9 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # before anything imports torch, transformers or datasets, and for the processes that tests start
 _CACHE = tempfile.mkdtemp(prefix="hf-cache-of-tests-")
@@ -35,3 +37,29 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from model_folders import save_model_folder
 
     return save_model_folder(tmp_path_factory.mktemp("tiny") / "model", SENTENCES * 2)
+
+
+@pytest.fixture(scope="session")
+def one_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A Hub, and a client that has imported everything; `pushing` empties the Hub for each test."""
+    from hub_clients import Pushing, Session
+    from hub_server import TestHub
+
+    hub = TestHub(tmp_path_factory.mktemp("hub"))
+    session = Session(hub, tmp_path_factory.mktemp("client"))
+    yield Pushing(hub, session)
+    session.close()
+    hub.stop()
+
+
+@pytest.fixture
+def pushing(one_hub: Any) -> Any:
+    """An empty Hub without faults, and a client of it."""
+    one_hub.hub.forget()
+    return one_hub
+
+
+@pytest.fixture
+def folder(tiny_model_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model's folder, to change."""
+    return Path(shutil.copytree(tiny_model_folder, tmp_path / "model"))

@@ -12,6 +12,7 @@ from typing import Any
 from hub_repositories import WRITER
 from hub_server import TestHub
 
+REPO = "someone/fr-en"
 WITHOUT_PACKAGE = """
 import sys
 class Block:
@@ -106,6 +107,23 @@ class Session:
         """End the process."""
         self._process.kill()
         self._process.wait()
+
+
+@dataclass
+class Pushing:
+    """A Hub and a client of it."""
+
+    hub: TestHub
+    session: Session
+
+    def push(self, folder: Path, *more: str, token: str | None = WRITER) -> "Answer":
+        """Push a folder with the command."""
+        return self.session.run("push", "--model", folder, "--repo_id", REPO, *more, HF_TOKEN=token)
+
+    @property
+    def files(self) -> set[str]:
+        """What the repository holds, but for what every repository holds."""
+        return set(self.hub.repositories[REPO].files) - {".gitattributes"}
 
 
 @dataclass

@@ -70,6 +70,13 @@ class TestHub:
         self._server.shutdown()
         self._server.server_close()
 
+    def forget(self) -> None:
+        """Drop repositories, faults and what was sent."""
+        for kept in (self.repositories, self.faults, self.requests, self.bodies):
+            kept.clear()
+        for path in (self.folder / "lfs").iterdir():
+            path.unlink()
+
     def plan(self, request: str, action: int | str, times: int = 1) -> None:
         self.faults.append(Fault(request, action, times))
 

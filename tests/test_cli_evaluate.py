@@ -1,7 +1,6 @@
 """`evaluate`: what it prints, what it keeps and where, and what it refuses."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,6 @@ from hf_vanilla_transformer.translation import Translator
 
 SOURCES = ["merci", "le petit chat dort", "la petite maison est vieille", "où est la gare ?"]
 REFERENCES = ["thanks", "the little cat sleeps", "the little house is old", "where is the station ?"]
-
-
-@pytest.fixture
-def folder(tiny_model_folder: Path, tmp_path: Path) -> Path:
-    """A model folder to keep results in."""
-    return Path(shutil.copytree(tiny_model_folder, tmp_path / "model"))
 
 
 @pytest.fixture

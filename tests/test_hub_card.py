@@ -41,11 +41,6 @@ RECIPE = {
 }
 
 
-@pytest.fixture
-def folder(tiny_model_folder, tmp_path) -> Path:
-    return Path(shutil.copytree(tiny_model_folder, tmp_path / "model"))
-
-
 @pytest.fixture(scope="module")
 def entry() -> LedgerEntry:
     scores = evaluate_translations(HYPOTHESES, REFERENCES, n_bootstrap=100)
