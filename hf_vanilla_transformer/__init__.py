@@ -23,7 +23,8 @@ if TYPE_CHECKING:
     from .conversion.onnx_export import to_onnx
     from .data.batching import TokenBudgetBatchSampler
     from .data.reading import load_parallel_corpus
-    from .evaluation import evaluate_translations
+    from .evaluation import compare_systems, evaluate_translations
+    from .hub import push_to_hub
     from .pipeline import TranslationPipeline
     from .tokenization import train_tokenizer
     from .training.averaging import average_checkpoints
@@ -38,10 +39,12 @@ _ROOM_OF = {
     "Translator": "translation",
     "VanillaTransformerTrainer": "training.trainer",
     "average_checkpoints": "training.averaging",
+    "compare_systems": "evaluation",
     "evaluate_translations": "evaluation",
     "from_fsmt": "conversion.fsmt",
     "from_marian": "conversion.marian",
     "load_parallel_corpus": "data.reading",
+    "push_to_hub": "hub",
     "to_ctranslate2": "conversion.ctranslate2_export",
     "to_marian": "conversion.marian",
     "to_onnx": "conversion.onnx_export",
@@ -58,10 +61,12 @@ __all__ = [
     "VanillaTransformerPreTrainedModel",
     "VanillaTransformerTrainer",
     "average_checkpoints",
+    "compare_systems",
     "evaluate_translations",
     "from_fsmt",
     "from_marian",
     "load_parallel_corpus",
+    "push_to_hub",
     "restore_translation_pipeline",
     "to_ctranslate2",
     "to_marian",

@@ -132,7 +132,7 @@ def _compare(path: Path, name: str, entry: Mapping[str, Any]) -> str | None:
     size = path.stat().st_size
     if size != entry["size"]:
         return f"{name} has {size:,} bytes instead of {entry['size']:,}"
-    return None if _sha256(path) == entry["sha256"] else f"{name} is not what was saved"
+    return None if sha256_of_file(path) == entry["sha256"] else f"{name} is not what was saved"
 
 
 def _is_inside(name: str) -> bool:
@@ -142,10 +142,11 @@ def _is_inside(name: str) -> bool:
 
 def _seal(path: Path) -> dict[str, Any]:
     _flush(path)
-    return {"size": path.stat().st_size, "sha256": _sha256(path)}
+    return {"size": path.stat().st_size, "sha256": sha256_of_file(path)}
 
 
-def _sha256(path: Path) -> str:
+def sha256_of_file(path: Path) -> str:
+    """Hexadecimal digits of a file's SHA-256, read a megabyte at a time."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -309,5 +310,6 @@ __all__ = [
     "require_finite_weights",
     "require_sound_files",
     "sealed_folder",
+    "sha256_of_file",
     "write_manifest",
 ]

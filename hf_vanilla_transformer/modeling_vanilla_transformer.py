@@ -11,7 +11,7 @@ Initialisation, which the paper does not state, is described at `VanillaTransfor
 import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -36,6 +36,10 @@ from .configuration_vanilla_transformer import VanillaTransformerConfig
 from .generation_vanilla_transformer import TranslationGenerationMixin, positions_from_mask, source_mask
 from .loss_vanilla_transformer import chunked_cross_entropy, label_smoothed_cross_entropy
 from .manifest_vanilla_transformer import CheckedFolders
+
+if TYPE_CHECKING:
+    # never run: the line makes the file travel with the model, since transformers copies what it sees imported
+    from .pipeline import TranslationPipeline  # noqa: F401
 
 logger = logging.get_logger(__name__)
 
@@ -443,12 +447,8 @@ class VanillaTransformerPreTrainedModel(CheckedFolders, PreTrainedModel):
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """As in `PreTrainedModel`; every Auto class finds its code in the folder, not only that of the saved class."""
         if self.is_remote_code():
-            classes = {
-                "AutoConfig": VanillaTransformerConfig,
-                "AutoModel": VanillaTransformerModel,
-                "AutoModelForSeq2SeqLM": VanillaTransformerForConditionalGeneration,
-            }
-            self.config.auto_map = {name: f"{c.__module__.split('.')[-1]}.{c.__name__}" for name, c in classes.items()}
+            self.config.auto_map = auto_map()
+            self.config.custom_pipelines = {**(getattr(self.config, "custom_pipelines", None) or {}), **pipelines()}
         super().save_pretrained(*args, **kwargs)
 
     @property
@@ -913,6 +913,21 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         """`labels` shifted right, for collators that hide the labels from the model; (batch, target_len)."""
         return shift_tokens_right(labels, self.config)
+
+
+def auto_map() -> dict[str, str]:
+    """In which file of a saved folder each Auto class finds its class."""
+    classes = {
+        "AutoConfig": VanillaTransformerConfig,
+        "AutoModel": VanillaTransformerModel,
+        "AutoModelForSeq2SeqLM": VanillaTransformerForConditionalGeneration,
+    }
+    return {name: f"{each.__module__.split('.')[-1]}.{each.__name__}" for name, each in classes.items()}
+
+
+def pipelines() -> dict[str, Any]:
+    """In which file of a saved folder `transformers.pipeline` finds what the folder's model is for."""
+    return {"translate": {"impl": "pipeline.TranslationPipeline", "pt": ["AutoModelForSeq2SeqLM"]}}
 
 
 __all__ = [

@@ -6,6 +6,7 @@ python scripts/check_wheel.py dist/hf_vanilla_transformer-0.1.0-py3-none-any.whl
 import subprocess
 import sys
 import zipfile
+from pathlib import Path
 
 
 def tracked_package_files() -> set[str]:
@@ -22,12 +23,15 @@ def main(wheel: str) -> int:
         names = set(archive.namelist())
         metadata = {name for name in names if ".dist-info/" in name}
         entry_points = next(name for name in metadata if name.endswith("entry_points.txt"))
+        has_card = archive.read("hf_vanilla_transformer/hub/model_card.md") == Path("model_card.md").read_bytes()
         has_command = "vanilla-transformer = hf_vanilla_transformer.cli:main" in archive.read(entry_points).decode()
     wanted = tracked_package_files()
     problems = [f"missing: {name}" for name in sorted(wanted - names)]
     problems += [f"not under version control: {name}" for name in sorted(names - metadata - wanted)]
     if not any(name.endswith("LICENSE") for name in metadata):
         problems.append("missing: the licence")
+    if not has_card:
+        problems.append("not the text of model_card.md: the card's template")
     if not has_command:
         problems.append("missing: the vanilla-transformer command")
     print("\n".join(problems) or f"{wheel}: all {len(wanted)} files of the package are there.")

@@ -11,22 +11,40 @@ from transformers.utils.logging import disable_progress_bar
 
 from hf_vanilla_transformer import Translator, evaluate_translations
 from hf_vanilla_transformer.data.builtin import BUILTIN_NAME, builtin_corpus
-from hf_vanilla_transformer.evaluation import nearest_neighbour_translations, write_scores
+from hf_vanilla_transformer.evaluation import (
+    N_BOOTSTRAP,
+    add_to_ledger,
+    make_entry,
+    nearest_neighbour_translations,
+    weights_fingerprint,
+    write_scores,
+)
 
 SETS = {"test": "held-out sentences", "test_combinations": "held-out combinations"}
 ARTICLE = (("merci", "thanks"), ("je suis étudiant", "i am a student"))
 SHOWN = 8
 
 
-def score_set(
-    split: str, translator: Translator, output_dir: Path
-) -> tuple[list[str], list[tuple[str, str, str]], str]:
+def score_set(split: str, translator: Translator, model: Path) -> tuple[list[str], list[tuple[str, str, str]], str]:
     """Translate a split, keep the hypotheses; the row of the table, some sentences to look at, BLEU's signature."""
     sources, references = (list(side) for side in zip(*builtin_corpus(split), strict=True))
     hypotheses = [translation.text for translation in translator.translate(sources)]
-    scores = evaluate_translations(hypotheses, references, sources=sources, target_lang="en")
+    scoring = {"target_lang": "en", "n_bootstrap": N_BOOTSTRAP}
+    scores = evaluate_translations(hypotheses, references, sources=sources, **scoring)
     settings = {"dataset": BUILTIN_NAME, "split": split, **translator.decoding()}
-    write_scores(output_dir / split, scores, hypotheses, references, sources, settings, overwrite=True)
+    write_scores(model / "evaluation" / split, scores, hypotheses, references, sources, settings, overwrite=True)
+    entry = make_entry(
+        f"{BUILTIN_NAME}, {split}",
+        hypotheses,
+        scores,
+        sources,
+        [[reference] for reference in references],
+        decoding=translator.decoding(),
+        scoring=scoring,
+        weights=weights_fingerprint(model),
+        origin={"dataset_name": BUILTIN_NAME, "split": split},
+    )
+    add_to_ledger(model, entry)
 
     neighbours = nearest_neighbour_translations(sources, *zip(*builtin_corpus("train"), strict=True))
     baseline = evaluate_translations(neighbours, references, metrics=("bleu",))
@@ -52,7 +70,7 @@ def main() -> int:
     translator = Translator.from_pretrained(model)
     print(f"Decoding: {json.dumps(translator.decoding())}")
 
-    scored = [score_set(split, translator, model / "evaluation") for split in SETS]
+    scored = [score_set(split, translator, model) for split in SETS]
     print_table(
         ["set", "sentences", "BLEU", "chrF2", "TER", "BLEU of the nearest training pair"],
         [row for row, _, _ in scored],

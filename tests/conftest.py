@@ -4,7 +4,9 @@ import atexit
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 # before anything imports torch, transformers or datasets, and for the processes that tests start
 _CACHE = tempfile.mkdtemp(prefix="hf-cache-of-tests-")
@@ -32,42 +34,32 @@ def sentences() -> tuple[str, ...]:
 @pytest.fixture(scope="session")
 def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete model folder: random weights, a tokenizer learned on `SENTENCES`, the paper's decoding. Read only."""
-    import torch
-    from transformers import GenerationConfig
+    from model_folders import save_model_folder
 
-    from hf_vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
-    from hf_vanilla_transformer.tokenization import train_tokenizer
+    return save_model_folder(tmp_path_factory.mktemp("tiny") / "model", SENTENCES * 2)
 
-    folder = tmp_path_factory.mktemp("tiny") / "model"
-    tokenizer = train_tokenizer(SENTENCES * 2, vocab_size=300)
-    torch.manual_seed(0)
-    config = VanillaTransformerConfig(
-        vocab_size=len(tokenizer),
-        d_model=16,
-        encoder_layers=2,
-        decoder_layers=1,
-        encoder_attention_heads=2,
-        decoder_attention_heads=2,
-        encoder_ffn_dim=32,
-        decoder_ffn_dim=32,
-        tie_word_embeddings=False,
-        logits_bias=True,
-    )
-    model = VanillaTransformerForConditionalGeneration(config)
-    with torch.no_grad():  # far enough from a fresh model's near-uniform guesses that no rounding decides a beam
-        for parameter in model.parameters():
-            if parameter.dim() == 2:
-                parameter.normal_(std=parameter.shape[1] ** -0.5)
-        model.lm_head.weight.normal_()
-        model.final_logits_bias[:, config.eos_token_id] = 9.0  # some translations end before their limit
-    model.generation_config = GenerationConfig(
-        num_beams=4,
-        max_extra_tokens=8,
-        pad_token_id=config.pad_token_id,
-        bos_token_id=config.bos_token_id,
-        eos_token_id=config.eos_token_id,
-        decoder_start_token_id=config.decoder_start_token_id,
-    )
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
+
+@pytest.fixture(scope="session")
+def one_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A Hub, and a client that has imported everything; `pushing` empties the Hub for each test."""
+    from hub_clients import Pushing, Session
+    from hub_server import TestHub
+
+    hub = TestHub(tmp_path_factory.mktemp("hub"))
+    session = Session(hub, tmp_path_factory.mktemp("client"))
+    yield Pushing(hub, session)
+    session.close()
+    hub.stop()
+
+
+@pytest.fixture
+def pushing(one_hub: Any) -> Any:
+    """An empty Hub without faults, and a client of it."""
+    one_hub.hub.forget()
+    return one_hub
+
+
+@pytest.fixture
+def folder(tiny_model_folder: Path, tmp_path: Path) -> Path:
+    """A copy of the tiny model's folder, to change."""
+    return Path(shutil.copytree(tiny_model_folder, tmp_path / "model"))

@@ -1,7 +1,6 @@
 """`evaluate`: what it prints, what it keeps and where, and what it refuses."""
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,12 +11,6 @@ from hf_vanilla_transformer.translation import Translator
 
 SOURCES = ["merci", "le petit chat dort", "la petite maison est vieille", "où est la gare ?"]
 REFERENCES = ["thanks", "the little cat sleeps", "the little house is old", "where is the station ?"]
-
-
-@pytest.fixture
-def folder(tiny_model_folder: Path, tmp_path: Path) -> Path:
-    """A model folder to keep results in."""
-    return Path(shutil.copytree(tiny_model_folder, tmp_path / "model"))
 
 
 @pytest.fixture
@@ -32,13 +25,13 @@ def test_scores_are_printed_and_kept_beside_the_model(folder, files, capsys):
     printed = capsys.readouterr().out
     translator = Translator.from_pretrained(folder, device="cpu")
     hypotheses = [each.text for each in translator.translate(SOURCES, num_beams=2, max_extra_tokens=3)]
-    expected = evaluate_translations(hypotheses, REFERENCES, sources=SOURCES)
+    expected = evaluate_translations(hypotheses, REFERENCES, sources=SOURCES, n_bootstrap=1000)
 
     assert expected.table() in printed
     assert "num_beams 2, length_penalty 1.0, max_extra_tokens 3" in printed
     assert "sentences per second (cpu, float32, batches of 4,096 source tokens)" in printed
     kept = folder / "evaluation" / "test"
-    assert printed.endswith(f"kept in {kept}\n")
+    assert printed.endswith(f"kept in {kept}\nrecorded in {folder / 'score_ledger.json'}\n")
     record = json.loads((kept / "scores.json").read_text(encoding="utf-8"))
     assert record["metrics"] == expected.to_dict()["metrics"]
     assert record["settings"]["decoding"] == {"num_beams": 2, "length_penalty": 1.0, "max_extra_tokens": 3}

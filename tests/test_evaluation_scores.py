@@ -120,7 +120,7 @@ def test_no_figure_is_printed_without_its_signature(scores):
         assert f"{metric.value:.2f}" in line
         assert line.endswith(metric.signature)
         assert metric.signature in str(metric)
-    assert "tokenised lower-cased BLEU (Moses, not comparable with the BLEU above)" in lines[3]
+    assert "tokenised lower-cased BLEU (Moses, not comparable with scores of plain text)" in lines[3]
     assert "5 sentences, 1 reference(s) each" in lines[4]
 
 

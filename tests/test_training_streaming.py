@@ -90,7 +90,7 @@ def test_each_process_gets_its_share(tiny_model_folder: Path):
     text = ParallelStream(lambda: zip(corpus["source"], corpus["target"], strict=True), "a list")
     args = SimpleNamespace(max_tokens=100, data_seed=None, seed=5, process_index=1, world_size=3)
     settings: Any = SimpleNamespace(training=args, data=DataArguments(pool_size=17, max_length=60))
-    batches = encode_training_text(text, tokenizer, settings)
+    batches, _ = encode_training_text(text, tokenizer, settings)
     assert isinstance(batches, StreamingBatches)
     assert (batches.rank, batches.num_processes, batches.seed) == (1, 3, 5)
     assert (batches.pool_size, batches.max_tokens, batches.filters.max_tokens) == (17, 100, 60)

@@ -2,6 +2,7 @@
 
 import argparse
 import re
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +27,9 @@ DESCRIPTION = """Translate a test set and score the translations.
 The test set is two aligned text files (--source, --reference; several references are several files), or a split of a
 dataset (--dataset_name), such as builtin-fr-en. Scores go to stdout; hypotheses.txt and scores.json, with signatures,
 decoding and fingerprints of the texts, go to the output folder: by default MODEL/evaluation/NAME, NAME being the
-reference's file name without its ending, or the dataset and split."""
+reference's file name without its ending, or the dataset and split. The same goes into the model folder's
+score_ledger.json, from which `push` makes the card and `verify` computes every figure again. Intervals are bootstrap
+95 %, from 1,000 resamples."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -42,6 +45,11 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--target_lang", metavar="yy", help="likewise; also the rules of the Moses tokeniser")
     parser.add_argument("--output_dir", metavar="DIR", help="where hypotheses and scores are kept")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
+    parser.add_argument(
+        "--keep_references",
+        action="store_true",
+        help="put the test set itself into the ledger, so that anyone can verify; only if its licence lets you",
+    )
     parser.add_argument(
         "--nearest_neighbour_from",
         nargs="+",
@@ -70,14 +78,75 @@ def main(argv: list[str] | None = None) -> int:
     translator = load_translator(options)
     hypotheses, seconds, unfinished = _translate(translator, sources, options)
 
-    from ..evaluation import evaluate_translations, write_scores
+    from ..evaluation import N_BOOTSTRAP, evaluate_translations, write_scores
 
-    scores = evaluate_translations(hypotheses, references, sources=sources, target_lang=options.target_lang)
+    scoring = {"target_lang": options.target_lang, "n_bootstrap": N_BOOTSTRAP}
+    scores = evaluate_translations(hypotheses, references, sources=sources, **scoring)
     baseline = None if training is None else _baseline(sources, references, training, options)
     settings = _settings(translator, options, len(sources) / seconds, unfinished, baseline)
     write_scores(output_dir, scores, hypotheses, references, sources, settings, overwrite=options.overwrite)
     print(_report(scores, settings, baseline, output_dir))
+    _record(options, output_dir, hypotheses, scores, sources, references, scoring, settings)
     return 0
+
+
+def _record(
+    options: argparse.Namespace,
+    output_dir: Path,
+    hypotheses: list[str],
+    scores: "TranslationScores",
+    sources: list[str],
+    references: list[list[str]],
+    scoring: dict[str, Any],
+    settings: dict[str, Any],
+) -> None:
+    """Put the results into the ledger of the model's folder, or of the results' where the model has none here."""
+    from ..evaluation import add_to_ledger, averaged_checkpoints, make_entry, weights_fingerprint
+
+    model = Path(options.model)
+    entry = make_entry(
+        _test_set_name(options),
+        hypotheses,
+        scores,
+        sources,
+        references,
+        keep_references=options.keep_references,
+        decoding=settings["decoding"],
+        scoring={name: value for name, value in scoring.items() if value is not None},
+        weights=weights_fingerprint(model),
+        origin=_origin(options),
+        settings={name: settings[name] for name in ("batch_tokens", "device", "dtype")},
+        averaged_checkpoints=averaged_checkpoints(model),
+    )
+    folder = model if model.is_dir() else output_dir
+    try:
+        print(f"recorded in {add_to_ledger(folder, entry)}")
+    except OSError as error:
+        sys.stderr.write(f"The ledger of {folder} cannot be written ({error.strerror}); the results are kept.\n")
+
+
+def _test_set_name(options: argparse.Namespace) -> str:
+    if options.dataset_name is None:
+        name = Path(options.reference[0]).name
+        return Path(name).stem or name
+    parts = (Path(options.dataset_name).name, options.dataset_config_name, options.split)
+    return ", ".join(part for part in parts if part)
+
+
+def _origin(options: argparse.Namespace) -> dict[str, Any]:
+    """Where the test set is, so that `verify` finds it."""
+    if options.dataset_name is None:
+        paths = [str(Path(path).absolute()) for path in options.reference]
+        return {"source": str(Path(options.source).absolute()), "references": paths}
+    local = Path(options.dataset_name)
+    found = {
+        "dataset_name": str(local.absolute()) if local.exists() else options.dataset_name,
+        "dataset_config_name": options.dataset_config_name,
+        "split": options.split,
+        "source_lang": options.source_lang,
+        "target_lang": options.target_lang if options.source_lang else None,
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -88,12 +88,8 @@ class FilterReport:
 
     def table(self) -> str:
         """One line for all pairs, one per active filter, one for what is left; numbers aligned, with shares."""
-        rows = [("pairs read", self.total)]
-        wording = self.settings.active_reasons()
-        if self.pool_size is not None and "duplicate" in wording:
-            wording["duplicate"] += f" of the same {self.pool_size:,}"
-        rows += [(f"- {words}", self.dropped[reason]) for reason, words in wording.items()]
-        rows += [("pairs kept", self.kept)]
+        dropped = [(f"- {words}", self.dropped[reason]) for reason, words in self._wording().items()]
+        rows = [("pairs read", self.total), *dropped, ("pairs kept", self.kept)]
         wide = max(len(label) for label, _ in rows)
         digits = len(f"{self.total:,}")
         shares = (100 * count / max(self.total, 1) for _, count in rows)
@@ -101,6 +97,17 @@ class FilterReport:
             f"{label:<{wide}}  {count:>{digits},}  {share:6.2f} %"
             for (label, count), share in zip(rows, shares, strict=True)
         )
+
+    def as_record(self) -> dict[str, Any]:
+        """The same counts for JSON: `pairs_read`, `left_out` by the wording of the reason, `pairs_kept`."""
+        left_out = {words: self.dropped[reason] for reason, words in self._wording().items()}
+        return {"pairs_read": self.total, "left_out": left_out, "pairs_kept": self.kept}
+
+    def _wording(self) -> dict[str, str]:
+        wording = self.settings.active_reasons()
+        if self.pool_size is not None and "duplicate" in wording:
+            wording["duplicate"] += f" of the same {self.pool_size:,}"
+        return wording
 
 
 def filter_pairs(corpus: Dataset, settings: FilterSettings) -> tuple[Dataset, FilterReport]:

@@ -75,7 +75,7 @@ def write_scores(
         **scores.to_dict(),
         "settings": _checked_settings(settings),
         "fingerprints": {
-            HYPOTHESES_FILE: _fingerprint(lines),
+            HYPOTHESES_FILE: fingerprint(lines),
             "references": _reference_fingerprints(hypothesis_list, references),
             "sources": _source_fingerprint(hypothesis_list, sources),
         },
@@ -86,8 +86,8 @@ def write_scores(
     folder = Path(output_dir)
     refuse_existing_results(folder, overwrite=overwrite)
     folder.mkdir(parents=True, exist_ok=True)
-    _write_atomically(folder / HYPOTHESES_FILE, "".join(f"{line}\n" for line in lines))
-    _write_atomically(folder / SCORES_FILE, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
+    write_atomically(folder / HYPOTHESES_FILE, "".join(f"{line}\n" for line in lines))
+    write_atomically(folder / SCORES_FILE, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
     return folder / SCORES_FILE
 
 
@@ -102,7 +102,7 @@ def _check_scores_belong(scores: TranslationScores, hypotheses: list[str]) -> No
 def _reference_fingerprints(hypotheses: list[str], references: Sequence[Any]) -> list[str]:
     lists = check_references(references)
     check_same_length("hypotheses", hypotheses, "references", lists)
-    return [_fingerprint(stream) for stream in zip(*lists, strict=True)]
+    return [fingerprint(stream) for stream in zip(*lists, strict=True)]
 
 
 def _source_fingerprint(hypotheses: list[str], sources: Sequence[str] | None) -> str | None:
@@ -110,7 +110,7 @@ def _source_fingerprint(hypotheses: list[str], sources: Sequence[str] | None) ->
         return None
     checked = check_texts("sources", sources)
     check_same_length("hypotheses", hypotheses, "sources", checked)
-    return _fingerprint(checked)
+    return fingerprint(checked)
 
 
 def _checked_settings(settings: Mapping[str, Any] | None) -> dict[str, Any]:
@@ -126,14 +126,15 @@ def _checked_settings(settings: Mapping[str, Any] | None) -> dict[str, Any]:
     return checked
 
 
-def _fingerprint(lines: Sequence[str]) -> str:
+def fingerprint(lines: Sequence[str]) -> str:
+    r"""SHA-256 over lines in UTF-8, each ended by "\n", as `sha256sum` gives for such a file."""
     digest = hashlib.sha256()
     for line in lines:
         digest.update(line.encode("utf-8") + b"\n")
     return f"sha256:{digest.hexdigest()}"
 
 
-def _write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str) -> None:
     """Write beside the file, then rename: a reader sees the old file or the new one, never half of one."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:

@@ -1,8 +1,8 @@
 """Score a corpus of translations: BLEU, chrF and TER by sacreBLEU, each figure with its signature.
 
 The figures come from the `evaluate` module `translation_scores.py` beside this file, loaded by its path, so that no
-network is needed. Its docstring says how each figure is defined. Left out: significance tests, and neural metrics,
-which need a model of their own.
+network is needed. Its docstring says how each figure is defined. Left out: neural metrics, which need a model of their
+own.
 """
 
 import logging
@@ -16,6 +16,7 @@ from .corpus_checks import check_references, check_same_length, check_texts
 logger = logging.getLogger(__name__)
 
 METRIC_FILE = Path(__file__).with_name("translation_scores.py")
+METRIC_NAMES = ("bleu", "chrf", "ter", "moses_bleu")
 WRITTEN_WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "yue", "zh"})
 
 
@@ -30,6 +31,7 @@ class MetricScore:
         signature: sacreBLEU's signature, its version included; that of Moses-tokenised BLEU adds sacremoses' language
             and version.
         higher_is_better: false for TER alone.
+        interval: bounds of the bootstrap 95 % interval, sacreBLEU's; `None` where none was asked for.
     """
 
     name: str
@@ -37,9 +39,20 @@ class MetricScore:
     value: float
     signature: str
     higher_is_better: bool
+    interval: tuple[float, float] | None = None
 
     def __str__(self) -> str:
-        return f"{self.label}: {self.value:.2f}  {self.signature}"
+        return f"{self.label}: {self.figure()}  {self.signature}"
+
+    def to_dict(self) -> dict[str, Any]:
+        """The same for JSON."""
+        return {**asdict(self), "interval": None if self.interval is None else list(self.interval)}
+
+    def figure(self) -> str:
+        """The value and, where there is one, its interval, to two decimals."""
+        if self.interval is None:
+            return f"{self.value:.2f}"
+        return f"{self.value:.2f} [{self.interval[0]:.2f}, {self.interval[1]:.2f}]"
 
 
 @dataclass(frozen=True)
@@ -72,7 +85,12 @@ class TranslationScores:
     def table(self) -> str:
         """Return the figures for people, one per line with its signature, and the counts below."""
         width = max(len(metric.label) for metric in self.metrics)
-        lines = [f"{metric.label:<{width}}  {metric.value:6.2f}  {metric.signature}" for metric in self.metrics]
+        figures = [metric.figure() for metric in self.metrics]
+        wide = max(6, *map(len, figures))
+        lines = [
+            f"{metric.label:<{width}}  {figure:>{wide}}  {metric.signature}"
+            for metric, figure in zip(self.metrics, figures, strict=True)
+        ]
         counts = f"{self.sentences:,} sentences, {self.references_per_sentence} reference(s) each; "
         counts += f"{self.empty_hypotheses:,} translations empty"
         if self.copied_sources is not None:
@@ -81,7 +99,7 @@ class TranslationScores:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the same as plain dicts, lists, strings and numbers, for JSON."""
-        return {**asdict(self), "metrics": [asdict(metric) for metric in self.metrics]}
+        return {**asdict(self), "metrics": [metric.to_dict() for metric in self.metrics]}
 
 
 def load_metric() -> Any:
@@ -106,6 +124,7 @@ def evaluate_translations(
     target_lang: str | None = None,
     metrics: Sequence[str] | None = None,
     tokenize: str = "13a",
+    n_bootstrap: int = 0,
 ) -> TranslationScores:
     """Score translations against references.
 
@@ -117,6 +136,8 @@ def evaluate_translations(
             the signature says so.
         metrics: names out of "bleu", "chrf", "ter", "moses_bleu"; `None` means all. TER is slow on long sentences.
         tokenize: sacreBLEU's tokeniser for "bleu": "13a", "intl", or "zh" and "char" for text without spaces.
+        n_bootstrap: resamples of the corpus for each figure's 95 % interval, which the signature then names; 1,000
+            are usual, and with the same seed (sacreBLEU's, 12345) give the same bounds. 0 makes none.
 
     Returns:
         Each figure with its signature, and counts of what to look at before believing them.
@@ -138,6 +159,7 @@ def evaluate_translations(
         metrics=metrics,
         tokenize=tokenize,
         target_lang=target_lang,
+        n_bootstrap=n_bootstrap,
     )
     return TranslationScores(
         metrics=tuple(_metric_score(name, figure) for name, figure in figures.items()),
@@ -155,6 +177,7 @@ def _metric_score(name: str, figure: dict[str, Any]) -> MetricScore:
         value=float(figure["score"]),
         signature=figure["signature"],
         higher_is_better=figure["higher_is_better"],
+        interval=None if figure["interval"] is None else tuple(figure["interval"]),
     )
 
 

@@ -20,6 +20,7 @@ import datasets
 import evaluate
 import sacrebleu
 import sacremoses
+from sacrebleu.significance import PairedTest
 from sacremoses.corpus import NonbreakingPrefixes
 
 _CITATION = """\
@@ -39,9 +40,11 @@ Args:
     metrics: names out of "bleu", "chrf", "ter", "moses_bleu"; all by default, computed in this order.
     tokenize: sacreBLEU's tokeniser of the metric "bleu": "13a" (default), "intl", "zh" or "char".
     target_lang: language code for the rules of "moses_bleu", such as "de" or "pt-BR"; English rules by default.
+    n_bootstrap: resamples of the corpus for a 95 % interval, as sacreBLEU makes it; none by default.
 
 Returns:
-    For each metric its `label`, its `score` (0 to 100; TER may exceed 100), its `signature`, and `higher_is_better`.
+    For each metric its `label`, its `score` (0 to 100; TER may exceed 100), its `signature`, its `interval` (two
+    bounds, or `None` without resamples), and `higher_is_better`.
 """
 _BLEU_TOKENIZERS = ("13a", "intl", "zh", "char")  # sacreBLEU's others need a download or a package of their own
 
@@ -49,26 +52,44 @@ _BLEU_TOKENIZERS = ("13a", "intl", "zh", "char")  # sacreBLEU's others need a do
 class _Options(NamedTuple):
     tokenize: str
     target_lang: str | None
+    n_bootstrap: int
 
 
-def _bleu(predictions: list[str], streams: list[list[str]], options: _Options) -> tuple[str, float, str]:
+class _Figure(NamedTuple):
+    label: str
+    score: float
+    signature: str
+    interval: list[float] | None
+
+
+def _figure(label: str, metric: Any, predictions: list[str], streams: list[list[str]], options: _Options) -> _Figure:
+    """One metric over the corpus, with the bounds of its bootstrap interval where resamples are asked for."""
+    if options.n_bootstrap < 2:
+        score = metric.corpus_score(predictions, streams).score
+        return _Figure(label, score, metric.get_signature().format(), None)
+    # a paired test of one system: `corpus_score(n_bootstrap=...)` fails on small corpora, where some resamples score 0
+    test = PairedTest([("it", predictions)], {label: metric}, streams, test_type="bs", n_samples=options.n_bootstrap)
+    signatures, results = test()
+    ((name, signature),) = signatures.items()
+    found: Any = results[name][0]
+    bounds = [float(found.mean - found.ci), float(found.mean + found.ci)]
+    return _Figure(label, found.score, signature.format(), bounds)
+
+
+def _bleu(predictions: list[str], streams: list[list[str]], options: _Options) -> _Figure:
     metric = sacrebleu.BLEU(tokenize=options.tokenize)
-    score = metric.corpus_score(predictions, streams).score
-    return f"BLEU ({options.tokenize}, cased)", score, metric.get_signature().format()
+    return _figure(f"BLEU ({options.tokenize}, cased)", metric, predictions, streams, options)
 
 
-def _chrf(predictions: list[str], streams: list[list[str]], options: _Options) -> tuple[str, float, str]:
-    metric = sacrebleu.CHRF()
-    return "chrF2", metric.corpus_score(predictions, streams).score, metric.get_signature().format()
+def _chrf(predictions: list[str], streams: list[list[str]], options: _Options) -> _Figure:
+    return _figure("chrF2", sacrebleu.CHRF(), predictions, streams, options)
 
 
-def _ter(predictions: list[str], streams: list[list[str]], options: _Options) -> tuple[str, float, str]:
-    metric = sacrebleu.TER()
-    score = metric.corpus_score(predictions, streams).score
-    return "TER (lower is better)", score, metric.get_signature().format()
+def _ter(predictions: list[str], streams: list[list[str]], options: _Options) -> _Figure:
+    return _figure("TER (lower is better)", sacrebleu.TER(), predictions, streams, options)
 
 
-def _moses_bleu(predictions: list[str], streams: list[list[str]], options: _Options) -> tuple[str, float, str]:
+def _moses_bleu(predictions: list[str], streams: list[list[str]], options: _Options) -> _Figure:
     language, rules = _moses_rules(options.target_lang)
     moses = sacremoses.MosesTokenizer(lang=language)
 
@@ -77,11 +98,10 @@ def _moses_bleu(predictions: list[str], streams: list[list[str]], options: _Opti
 
     # `force` silences the advice to detokenise first: tokenised text is what this figure is about
     metric = sacrebleu.BLEU(lowercase=True, tokenize="none", force=True)
-    score = metric.corpus_score(tokenized(predictions), [tokenized(stream) for stream in streams]).score
-    signature = metric.get_signature()
-    signature.update("tok", f"moses-{rules}")
-    label = "tokenised lower-cased BLEU (Moses, not comparable with the BLEU above)"
-    return label, score, f"{signature.format()}|dash:keep|escape:no|sacremoses:{version('sacremoses')}"
+    label = "tokenised lower-cased BLEU (Moses, not comparable with scores of plain text)"
+    figure = _figure(label, metric, tokenized(predictions), [tokenized(stream) for stream in streams], options)
+    signature = figure.signature.replace("tok:none", f"tok:moses-{rules}")
+    return figure._replace(signature=f"{signature}|dash:keep|escape:no|sacremoses:{version('sacremoses')}")
 
 
 _METRICS = {"bleu": _bleu, "chrf": _chrf, "ter": _ter, "moses_bleu": _moses_bleu}
@@ -142,8 +162,9 @@ class TranslationScores(evaluate.Metric):
         metrics: Sequence[str] | None = None,
         tokenize: str = "13a",
         target_lang: str | None = None,
+        n_bootstrap: int = 0,
     ) -> dict[str, dict[str, Any]]:
-        """Return {name: {label, score, signature, higher_is_better}} in the order of `_METRICS`."""
+        """Return {name: {label, score, signature, interval, higher_is_better}} in the order of `_METRICS`."""
         chosen = tuple(_METRICS) if metrics is None else (metrics,) if isinstance(metrics, str) else tuple(metrics)
         _check_options(chosen, tokenize)
         per_sentence = [[item] if isinstance(item, str) else item for item in references]
@@ -151,14 +172,9 @@ class TranslationScores(evaluate.Metric):
             raise ValueError("Every sentence must have the same number of references, but these numbers differ.")
         streams = [list(stream) for stream in zip(*per_sentence, strict=True)]  # (references per sentence, sentences)
 
-        options = _Options(tokenize, target_lang)
-        results = {}
-        for name in (name for name in _METRICS if name in chosen):
-            label, score, signature = _METRICS[name](list(predictions), streams, options)
-            results[name] = {
-                "label": label,
-                "score": score,
-                "signature": signature,
-                "higher_is_better": name != "ter",
-            }
-        return results
+        options = _Options(tokenize, target_lang, n_bootstrap)
+        return {
+            name: {**compute(list(predictions), streams, options)._asdict(), "higher_is_better": name != "ter"}
+            for name, compute in _METRICS.items()
+            if name in chosen
+        }

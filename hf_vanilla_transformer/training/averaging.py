@@ -17,19 +17,23 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers.trainer import TRAINER_STATE_NAME
 
+from ..evaluation.ledger import AVERAGE_RECORD_NAME as RECORD_NAME
+from ..evaluation.ledger import LEDGER_NAME
 from ..manifest_vanilla_transformer import (
     MANIFEST_NAME,
     give_weights_the_mode_of_the_config,
+    read_manifest,
     require_empty_folder,
     require_sound_files,
     sealed_folder,
 )
 from ..tokenization import load_tokenizer
-from .checkpoints import ARGUMENTS_NAME, STREAM_STATE_NAME, checkpoints_of
+from .checkpoints import ARGUMENTS_NAME, SETTINGS_NAME, STREAM_STATE_NAME, checkpoints_of
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
-RECORD_NAME = "averaged_checkpoints.json"
-LEFT_OUT = (TRAINER_STATE_NAME, ARGUMENTS_NAME, STREAM_STATE_NAME, MANIFEST_NAME, INDEX, RECORD_NAME)
+STATE = (TRAINER_STATE_NAME, ARGUMENTS_NAME, STREAM_STATE_NAME)
+OF_OTHER_WEIGHTS = (MANIFEST_NAME, INDEX, RECORD_NAME, LEDGER_NAME, "README.md", "illustration.html")
+LEFT_OUT = (*STATE, *OF_OTHER_WEIGHTS)
 LEFT_OUT_SUFFIXES = (".safetensors", ".bin", ".pt", ".pth")
 
 PathLike = str | os.PathLike[str]
@@ -65,13 +69,19 @@ def average_checkpoints(
     load_tokenizer(newest)
 
     averaged = {"averaged": [str(folder) for folder in folders]}
-    with sealed_folder(output, averaged) as beside:
+    with sealed_folder(output, {**_about_the_run(newest), **averaged}) as beside:
         save_file(_mean_of(folders), beside / WEIGHTS, metadata={"format": "pt"})
         _copy_model_files(newest, beside)
         give_weights_the_mode_of_the_config(beside)
         record = json.dumps(averaged, ensure_ascii=False, indent=2)
         (beside / RECORD_NAME).write_text(record + "\n", encoding="utf-8", newline="\n")
     return output
+
+
+def _about_the_run(newest: Path) -> dict[str, Any]:
+    """What the newest checkpoint's manifest says of its run, which is the mean's too."""
+    manifest = read_manifest(newest) or {}
+    return {name: manifest[name] for name in ("versions", "fingerprint", "text", "training") if name in manifest}
 
 
 def _choose(checkpoints: PathLike | Sequence[PathLike], last: int | None) -> list[Path]:
@@ -174,3 +184,6 @@ def _copy_model_files(checkpoint: Path, folder: Path) -> None:
     for path in checkpoint.iterdir():
         if path.is_file() and path.name not in LEFT_OUT and path.suffix not in LEFT_OUT_SUFFIXES:
             shutil.copyfile(path, folder / path.name)
+    settings = checkpoint.parent / SETTINGS_NAME  # the run's, kept once for all its checkpoints
+    if settings.is_file():
+        shutil.copyfile(settings, folder / SETTINGS_NAME)

@@ -9,7 +9,7 @@ import datasets
 from transformers import PreTrainedTokenizerBase
 
 from ..data.encoding import encode_corpus
-from ..data.filtering import FilterSettings, filter_pairs
+from ..data.filtering import FilterReport, FilterSettings, filter_pairs
 from ..data.reading import load_parallel_corpus
 from ..data.stream_batching import StreamingBatches
 from ..data.streaming import ParallelStream, stream_parallel_corpus
@@ -85,8 +85,8 @@ def sentences_for_tokenizer(text: TrainingText) -> Iterator[str]:
 
 def encode_training_text(
     text: TrainingText, tokenizer: PreTrainedTokenizerBase, settings: Settings
-) -> datasets.Dataset | StreamingBatches:
-    """Encoded and filtered pairs, the counts logged; a stream's are filtered as they are read."""
+) -> tuple[datasets.Dataset | StreamingBatches, FilterReport | None]:
+    """Encoded and filtered pairs and their counts, which are logged; a stream counts as it is read."""
     args, data = settings.training, settings.data
     filters = FilterSettings(
         drop_empty=data.drop_empty,
@@ -96,7 +96,7 @@ def encode_training_text(
         drop_identical=data.drop_identical,
     )
     if isinstance(text, ParallelStream):
-        return StreamingBatches(
+        stream = StreamingBatches(
             text,
             tokenizer,
             filters,
@@ -106,6 +106,7 @@ def encode_training_text(
             rank=args.process_index,
             num_processes=args.world_size,
         )
+        return stream, None
     pairs, report = filter_pairs(encode_corpus(text, tokenizer), filters)
     logger.info(f"Training pairs:\n{report.table()}")
-    return pairs
+    return pairs, report

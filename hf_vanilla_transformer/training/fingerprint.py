@@ -21,7 +21,15 @@ _MEMORY = ("activation_checkpointing", "gradient_checkpointing")
 _TRAINING = (*_OPTIMIZER, *_ADAM, *_STEP, *_MEMORY)
 TEXT = "training text"
 _INDEPENDENT_OF_LENGTH = ("inverse_sqrt", "constant", "constant_with_warmup")
-_NOT_SHAPE = ("transformers_version", "architectures", "auto_map", "dtype", "_name_or_path", "use_cache")
+_NOT_SHAPE = (
+    "transformers_version",
+    "architectures",
+    "auto_map",
+    "custom_pipelines",
+    "dtype",
+    "_name_or_path",
+    "use_cache",
+)
 
 
 def run_fingerprint(trainer: Any) -> dict[str, Any]:

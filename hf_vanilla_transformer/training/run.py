@@ -103,13 +103,14 @@ def _prepare(settings: Settings, run: Path, resume: bool) -> VanillaTransformerT
         text, validation = read_training_text(settings), read_validation_text(settings)
         tokenizer = _prepare_tokenizer(settings, text, run, resume)
     with args.main_process_first(desc="encoding the text"):  # each machine has its own cache
-        train = encode_training_text(text, tokenizer, settings)
+        train, report = encode_training_text(text, tokenizer, settings)
         if validation is not None:
             validation = encode_corpus(validation, tokenizer)
     model = _prepare_model(settings, tokenizer)
     trainer = VanillaTransformerTrainer(
         model, args, train_dataset=train, eval_dataset=validation, processing_class=tokenizer
     )
+    trainer.record.report = report
     record = _SettingsRecord(settings, run)
     if not resume:
         record.write()

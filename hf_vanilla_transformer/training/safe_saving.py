@@ -25,6 +25,7 @@ from .checkpoints import (
     staging_folder,
 )
 from .fingerprint import run_fingerprint
+from .record import RunRecord
 
 
 class SafeSaving:
@@ -35,6 +36,7 @@ class SafeSaving:
     accelerator: Any
     model: Any
     train_dataset: Any
+    record: RunRecord
     _staging: Path | None = None
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
@@ -64,7 +66,8 @@ class SafeSaving:
                 self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
-                publish_checkpoint(staged, run, self._about())
+                checkpoint = publish_checkpoint(staged, run, self._about())
+                self.publish_in_background(checkpoint)  # type: ignore[attr-defined]
                 delete_oldest_checkpoints(run, self.args.save_total_limit, self.state.best_model_checkpoint)
 
     @contextmanager
@@ -112,6 +115,7 @@ class SafeSaving:
                 "python": platform.python_version(),
             },
             "fingerprint": run_fingerprint(self),
+            **self.record.about(self),
         }
 
 

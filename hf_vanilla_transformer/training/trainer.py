@@ -23,6 +23,8 @@ from .fingerprint import require_same_run, run_fingerprint
 from .finite_steps import StepRecord, not_finite
 from .interruption import Interrupted, Interruption
 from .progress import MetricsFile, TokenProgress
+from .publishing import Publishing, require_publishable_strategy
+from .record import RunRecord
 from .safe_saving import SafeSaving
 from .schedule import warmup_then_inverse_sqrt
 from .sharding import gather_whole_model, shard_tied_weights
@@ -31,7 +33,7 @@ from .token_count import TokenCount
 from .trainer_arguments import TranslationTrainingArguments
 
 
-class VanillaTransformerTrainer(TokenBatches, SafeSaving, Seq2SeqTrainer):
+class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTrainer):
     """Train a translator on encoded pairs.
 
     Args:
@@ -56,6 +58,7 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Seq2SeqTrainer):
                 f"VanillaTransformerTrainer needs TranslationTrainingArguments, got {type(args).__name__}. The stock "
                 "Seq2SeqTrainer takes Seq2SeqTrainingArguments."
             )
+        require_publishable_strategy(args)
         if kwargs.get("processing_class") is None:
             raise ValueError("VanillaTransformerTrainer needs the tokenizer: pass it as `processing_class`.")
         if model is not None:
@@ -64,6 +67,7 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Seq2SeqTrainer):
             kwargs["data_collator"] = DataCollatorForSeq2Seq(kwargs["processing_class"], model=model)
         super().__init__(model=model, args=args, **kwargs)
         self._model_class: Any = type(self.model)  # FSDP changes the model's
+        self.record = RunRecord()
         self.token_count = TokenCount()
         self.step_record = StepRecord()
         self.interruption = Interruption(self.accelerator)
@@ -101,6 +105,7 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Seq2SeqTrainer):
             if newest is None:
                 raise ValueError(f"There is no complete checkpoint in {self.args.output_dir} to resume from.")
             resume_from_checkpoint = str(newest)
+        self.record.start()
         try:
             output = super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
@@ -121,6 +126,7 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Seq2SeqTrainer):
         if checkpoint is not None:
             if not self.args.resume_changed:
                 require_same_run(Path(checkpoint), run_fingerprint(self))
+            self.record.resume(Path(checkpoint))
             self._name_best_checkpoint(Path(str(self.args.output_dir)))  # the folder may have moved
             begun = self._skip_in_stream(Path(checkpoint), begun)
         return begun

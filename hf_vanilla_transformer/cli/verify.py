@@ -1,0 +1,82 @@
+"""Compute every figure of a model's card again from its score ledger, or from the model itself."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from .options import add_model_options, new_parser
+
+DESCRIPTION = """Compute every figure of a model again: those of its card, in metadata and table, and those of its
+score ledger, from the translations in the ledger. With --decode the model translates the test sets anew.
+
+A figure that differs by more than 0.01 is reported, and so is one that cannot be computed; the exit code is 0 only if
+all hold. References are found in the ledger, in the data set that it names, or where `evaluate` read them on this
+machine; else give the files. Each is known by its fingerprint."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The options of this command."""
+    parser = new_parser("verify", DESCRIPTION)
+    add_model_options(parser)
+    parser.add_argument("--decode", action="store_true", help="also translate the test sets with the model")
+    parser.add_argument("--revision", metavar="REV", help="branch, tag or commit of a model on the Hub")
+    parser.add_argument("--source", nargs="+", default=[], metavar="FILE", help="sources of test sets, for --decode")
+    parser.add_argument("--reference", nargs="+", default=[], metavar="FILE", help="references of test sets")
+    parser.add_argument(
+        "--compare_with",
+        metavar="DIR_OR_ID",
+        help="also test whether another model's figures on the same test sets differ by more than chance",
+    )
+    return parser
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, fetch, compute, report."""
+    options = build_parser().parse_args(argv)
+
+    from transformers.utils.logging import disable_progress_bar
+
+    from ..hub.comparison import compare_ledgers
+    from ..hub.test_sets import TestSets
+    from ..hub.verification import verify
+
+    disable_progress_bar()
+    folder, is_local = _folder(options.model, options.revision, options.decode)
+    test_sets = TestSets([*options.source, *options.reference], is_local)
+    result = verify(folder, test_sets, _translator(options, folder) if options.decode else None)
+    for check in result.checks:
+        print(check)
+    if options.compare_with is not None:
+        other, _ = _folder(options.compare_with, None, False)
+        print(f"\nCompared with {options.compare_with}, paired bootstrap:")
+        print("\n".join(compare_ledgers(folder, other, test_sets)))
+    for line in (*result.notes, *result.problems):
+        sys.stderr.write(f"{line}\n")
+    differing = sum(check.differs for check in result.checks)
+    print(
+        f"{len(result.checks)} figures computed again, {differing} differ by more than 0.01"
+        + (f"; {len(result.problems)} problems, on stderr" if result.problems else "")
+    )
+    return 0 if result.passed else 1
+
+
+def _folder(model: str, revision: str | None, whole: bool) -> tuple[Path, bool]:
+    """Where the model's files are, and whether they are this machine's own."""
+    from ..hub.fetching import fetch
+    from ..translation.loading import HUB_ID
+
+    folder = Path(model).expanduser()
+    if folder.is_dir():
+        if revision is not None:
+            raise ValueError(f"A revision is of a model on the Hub, but {model} is a folder here. Leave it out.")
+        return folder, True
+    if not HUB_ID.fullmatch(model):
+        raise FileNotFoundError(f"There is no model folder {model}. Check the path.")
+    return fetch(model, revision, whole=whole), False
+
+
+def _translator(options: argparse.Namespace, folder: Path) -> Any:
+    from ..translation import Translator
+
+    return Translator.from_pretrained(folder, device=options.device)

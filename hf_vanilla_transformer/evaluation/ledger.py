@@ -1,0 +1,246 @@
+"""The score ledger: one JSON file in a model's folder with all it takes to compute its figures again.
+
+An entry is one decoding of one test set: the translations themselves, the fingerprints of sources, references and
+weights, how it was decoded and scored, and the figures. References are left out unless they may be shared; the
+fingerprint tells whether someone has the right ones.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..manifest_vanilla_transformer import sha256_of_file
+from .results import fingerprint, write_atomically
+from .scores import METRIC_NAMES, MetricScore, TranslationScores, evaluate_translations
+
+LEDGER_NAME = "score_ledger.json"
+AVERAGE_RECORD_NAME = "averaged_checkpoints.json"
+"""What `average_checkpoints` leaves beside a mean."""
+
+N_BOOTSTRAP = 1000
+"""Resamples behind the intervals of a ledger; sacreBLEU's own number."""
+
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class LedgerEntry:
+    """One test set, decoded in one way.
+
+    Attributes:
+        test_set: its name for people.
+        hypotheses: the translations, exact.
+        metrics: the figures.
+        decoding: as of `Translator.decoding`.
+        scoring: arguments of `evaluate_translations`: `target_lang`, `tokenize`, `n_bootstrap`.
+        fingerprints: SHA-256 of `hypotheses`, `sources` and, one for each set of them, `references`, as `sha256sum`
+            gives for a file of these lines.
+        weights: fingerprint of the weights that translated, `weights_fingerprint`; `None` if it is not known.
+        origin: where the test set is: `dataset_name` with `split` and languages, or `source` and `references`, paths.
+        settings: what else is worth knowing: device, dtype, batch size.
+        averaged_checkpoints: names of the checkpoints whose mean the weights are.
+        sources, references: the test set itself, if it may be shared; references are a list for each sentence.
+    """
+
+    test_set: str
+    hypotheses: tuple[str, ...]
+    metrics: tuple[MetricScore, ...]
+    decoding: Mapping[str, Any]
+    scoring: Mapping[str, Any]
+    fingerprints: Mapping[str, Any]
+    weights: str | None = None
+    origin: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    averaged_checkpoints: tuple[str, ...] = ()
+    sources: tuple[str, ...] | None = None
+    references: tuple[tuple[str, ...], ...] | None = None
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Two entries with the same one are the same test set decoded the same way."""
+        found = {name: value for name, value in self.fingerprints.items() if name != "hypotheses"}
+        return json.dumps(found, sort_keys=True), json.dumps(dict(self.decoding), sort_keys=True, default=str)
+
+    def recompute(self, references: Sequence[Sequence[str]], hypotheses: Sequence[str] | None = None) -> Any:
+        """The figures of the stored translations, or of others, by the same metrics and settings.
+
+        Args:
+            references: for each sentence its references, those of the fingerprints.
+            hypotheses: other translations of the same sentences.
+        """
+        return evaluate_translations(
+            self.hypotheses if hypotheses is None else hypotheses,
+            [list(each) for each in references],
+            metrics=[metric.name for metric in self.metrics],
+            **self.scoring,
+        )
+
+    def without_paths(self) -> "LedgerEntry":
+        """The entry as strangers may see it: files by their names alone."""
+        origin = dict(self.origin)
+        if "source" in origin:
+            origin["source"] = Path(origin["source"]).name
+            origin["references"] = [Path(path).name for path in origin["references"]]
+        elif "dataset_name" in origin and Path(origin["dataset_name"]).is_absolute():
+            origin["dataset_name"] = Path(origin["dataset_name"]).name
+        return replace(self, origin=origin)
+
+
+def make_entry(
+    test_set: str,
+    hypotheses: Sequence[str],
+    scores: TranslationScores,
+    sources: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    keep_references: bool = False,
+    **known: Any,
+) -> LedgerEntry:
+    """An entry with its fingerprints.
+
+    Args:
+        test_set, hypotheses: as of `LedgerEntry`.
+        scores: of these hypotheses.
+        sources: one for each hypothesis.
+        references: for each sentence its references.
+        keep_references: put sources and references into the entry.
+        known: the other attributes of `LedgerEntry`.
+    """
+    fingerprints = {
+        "hypotheses": fingerprint(hypotheses),
+        "sources": fingerprint(sources),
+        "references": [fingerprint(stream) for stream in zip(*references, strict=True)],
+    }
+    return LedgerEntry(
+        test_set,
+        tuple(hypotheses),
+        scores.metrics,
+        fingerprints=fingerprints,
+        sources=tuple(sources) if keep_references else None,
+        references=tuple(map(tuple, references)) if keep_references else None,
+        **known,
+    )
+
+
+def weights_fingerprint(folder: str | os.PathLike[str]) -> str | None:
+    """What tells these weights from others, or `None` where there are none: the SHA-256 of the safetensors file.
+
+    Of several files it is the SHA-256 over their names and SHA-256s.
+    """
+    files = sorted(Path(folder).glob("model*.safetensors"))
+    return combined_fingerprint({path.name: sha256_of_file(path) for path in files})
+
+
+def combined_fingerprint(digests: Mapping[str, str]) -> str | None:
+    """The fingerprint of weights from the SHA-256 of each of their files, as a manifest has them."""
+    if len(digests) == 1:
+        return f"sha256:{next(iter(digests.values()))}"
+    return fingerprint([f"{name} {digests[name]}" for name in sorted(digests)]) if digests else None
+
+
+def averaged_checkpoints(folder: str | os.PathLike[str]) -> tuple[str, ...]:
+    """Names of the checkpoints whose mean the weights in `folder` are; none if they are no mean."""
+    try:
+        record = json.loads((Path(folder) / AVERAGE_RECORD_NAME).read_text(encoding="utf-8"))
+        return tuple(Path(checkpoint).name for checkpoint in record["averaged"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return ()
+
+
+def read_ledger(folder: str | os.PathLike[str]) -> tuple[LedgerEntry, ...]:
+    """The entries of a model folder's ledger; none if it has no ledger.
+
+    Raises:
+        ValueError: it is not a ledger; it may come from anywhere, so every field is checked.
+    """
+    path = Path(folder) / LEDGER_NAME
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ()
+    try:
+        record = json.loads(text)
+        if record["format"] != _FORMAT:
+            raise ValueError(f"its format is {record['format']!r}")
+        return tuple(_parse(entry) for entry in record["entries"])
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        raise ValueError(
+            f"{path} must be a score ledger of format {_FORMAT}, but it is damaged ({type(error).__name__}: {error}). "
+            "Download it again, or delete it and evaluate anew."
+        ) from error
+
+
+def write_ledger(folder: str | os.PathLike[str], entries: Sequence[LedgerEntry]) -> Path:
+    """Write a ledger whole, in the place of one that is there."""
+    path = Path(folder) / LEDGER_NAME
+    record = {"format": _FORMAT, "entries": [_as_json(entry) for entry in entries]}
+    write_atomically(path, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    return path
+
+
+def add_to_ledger(folder: str | os.PathLike[str], entry: LedgerEntry) -> Path:
+    """Add an entry to a folder's ledger; one of the same test set and decoding gives way, whatever its weights."""
+    others = [other for other in read_ledger(folder) if other.key != entry.key]
+    return write_ledger(folder, [*others, entry])
+
+
+def _as_json(entry: LedgerEntry) -> dict[str, Any]:
+    fields = {name: value for name, value in asdict(entry).items() if value not in (None, (), {})}
+    return {**fields, "metrics": [metric.to_dict() for metric in entry.metrics]}
+
+
+def _parse(record: Mapping[str, Any]) -> LedgerEntry:
+    metrics = tuple(_parse_metric(metric) for metric in record["metrics"])
+    sources, references = record.get("sources"), record.get("references")
+    entry = LedgerEntry(
+        test_set=_text(record["test_set"]),
+        hypotheses=tuple(map(_text, record["hypotheses"])),
+        metrics=metrics,
+        decoding=_mapping(record["decoding"]),
+        scoring=_mapping(record["scoring"]),
+        fingerprints=_mapping(record["fingerprints"]),
+        weights=None if record.get("weights") is None else _text(record["weights"]),
+        origin=_mapping(record.get("origin", {})),
+        settings=_mapping(record.get("settings", {})),
+        averaged_checkpoints=tuple(map(_text, record.get("averaged_checkpoints", ()))),
+        sources=None if sources is None else tuple(map(_text, sources)),
+        references=None if references is None else tuple(tuple(map(_text, each)) for each in references),
+    )
+    if unknown := set(entry.scoring) - {"target_lang", "tokenize", "n_bootstrap"}:
+        raise ValueError(f"unknown settings of scoring: {', '.join(sorted(unknown))}")
+    prints = entry.fingerprints
+    if not isinstance(prints.get("hypotheses"), str) or not isinstance(prints.get("references"), list):
+        raise ValueError("fingerprints of hypotheses and references are missing")
+    if not 0 <= entry.scoring.get("n_bootstrap", 0) <= 100 * N_BOOTSTRAP:
+        raise ValueError("n_bootstrap out of range")
+    return entry
+
+
+def _parse_metric(record: Mapping[str, Any]) -> MetricScore:
+    if record["name"] not in METRIC_NAMES:
+        raise ValueError(f"no metric is called {record['name']!r}")
+    interval = record.get("interval")
+    low_high = None if interval is None else (float(interval[0]), float(interval[1]))
+    return MetricScore(
+        name=_text(record["name"]),
+        label=_text(record["label"]),
+        value=float(record["value"]),
+        signature=_text(record["signature"]),
+        higher_is_better=bool(record["higher_is_better"]),
+        interval=low_high,
+    )
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"text was expected, but there is {type(value).__name__}")
+    return value
+
+
+def _mapping(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise TypeError(f"an object was expected, but there is {type(value).__name__}")
+    return value

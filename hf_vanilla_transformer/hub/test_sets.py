@@ -1,0 +1,93 @@
+"""Find the test set behind an entry of a score ledger: by its fingerprints, wherever it is.
+
+It may be in the entry itself, in a data set that the entry names, in the files that were scored on this machine, or in
+files that somebody gives. What does not have the entry's fingerprint is not taken.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from ..data import load_parallel_corpus
+from ..data.files import examine_text, text_lines
+from ..evaluation import LedgerEntry
+from ..evaluation.results import fingerprint
+from .facts import HUB_ID
+
+logger = logging.getLogger(__name__)
+
+BUILTIN = "builtin-fr-en"
+
+
+class TestSets:
+    """Texts by their fingerprint.
+
+    Args:
+        files: text files of any test sets, sources and references.
+        is_local: whether the ledger was written on this machine, so that the paths in it may be opened.
+
+    Raises:
+        FileNotFoundError: one of the files is not there.
+        ValueError: one is not UTF-8.
+    """
+
+    __test__ = False
+
+    def __init__(self, files: Sequence[str | Path] = (), is_local: bool = False) -> None:
+        self.is_local = is_local
+        self._texts: dict[str, list[str]] = {}
+        for file in files:
+            examine_text(Path(file))
+            self._add(list(text_lines(Path(file))))
+
+    def _add(self, lines: list[str]) -> None:
+        self._texts[fingerprint(lines)] = lines
+
+    def references(self, entry: LedgerEntry) -> list[list[str]] | None:
+        """For each sentence its references, or `None` if they are nowhere to be found."""
+        streams = [self._find(entry, wanted) for wanted in entry.fingerprints.get("references", ())]
+        found = [stream for stream in streams if stream is not None]
+        if not found or len(found) < len(streams):
+            return None
+        return [list(each) for each in zip(*found, strict=True)]
+
+    def sources(self, entry: LedgerEntry) -> list[str] | None:
+        """The source sentences, or `None`."""
+        wanted = entry.fingerprints.get("sources")
+        return None if wanted is None else self._find(entry, wanted)
+
+    def _find(self, entry: LedgerEntry, wanted: str) -> list[str] | None:
+        for lines in self._places(entry, wanted):
+            self._add(lines)
+            if wanted in self._texts:
+                break
+        return self._texts.get(wanted)
+
+    def _places(self, entry: LedgerEntry, wanted: str) -> Iterator[list[str]]:
+        """One text after another that may be the wanted one, the nearest first."""
+        if wanted in self._texts:
+            return
+        if entry.sources is not None:
+            yield list(entry.sources)
+        if entry.references is not None:
+            yield from ([*stream] for stream in zip(*entry.references, strict=True))
+        yield from self._texts_of_dataset(entry.origin)
+        if self.is_local and "source" in entry.origin:
+            for path in map(Path, chain([entry.origin["source"]], entry.origin["references"])):
+                if path.is_file():
+                    yield list(text_lines(path))
+
+    def _texts_of_dataset(self, origin: Mapping[str, Any]) -> Iterator[list[str]]:
+        name = origin.get("dataset_name")
+        is_named = name == BUILTIN or (isinstance(name, str) and HUB_ID.fullmatch(name) is not None)
+        if not (is_named or (self.is_local and name is not None)):
+            return
+        options = ("dataset_name", "dataset_config_name", "split", "source_lang", "target_lang")
+        try:
+            corpus = load_parallel_corpus(**{option: origin[option] for option in options if option in origin})
+        except (OSError, ValueError) as error:
+            logger.warning(f"The data set {name} cannot be read: {error}")
+            return
+        yield from (list(corpus["source"]), list(corpus["target"]))

@@ -1,0 +1,11 @@
+"""Compute every figure of a model's card again.
+
+python scripts/verify.py --model runs/quickstart
+"""
+
+import sys
+
+from hf_vanilla_transformer.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["verify", *sys.argv[1:]]))
