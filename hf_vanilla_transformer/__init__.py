@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .data.batching import TokenBudgetBatchSampler
     from .data.reading import load_parallel_corpus
     from .evaluation import evaluate_translations
+    from .illustration import illustrate
     from .tokenization import train_tokenizer
     from .training.averaging import average_checkpoints
     from .training.trainer import VanillaTransformerTrainer
@@ -40,6 +41,7 @@ _ROOM_OF = {
     "evaluate_translations": "evaluation",
     "from_fsmt": "conversion.fsmt",
     "from_marian": "conversion.marian",
+    "illustrate": "illustration",
     "load_parallel_corpus": "data.reading",
     "to_ctranslate2": "conversion.ctranslate2_export",
     "to_marian": "conversion.marian",
@@ -59,6 +61,7 @@ __all__ = [
     "evaluate_translations",
     "from_fsmt",
     "from_marian",
+    "illustrate",
     "load_parallel_corpus",
     "to_ctranslate2",
     "to_marian",

@@ -18,6 +18,7 @@ COMMANDS = {
     "average": "average the newest checkpoints of a run",
     "convert": "make a Marian (OPUS-MT) or FSMT model ours",
     "export": "write a model for CTranslate2, ONNX or Marian",
+    "illustrate": "walk a sentence through a model: one offline page, and figures",
     "curves": "draw loss, learning rate and BLEU of a run over its steps",
 }
 USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # 128 + signal for the last two, as shells report it
