@@ -125,7 +125,8 @@ def length_penalty(model: Any, settings: dict[str, Any]) -> tuple[str, Any]:
     power = settings.get("length_penalty")
     power = config.length_penalty if power is None else power
     power = 1.0 if power is None else power
-    return f"tokens^{power:g}", lambda tokens: tokens**power
+    words = "the number of tokens" if power == 1 else f"tokens^{power:g}"
+    return words, lambda tokens: tokens**power
 
 
 class TreeBuilder:

@@ -14,6 +14,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from functools import cache
 from importlib.resources import files
+from math import prod
 from typing import Any
 
 from .contents import Array, Attention, Contents, Layer, Token
@@ -27,7 +28,7 @@ SCRIPTS = (
 )
 LONGEST_PAGE = 2_900_000
 """Characters that a page should stay under; as many of its numbers as must be are rounded more coarsely for it."""
-DETAILS = [(16, 16, 1024), (8, 16, 1024), (8, 16, 256), (8, 16, 128), (8, 8, 128), (8, 8, 64)]
+DETAILS = [(16, 16, 1024), (16, 16, 256), (8, 16, 1024), (8, 16, 256), (8, 16, 128), (8, 8, 128), (8, 8, 64)]
 """Bits of vectors, bits of attention, entries shown of vectors of d_model or d_ff: from fine to coarse."""
 DIGITS = 7
 """Significant digits of the numbers that are not quantised."""
@@ -70,11 +71,27 @@ def template(name: str) -> str:
 
 def page_data(contents: Contents) -> str:
     """What the page's script reads: JSON that holds no character with a meaning in HTML."""
-    for detail in DETAILS:
+    room = LONGEST_PAGE - _templates_length()
+    # writing takes a second, so what is too long by its arrays alone is not written at all
+    for detail in [detail for detail in DETAILS if _length_of_arrays(contents, *detail) <= room] or DETAILS[-1:]:
         written = _escape(json.dumps(_written(contents, *detail), separators=(",", ":")))
-        if len(written) <= LONGEST_PAGE - _templates_length():
+        if len(written) <= room:
             break
     return written
+
+
+def _length_of_arrays(contents: Contents, vector_bits: int, attention_bits: int, shown: int) -> float:
+    """Characters that the arrays will take, four of base64 for three bytes."""
+    vectors, weights = 0, 0
+    for attention in contents.attention.values():
+        for heads in attention.layers:
+            weights += sum(len(each.values) for each in (heads.weights, heads.scores) if each)
+            vectors += sum(len(each.values) for each in (heads.query, heads.key, heads.value, heads.output) if each)
+    long = [stage.values for layers in contents.layers.values() for layer in layers for stage in layer.stages]
+    long += [each for side in contents.embeddings.values() for each in (side.tokens, side.total)]
+    vectors += sum(prod(each.shape[:-1]) * min(each.shape[-1], shown) for each in long)
+    vectors += 3 * len(contents.positions.values.values) if contents.positions else 0
+    return (vectors * vector_bits + weights * attention_bits) / 6
 
 
 def _templates_length() -> int:

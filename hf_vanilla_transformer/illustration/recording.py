@@ -55,7 +55,7 @@ def record(model: Any, source_ids: Sequence[int], decoder_ids: Sequence[int], in
     source = torch.tensor([list(source_ids)], device=model.device)
     decoder_inputs = torch.tensor([list(decoder_ids)], device=model.device)
     modules = _modules_to_hear(model) if inside else []
-    with inference(model), eager_attention(model), _listening(modules) as passages:
+    with inference(model), eager_attention(model), _hooks_taken_off(model), _listening(modules) as passages:
         outputs = model(
             input_ids=source,
             attention_mask=torch.ones_like(source),
@@ -143,7 +143,7 @@ def _modules_to_hear(model: Any) -> list[nn.Module]:
 
 @contextmanager
 def _listening(modules: list[nn.Module]) -> Iterator[dict[nn.Module, Passage]]:
-    """Keep what passes through `modules`. Hooks are taken off at the end: with them our own search would not run."""
+    """Keep what passes through `modules`."""
     passages: dict[nn.Module, Passage] = {}
 
     def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any) -> None:
@@ -157,6 +157,21 @@ def _listening(modules: list[nn.Module]) -> Iterator[dict[nn.Module, Passage]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+@contextmanager
+def _hooks_taken_off(model: nn.Module) -> Iterator[None]:
+    """Take off what `transformers` leaves on layers that were asked for attention; with it our own search stops."""
+    flag = "_output_capturing_hooks_installed"
+    before = {module: (set(module._forward_hooks), flag in vars(module)) for module in model.modules()}
+    try:
+        yield
+    finally:
+        for module, (hooks, was_flagged) in before.items():
+            for key in set(module._forward_hooks) - hooks:
+                del module._forward_hooks[key]
+            if not was_flagged:
+                vars(module).pop(flag, None)
 
 
 def _rows(tensor: torch.Tensor) -> torch.Tensor:

@@ -7,6 +7,7 @@ const FATES = {
   stopped: "alive when the search ended",
 };
 const COLUMN = 150;
+const START = 84;
 const ROW = 40;
 
 function fillBeam(place) {
@@ -56,14 +57,15 @@ function buildTree(beam, best, show) {
     return columns[node.step] - 1;
   });
   const steps = columns.length - 1;
-  const width = (steps + 1) * COLUMN;
+  const width = START + steps * COLUMN;
   const height = Math.max(1, ...columns.filter(Boolean)) * ROW + 34;
-  const place = (index) => (index < 0 ? { x: 0, y: 34 } : { x: beam.nodes[index].step * COLUMN, y: 34 + rows[index] * ROW });
+  const place = (index) => (index < 0 ? { x: 0, y: 34 } : { x: START + (beam.nodes[index].step - 1) * COLUMN, y: 34 + rows[index] * ROW });
   const links = draw("svg", { width, height, "aria-hidden": "true" });
   const order = beam.nodes.map((_, index) => index).sort((a, b) => best.has(a) - best.has(b));
   for (const index of order) {
     const [from, to] = [place(beam.nodes[index].parent), place(index)];
-    const [x1, y1, x2, y2] = [from.x + COLUMN - 16, from.y + 15, to.x, to.y + 15];
+    const wide = beam.nodes[index].parent < 0 ? START : COLUMN;
+    const [x1, y1, x2, y2] = [from.x + wide - 16, from.y + 15, to.x, to.y + 15];
     const kind = best.has(index) ? "best" : beam.nodes[index].fate;
     links.append(draw("path", { d: `M${x1} ${y1} C${x1 + 10} ${y1} ${x2 - 10} ${y2} ${x2} ${y2}`, class: `link ${kind}` }));
   }
@@ -73,7 +75,7 @@ function buildTree(beam, best, show) {
     element.style.setProperty("top", `${y}px`);
     return element;
   };
-  for (let step = 1; step <= steps; step += 1) tree.append(put(make("span", { class: "step-name" }, `step ${step}`), { x: step * COLUMN, y: 4 }));
+  for (let step = 1; step <= steps; step += 1) tree.append(put(make("span", { class: "step-name" }, `step ${step}`), { x: START + (step - 1) * COLUMN, y: 4 }));
   tree.append(put(make("span", { class: "node start" }, tokenElement(page.inputs[0])), place(-1)));
   const nodes = beam.nodes.map((node, index) => {
     const label = `${tokenText(node.token)}, step ${node.step}, ${fateOf(beam, index)}, log-probability ${written(node.total, 0.01)}`;

@@ -97,7 +97,7 @@ function buildWeave(weave, state, redraw) {
     [...columns.query.children].forEach((button, i) => button.classList.toggle("chosen", state.key === null && i === state.query));
     [...columns.key.children].forEach((button, i) => button.classList.toggle("chosen", i === state.key));
   };
-  weave.replaceChildren(columns.query, canvas, columns.key);
+  weave.replaceChildren(columns.query, make("div", { class: "gap" }, canvas), columns.key);
   canvas.repaint = () => drawLines(canvas, columns, state);
   canvas.observer = new ResizeObserver(() => canvas.repaint());
   canvas.observer.observe(weave);
@@ -114,7 +114,7 @@ function drawLines(canvas, columns, state) {
   canvas.height = height * density;
   const context = canvas.getContext("2d");
   context.scale(density, density);
-  const middles = (column) => Array.from(column.children, (button) => button.offsetTop + button.offsetHeight / 2 - canvas.offsetTop);
+  const middles = (column) => Array.from(column.children, (button) => button.offsetTop + button.offsetHeight / 2);
   const [left, right] = [middles(columns.query), middles(columns.key)];
   const weights = readArray(page.attention[state.kind].layers[state.layer].weights);
   const chosen = (i, j) => (state.key === null ? i === state.query : j === state.key);

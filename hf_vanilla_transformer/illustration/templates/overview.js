@@ -20,6 +20,6 @@ function fillOverview(place) {
       make("span", { class: "arrow", "aria-hidden": "true" }, "→"),
       sentence("Its translation", page.target.text),
     ),
-    make("dl", { class: "facts" }, ...page.facts.map(([label, value]) => make("div", {}, make("dt", {}, label), make("dd", {}, value)))),
+    make("dl", { class: "facts" }, ...page.facts.map(([label, value]) => make("div", { class: value.length > 24 ? "wide" : undefined }, make("dt", {}, label), make("dd", {}, value)))),
   );
 }
