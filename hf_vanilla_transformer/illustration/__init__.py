@@ -4,6 +4,6 @@
 plain HTML, CSS and JavaScript. `collecting` and what it imports fill the contents from a model.
 """
 
-from .illustrating import Illustration, illustrate
+from .illustrating import Illustration, check_place, illustrate
 
-__all__ = ["Illustration", "illustrate"]
+__all__ = ["Illustration", "check_place", "illustrate"]

@@ -19,7 +19,6 @@ POSITION_NAMES = {
     "learned": "learned, one vector a position (table 3, row E)",
 }
 MOST_POSITIONS = 64
-TOLERANCE = 2e-3
 
 
 class UnknownParts(Exception):  # noqa: N818  # no error of a caller's: the page says it and goes on
@@ -113,7 +112,8 @@ def read_positions(model: Any, recording: Recording) -> Positions:
         for side in SIDES
     ]
     longest = max(differences, key=len)
-    name = POSITION_NAMES["concatenated"] if model.config.model_type == "marian" else "as this model adds it"
+    conventions = {"marian": "concatenated", "fsmt": "fairseq"}
+    name = POSITION_NAMES.get(conventions.get(model.config.model_type, ""), "as this model adds it")
     return Positions(name, to_array(longest))
 
 
@@ -146,8 +146,8 @@ def _heads(module: Any, weights: torch.Tensor, recording: Recording, causal: boo
     seen = torch.ones_like(scores[0], dtype=torch.bool)
     seen = seen.tril() if causal else seen
     again = scores.masked_fill(~seen, float("-inf")).softmax(-1)
-    if not torch.allclose(again, weights, atol=TOLERANCE) or not torch.allclose(
-        weights @ value, output, atol=TOLERANCE * max(1.0, float(value.abs().max()))
+    if not torch.allclose(again, weights, atol=recording.tolerance) or not torch.allclose(
+        weights @ value, output, atol=recording.tolerance * max(1.0, float(value.abs().max()))
     ):
         raise UnknownParts("This model's attention weights are not the softmax of scaled dot products alone.")
     return Heads(*(to_array(tensor) for tensor in (weights, scores, query, key, value, output)))
@@ -160,33 +160,40 @@ def _layer(layer: Any, side: str, recording: Recording) -> Layer:
     for module_name, norm_name in sublayers_of(layer, side):
         projection = recording.passages[getattr(layer, module_name).out_proj]
         work = [("heads", projection.given), ("projected", projection.made)]
-        x = _add_and_norm(stages, x, names[module_name], work, recording.passages[getattr(layer, norm_name)])
+        x = _add_and_norm(
+            stages, x, names[module_name], work, recording.passages[getattr(layer, norm_name)], recording.tolerance
+        )
     second = recording.passages[layer.fc2]
     work = [("inner", second.given), ("output", second.made)]
-    x = _add_and_norm(stages, x, "feed-forward", work, recording.passages[layer.final_layer_norm])
-    if not _same(x, recording.passages[layer].made):
+    x = _add_and_norm(stages, x, "feed-forward", work, recording.passages[layer.final_layer_norm], recording.tolerance)
+    if not _same(x, recording.passages[layer].made, recording.tolerance):
         raise UnknownParts("This model's layers do more than the paper's.")
     return Layer(stages, sum(parameter.numel() for parameter in layer.parameters()))
 
 
 def _add_and_norm(
-    stages: list[Stage], x: torch.Tensor, sublayer: str, work: list[tuple[str, torch.Tensor]], norm: Passage
+    stages: list[Stage],
+    x: torch.Tensor,
+    sublayer: str,
+    work: list[tuple[str, torch.Tensor]],
+    norm: Passage,
+    tolerance: float,
 ) -> torch.Tensor:
     """Append the stages of one sub-layer, LayerNorm after the sum as in the paper, or before; its output."""
     total = x + work[-1][1]
     normed = _stage("norm", sublayer, norm.made, norm.given)
     inside = [_stage(kind, sublayer, values) for kind, values in work]
-    if _same(norm.given, total):  # LayerNorm(x + Sublayer(x))
+    if _same(norm.given, total, tolerance):  # LayerNorm(x + Sublayer(x))
         stages += [*inside, _stage("sum", sublayer, total), normed]
         return norm.made
-    if _same(norm.given, x):  # x + Sublayer(LayerNorm(x))
+    if _same(norm.given, x, tolerance):  # x + Sublayer(LayerNorm(x))
         stages += [normed, *inside, _stage("sum", sublayer, total)]
         return total
     raise UnknownParts("This model's sub-layers are not joined by a residual connection and LayerNorm.")
 
 
-def _same(one: torch.Tensor, other: torch.Tensor) -> bool:
-    return one.shape == other.shape and torch.allclose(one, other, rtol=TOLERANCE, atol=TOLERANCE * float(one.std()))
+def _same(one: torch.Tensor, other: torch.Tensor, tolerance: float) -> bool:
+    return one.shape == other.shape and torch.allclose(one, other, rtol=tolerance, atol=tolerance * float(one.std()))
 
 
 def _stage(kind: str, sublayer: str, values: torch.Tensor, normed: torch.Tensor | None = None) -> Stage:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..translation.sentences import check_lengths, check_sentences
-from .contents import Array, Contents, Token, Training
+from .contents import Contents
 from .page import build_page
 
 MOST_TOKENS = 128
@@ -41,11 +41,7 @@ class Illustration:
             FileNotFoundError: its folder does not exist.
             IsADirectoryError: `path` is a folder.
         """
-        place = Path(path)
-        if place.is_dir():
-            raise IsADirectoryError(f"The page goes to a file, but {place} is a folder. Name a file in it.")
-        if not place.absolute().parent.is_dir():
-            raise FileNotFoundError(f"There is no folder {place.absolute().parent} for the page. Make it first.")
+        place = check_place(path)
         beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
         try:
             beside.write_text(self.html, encoding="utf-8")
@@ -66,6 +62,20 @@ class Illustration:
             f'<iframe sandbox="allow-scripts" srcdoc="{page}" title="The Illustrated Transformer" '
             f'style="width: 100%; height: {FRAME_HEIGHT}px; border: 0"></iframe>'
         )
+
+
+def check_place(path: str | os.PathLike[str]) -> Path:
+    """Where a page may go.
+
+    Raises:
+        FileNotFoundError, IsADirectoryError: as of `Illustration.save`.
+    """
+    place = Path(path)
+    if place.is_dir():
+        raise IsADirectoryError(f"The page goes to a file, but {place} is a folder. Name a file in it.")
+    if not place.absolute().parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {place.absolute().parent} for the page. Make it first.")
+    return place
 
 
 def illustrate(
@@ -94,7 +104,7 @@ def illustrate(
     source_ids = encode(tokenizer, text, "text", model)
     target_ids = None if target is None else encode(tokenizer, target, "target", model)
     contents = Collector(model, tokenizer, settings).collect(text, source_ids, target, target_ids, name)
-    return Illustration(contents, model.config.d_model if hasattr(model.config, "d_model") else 512)
+    return Illustration(contents, getattr(model.config, "d_model", 512))
 
 
 def encode(tokenizer: Any, text: str, what: str, model: Any) -> list[int]:
@@ -117,6 +127,3 @@ def encode(tokenizer: Any, text: str, what: str, model: Any) -> list[int]:
         )
     check_lengths([ids], model.config, lambda _: f"`{what}`")
     return ids
-
-
-__all__ = ["Array", "Illustration", "Token", "Training", "illustrate"]

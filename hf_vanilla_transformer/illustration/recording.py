@@ -33,11 +33,13 @@ class Passage:
 @dataclass
 class Recording:
     """Attention weights by `encoder`, `decoder` and `cross`, a (heads, queries, keys) for each layer; logits
-    (target_len, vocab); and what passed through each module that was listened to."""
+    (target_len, vocab); what passed through each module that was listened to; and how far two ways to the same number
+    may be apart, relative to their size."""
 
     attention: dict[str, list[torch.Tensor]]
     logits: torch.Tensor
     passages: dict[nn.Module, Passage] = field(default_factory=dict)
+    tolerance: float = 2e-3
 
 
 def record(model: Any, source_ids: Sequence[int], decoder_ids: Sequence[int], inside: bool = True) -> Recording:
@@ -76,7 +78,8 @@ def record(model: Any, source_ids: Sequence[int], decoder_ids: Sequence[int], in
                 "with eager attention."
             )
     attention = {name: [plain(weights[0]) for weights in layers] for name, layers in found.items()}
-    return Recording(attention, plain(outputs.logits[0]), passages)
+    is_half = outputs.logits.dtype in (torch.bfloat16, torch.float16)
+    return Recording(attention, plain(outputs.logits[0]), passages, 5e-2 if is_half else 2e-3)
 
 
 def plain(tensor: torch.Tensor) -> torch.Tensor:

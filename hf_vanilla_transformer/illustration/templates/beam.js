@@ -131,7 +131,7 @@ function returnedList(beam, hypothesis) {
     "Returned hypotheses",
     table("Returned hypotheses, best first", ["", "hypothesis", "tokens", "log-probability", "normalised score"], beam.returned.map((index, rank) => {
       const path = hypothesis(index);
-      return [String(rank + 1), make("bdi", {}, textOf(path)), String(path.length), written(beam.nodes[index].total), written(beam.nodes[index].score)];
+      return [String(rank + 1), make("bdi", { class: "whole" }, textOf(path)), String(path.length), written(beam.nodes[index].total), written(beam.nodes[index].score)];
     })),
   );
 }
