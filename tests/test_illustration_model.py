@@ -332,7 +332,9 @@ def test_t5_shows_what_it_gives_and_says_what_it_does_not(tokenizer):
     data = data_of(illustrate(model, tokenizer, TEXT, TARGET).html)
     assert set(data["missing"]) == {"projections", "layers", "embeddings", "positions"}
     assert "T5ForConditionalGeneration" in data["missing"]["layers"]
-    assert _tensor(data["attention"]["cross"]["layers"][1]["weights"]).shape == (4, len(data["inputs"]), 4)
+    assert _tensor(data["attention"]["cross"]["layers"][1]["weights"]).shape == (
+        *(4, len(data["inputs"]), len(data["source"]["tokens"])),
+    )
     assert data["beam"]["nodes"]
     assert len(data["training"]["trained"]) == len(data["training"]["tokens"])
 
@@ -386,8 +388,8 @@ def test_the_model_is_left_as_it_was(tokenizer):
         ("   ", None, ValueError, "`text` must be a sentence, but it is empty"),
         (["merci"], None, TypeError, "`text` is one sentence, a string, but it is"),
         ("merci", 5, TypeError, "`target` is one sentence, a string, but it is 5"),
-        ("merci " * 200, None, ValueError, "at most 128 tokens, but `text` has 201"),
-        ("merci", "thanks " * 200, ValueError, "at most 128 tokens, but `target` has 201"),
+        ("merci " * 200, None, ValueError, "at most 128 tokens, but `text` has 1,002"),
+        ("merci", "thanks " * 200, ValueError, "at most 128 tokens, but `target` has 1,002"),
         ("half \ud83d", None, ValueError, "`text` holds half of a surrogate pair"),
     ],
 )
@@ -401,7 +403,7 @@ def test_a_notebook_shows_the_page_in_a_frame_that_can_reach_nothing(tokenizer):
     shown = illustration._repr_html_()
     assert shown.startswith('<iframe sandbox="allow-scripts" srcdoc="')
     assert shown.count("<iframe") == 1
-    assert shown.count('"') == 10  # those of the five attributes, none of the page's
+    assert shown.count('"') == 8  # those of the four attributes, none of the page's
     assert "<script" not in shown
     assert data_of(illustration.html)["model"] == '<b>"quoted"</b>'
 

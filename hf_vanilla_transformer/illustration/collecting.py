@@ -19,7 +19,7 @@ from .contents import Beam, Contents, Token, Training
 from .distributions import read_guesses, read_steps, untrained_twin
 from .facts import model_facts, model_name
 from .recording import Recording, record, to_array
-from .tokens import readable_tokens, tokens_alone, words_of
+from .tokens import SPACE, readable_tokens, tokens_alone, words_of
 
 USUAL_SMOOTHING = 0.1  # section 5.4
 
@@ -135,7 +135,7 @@ class Collector:
         joined = torch.stack([weights[:, :, word].sum(-1) for word in source_words], dim=-1)
         joined = torch.stack([joined[:, word].mean(1) for word in target_words], dim=1)
         names = [
-            ["".join(tokens[index].text for index in word) for word in words]
+            ["".join(tokens[index].text for index in word).removeprefix(SPACE) or SPACE for word in words]
             for tokens, words in ((source, source_words), (target, target_words))
         ]
         return names[0], names[1], joined

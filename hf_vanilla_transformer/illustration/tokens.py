@@ -6,6 +6,8 @@ from typing import Any
 from .contents import Token
 
 WORD_STARTS = ("Ġ", "▁", " ")
+SPACE = "␣"
+"""A token that is nothing but the space before a word."""
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 
@@ -63,11 +65,11 @@ def _name(index: int, tokenizer: Any, is_target: bool) -> str:
 def _text(index: int, name: str, tokenizer: Any) -> str:
     bare = next((name[len(start) :] for start in WORD_STARTS if name.startswith(start)), name)
     if getattr(tokenizer, "backend_tokenizer", None) is None:
-        return bare or "␣"
+        return bare or SPACE
     text = tokenizer.decode([index], skip_special_tokens=False, clean_up_tokenization_spaces=False)
     if REPLACEMENT in text and REPLACEMENT not in name:  # part of a letter's bytes
         return _bytes_of(name) or name
-    return text.strip(" ") or "␣"
+    return text.strip(" ") or SPACE
 
 
 def _bytes_of(name: str) -> str | None:
