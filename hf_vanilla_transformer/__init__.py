@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .data.reading import load_parallel_corpus
     from .evaluation import compare_systems, evaluate_translations
     from .hub import push_to_hub
+    from .illustration import illustrate
     from .pipeline import TranslationPipeline
     from .tokenization import train_tokenizer
     from .training.averaging import average_checkpoints
@@ -43,6 +44,7 @@ _ROOM_OF = {
     "evaluate_translations": "evaluation",
     "from_fsmt": "conversion.fsmt",
     "from_marian": "conversion.marian",
+    "illustrate": "illustration",
     "load_parallel_corpus": "data.reading",
     "push_to_hub": "hub",
     "to_ctranslate2": "conversion.ctranslate2_export",
@@ -65,6 +67,7 @@ __all__ = [
     "evaluate_translations",
     "from_fsmt",
     "from_marian",
+    "illustrate",
     "load_parallel_corpus",
     "push_to_hub",
     "restore_translation_pipeline",

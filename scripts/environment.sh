@@ -36,6 +36,20 @@ make_environment() {
     }
 }
 
+# install_browser: Chromium for the tests of pages, where it is Debian's to install; without it they are skipped
+install_browser() {
+    if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then
+        return
+    fi
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        say "Without chromium and chromedriver the tests of pages in a browser are skipped"
+        return
+    fi
+    say "Installing Chromium for the tests of pages"
+    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+        chromium chromium-driver fonts-dejavu-core; } >/dev/null || say "It could not be installed"
+}
+
 # install_packages EXTRA: the package itself, editable, and its optional dependencies EXTRA
 install_packages() {
     local extra=$1 wanted

@@ -23,3 +23,7 @@ say "Scores on sentences that training never saw"
 
 say "Your own sentence"
 echo "echo 'je suis étudiant' | .venv/bin/vanilla-transformer translate --model runs/quickstart"
+
+say "A page that walks a sentence through the model"
+.venv/bin/vanilla-transformer illustrate --model runs/quickstart --text "je suis étudiant" --target "i am a student" \
+    --output runs/quickstart.html

@@ -6,6 +6,7 @@ cd "$(dirname "$0")/.."
 
 make_environment
 install_packages test
+install_browser
 
 say "ruff"
 .venv/bin/ruff check .

@@ -18,6 +18,7 @@ COMMANDS = {
     "average": "average the newest checkpoints of a run",
     "convert": "make a Marian (OPUS-MT) or FSMT model ours",
     "export": "write a model for CTranslate2, ONNX or Marian",
+    "illustrate": "walk a sentence through a model: one offline page, and figures",
     "push": "publish a model on the Hub, with a card",
     "verify": "compute every figure of a model's card again",
     "doctor": "examine whether a checkpoint is sound",

@@ -1,0 +1,71 @@
+"""Write one offline page that walks a sentence through a model, and figures for papers and slides."""
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .options import add_decoding_options, decoding_settings, new_parser
+
+if TYPE_CHECKING:
+    from ..illustration import Illustration
+
+DESCRIPTION = """Write one HTML page that walks a sentence through a model, in the order of Jay Alammar's article.
+
+The page is one file, works offline, and shows the model's own numbers: embeddings, attention step by step, a layer
+from inside, all heads, each step of decoding, the beam; with --target also what training sees.
+
+With --figures, PNG and SVG files for papers and slides: attention of every layer and head, positional encodings, the
+learning rate, the smoothed target, token probabilities."""
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse, illustrate, say where everything is."""
+    options = _parse(argv)
+
+    from transformers.utils.logging import disable_progress_bar
+
+    from ..illustration import check_place, illustrate
+    from ..translation import choose_device, load_model_and_tokenizer
+
+    if options.output is not None:
+        check_place(options.output)  # before minutes of work
+    disable_progress_bar()  # reading a file of weights is no long work
+    model, tokenizer = load_model_and_tokenizer(options.model)
+    model.to(choose_device(options.device))
+    illustration = illustrate(model, tokenizer, options.text, options.target, **decoding_settings(options))
+    if options.output is not None:
+        print(
+            f"The page is {illustration.save(options.output)}: {len(illustration.html) / 1e6:.1f} MB, for any browser."
+        )
+    if options.figures is not None:
+        paths = _with_rates(illustration, options.model).draw_figures(options.figures)
+        print(f"{len(paths)} figures are in {options.figures}.")
+    return 0
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = new_parser("illustrate", DESCRIPTION)
+    parser.add_argument("--model", required=True, metavar="DIR_OR_ID", help="model folder, or its name on the Hub")
+    parser.add_argument("--text", required=True, metavar="SENTENCE", help="the sentence, at most 128 tokens")
+    parser.add_argument("--target", metavar="SENTENCE", help="a translation of it, to show what training sees")
+    parser.add_argument("--output", metavar="FILE.html", help="where the page goes, replacing what is there")
+    parser.add_argument("--figures", metavar="DIR", help="where figures go; the folder is made if it is not there")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; the accelerator if there is one")
+    add_decoding_options(parser)
+    options = parser.parse_args(argv)
+    if options.output is None and options.figures is None:
+        parser.error("at least one of --output and --figures is needed")
+    return options
+
+
+def _with_rates(illustration: "Illustration", model: str) -> "Illustration":
+    """The same, with the learning rates that the model's run logged, if its folder has them."""
+    from dataclasses import replace
+
+    from ..training.curves import METRICS_NAME, read_curves
+
+    folder = Path(model)
+    if not (folder / METRICS_NAME).is_file():
+        return illustration
+    rates = read_curves(folder).get("learning_rate", {})
+    return replace(illustration, learning_rates=sorted(rates.items()))

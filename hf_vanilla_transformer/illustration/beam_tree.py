@@ -1,0 +1,212 @@
+"""The tree of a beam search, seen from inside `generate` itself, for any model that it decodes.
+
+A logits processor that changes nothing is called at each step with the hypotheses that are alive and the
+log-probabilities of what may follow them; the next call shows which were kept. So the tree is that of the search that
+returned the translation, not of another one, and its best leaf is checked against what was returned.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers import LogitsProcessor, LogitsProcessorList
+
+from ..generation_vanilla_transformer import gnmt_normaliser
+from .contents import Beam, Node
+from .distributions import Naming
+
+NEVER = -1e8  # `transformers` scores what is not to be chosen with -1e9
+TOLERANCE = 1e-3
+
+
+class UnclearSearch(Exception):  # noqa: N818  # no error of a caller's: the page says it and goes on
+    """What was seen does not explain what was returned; the message says why, for a reader."""
+
+
+@dataclass
+class SeenStep:
+    """The rows that were alive, (beams, length), and the best that may follow each, (beams, some)."""
+
+    rows: list[list[int]]
+    log_probabilities: list[list[float]]
+    tokens: list[list[int]]
+
+
+class Watcher(LogitsProcessor):
+    """Writes down what the search sees, and hands it on unchanged.
+
+    Args:
+        count: candidates that a step considers.
+        normalises: whether the scores handed in are still to be turned into log-probabilities.
+    """
+
+    def __init__(self, count: int, normalises: bool) -> None:
+        self.count = count
+        self.normalises = normalises
+        self.steps: list[SeenStep] = []
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
+        values = scores.float().log_softmax(-1) if self.normalises else scores.float()
+        best = values.topk(min(self.count, values.shape[1]))
+        self.steps.append(SeenStep(input_ids.tolist(), best.values.tolist(), best.indices.tolist()))
+        return scores
+
+
+@dataclass
+class Search:
+    """One sentence decoded: what was seen, and what was returned.
+
+    Attributes:
+        steps: in order.
+        prompt_len: decoder tokens before the first new one.
+        returned: new tokens of each hypothesis, with the end of sentence, best first.
+        scores: theirs, normalised; of greedy decoding none.
+        width: beams.
+        ends: ids that end a sentence.
+    """
+
+    steps: list[SeenStep]
+    prompt: list[int]
+    returned: list[list[int]]
+    scores: list[float]
+    width: int
+    ends: list[int]
+
+
+def search(model: Any, source_ids: Sequence[int], **settings: Any) -> Search:
+    """Decode one sentence by `generate`, watched.
+
+    Args:
+        model: an encoder-decoder of `transformers`.
+        source_ids: the sentence, with its end.
+        settings: of `generate`; those not given are the model's. Sampling is switched off.
+    """
+    config = model.generation_config
+    width = settings.get("num_beams") or config.num_beams or 1
+    ends = config.eos_token_id if config.eos_token_id is not None else model.config.eos_token_id
+    ends = [] if ends is None else list(ends) if isinstance(ends, (list, tuple)) else [ends]
+    renormalises = bool(settings.get("renormalize_logits", config.renormalize_logits))
+    watcher = Watcher(max(2, 1 + len(ends)) * width, normalises=renormalises or width == 1)
+    ids = torch.tensor([list(source_ids)], device=model.device)
+    with torch.inference_mode():
+        found = model.generate(
+            input_ids=ids,
+            attention_mask=torch.ones_like(ids),
+            logits_processor=LogitsProcessorList([watcher]),
+            **{"do_sample": False, "num_return_sequences": width, **settings},
+            return_dict_in_generate=True,
+            output_scores=True,
+        )
+    prompt = watcher.steps[0].rows[0]
+    scores = getattr(found, "sequences_scores", None)
+    scores = [] if scores is None else scores.tolist()
+    real = [n for n in range(len(found.sequences)) if not scores or scores[n] > NEVER]
+    longest = len(watcher.steps)
+    returned = [_until_end(found.sequences[n, len(prompt) :].tolist()[:longest], ends) for n in real]
+    if scores == [] and width == 1:
+        returned = returned[:1]
+    return Search(watcher.steps, prompt, returned, [scores[n] for n in real] if scores else [], width, ends)
+
+
+def _until_end(tokens: list[int], ends: list[int]) -> list[int]:
+    end = next((place for place, token in enumerate(tokens) if token in ends), len(tokens) - 1)
+    return tokens[: end + 1]
+
+
+def length_penalty(model: Any, settings: dict[str, Any]) -> tuple[str, Any]:
+    """How this model's hypotheses are normalised: in words, and as a function of the number of tokens."""
+    config = model.generation_config
+    alpha = settings.get("gnmt_length_penalty")
+    if alpha is None and settings.get("length_penalty") is None and hasattr(model, "search_path"):
+        alpha = getattr(config, "gnmt_length_penalty", None)
+    if alpha is not None:
+        return f"((5 + tokens) / 6)^{alpha:g}", lambda tokens: gnmt_normaliser(tokens, alpha)
+    power = settings.get("length_penalty")
+    power = config.length_penalty if power is None else power
+    power = 1.0 if power is None else power
+    words = "the number of tokens" if power == 1 else f"tokens^{power:g}"
+    return words, lambda tokens: tokens**power
+
+
+class TreeBuilder:
+    """Turns what was seen into nodes, step by step."""
+
+    def __init__(self, found: Search, normaliser: Any, name: Naming) -> None:
+        self.found, self.normaliser, self.name = found, normaliser, name
+        self.nodes: list[Node] = []
+        self.tokens: list[tuple[int, ...]] = []  # of each node, from the first new one
+
+    def build(self, penalty: str) -> Beam:
+        """All steps, then which leaf was returned.
+
+        Raises:
+            UnclearSearch: what was returned is not among the leaves, or has another score.
+        """
+        alive: list[int] = [-1]  # the node that each row of the batch is; at first all rows are the start
+        for number, seen in enumerate(self.found.steps):
+            following = self.found.steps[number + 1].rows if number + 1 < len(self.found.steps) else None
+            alive = self._step(seen, alive, following, number + 1)
+        returned = [self._leaf(tokens) for tokens in self.found.returned]
+        scores = self.found.scores or [self.nodes[returned[0]].score or 0.0]
+        for index, score in zip(returned, scores, strict=True):
+            own = self.nodes[index].score
+            if own is None or abs(own - score) > TOLERANCE * max(1.0, abs(score)):
+                raise UnclearSearch(
+                    "The search's own scores hold more than log-probabilities and a length penalty, so its tree "
+                    "cannot be drawn truly."
+                )
+        return Beam(self.found.width, penalty, self.nodes, returned[0], scores[0], returned)
+
+    def _step(self, seen: SeenStep, alive: list[int], following: list[list[int]] | None, step: int) -> list[int]:
+        candidates = []
+        for row, parent in enumerate(alive):
+            before = self.nodes[parent].total if parent >= 0 else 0.0
+            pairs = zip(seen.log_probabilities[row], seen.tokens[row], strict=True)
+            candidates += [(before + value, parent, token, value) for value, token in pairs if value > NEVER]
+        candidates.sort(key=lambda candidate: -candidate[0])
+        count = max(2, 1 + len(self.found.ends)) * self.found.width
+        first = len(self.nodes)
+        for rank, (total, parent, token, value) in enumerate(candidates[:count]):
+            tokens = (*(self.tokens[parent] if parent >= 0 else ()), token)
+            fate = self._fate(tokens, rank, following)
+            score = total / self.normaliser(step) if fate == "finished" else None
+            (named,) = self.name([token])
+            self.nodes.append(Node(step, parent, named, value, total, fate, score))
+            self.tokens.append(tokens)
+        if following is None:
+            return []
+        made = {tokens: first + place for place, tokens in enumerate(self.tokens[first:])}
+        wanted = [tuple(row[len(self.found.prompt) :]) for row in following]
+        if not all(tokens in made for tokens in wanted):
+            raise UnclearSearch("The search went on with hypotheses that were not among the best seen.")
+        return [made[tokens] for tokens in wanted]
+
+    def _fate(self, tokens: tuple[int, ...], rank: int, following: list[list[int]] | None) -> str:
+        """Ended ones count only among the first `width`, as the search has it."""
+        if tokens[-1] in self.found.ends:
+            return "finished" if rank < self.found.width else "pruned"
+        if following is not None:
+            rows = {tuple(row[len(self.found.prompt) :]) for row in following}
+            return "kept" if tokens in rows else "pruned"
+        if list(tokens) in self.found.returned:  # cut by the limit of the length
+            return "finished"
+        return "stopped" if rank < self.found.width else "pruned"
+
+    def _leaf(self, tokens: list[int]) -> int:
+        for index in range(len(self.nodes) - 1, -1, -1):
+            if self.tokens[index] == tuple(tokens):
+                return index
+        raise UnclearSearch("What the search returned is not among the hypotheses that were seen.")
+
+
+def build_tree(model: Any, found: Search, settings: dict[str, Any], name: Naming) -> Beam:
+    """The tree of a watched search.
+
+    Raises:
+        UnclearSearch: it does not explain what was returned.
+    """
+    penalty, normaliser = length_penalty(model, settings)
+    return TreeBuilder(found, (lambda tokens: 1.0) if found.width == 1 else normaliser, name).build(
+        "nothing: greedy decoding adds log-probabilities up" if found.width == 1 else penalty
+    )

@@ -1,0 +1,129 @@
+"""`illustrate`: one sentence through a model, as a page, in a notebook, and as figures."""
+
+import html
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..translation.sentences import check_lengths, check_sentences
+from .contents import Contents
+from .page import build_page
+
+MOST_TOKENS = 128
+FRAME_HEIGHT = 900
+
+
+@dataclass(frozen=True)
+class Illustration:
+    """A page about one sentence; in a notebook it shows itself, in a frame of its own.
+
+    Attributes:
+        contents: what it shows, as plain lists.
+        learning_rates: steps and rates for `draw_figures`; empty for the paper's formula.
+    """
+
+    contents: Contents
+    d_model: int = 512
+    learning_rates: Sequence[tuple[int, float]] = field(default=(), repr=False)
+
+    @cached_property
+    def html(self) -> str:
+        """The whole page, one HTML file that needs nothing else."""
+        return build_page(self.contents)
+
+    def save(self, path: str | os.PathLike[str]) -> Path:
+        """Write the page, replacing what is there, at once and whole; where it is.
+
+        Raises:
+            FileNotFoundError: its folder does not exist.
+            IsADirectoryError: `path` is a folder.
+        """
+        place = check_place(path)
+        beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+        try:
+            beside.write_text(self.html, encoding="utf-8")
+            os.replace(beside, place)
+        finally:
+            beside.unlink(missing_ok=True)
+        return place
+
+    def draw_figures(self, folder: str | os.PathLike[str]) -> list[Path]:
+        """PNG and SVG files for papers and slides; where they are."""
+        from .figures import draw_figures
+
+        return draw_figures(self.contents, folder, self.d_model, self.learning_rates)
+
+    def _repr_html_(self) -> str:
+        page = html.escape(self.html, quote=True)
+        return (
+            f'<iframe sandbox="allow-scripts" srcdoc="{page}" title="The Illustrated Transformer" '
+            f'style="width: 100%; height: {FRAME_HEIGHT}px; border: 0"></iframe>'
+        )
+
+
+def check_place(path: str | os.PathLike[str]) -> Path:
+    """Where a page may go.
+
+    Raises:
+        FileNotFoundError, IsADirectoryError: as of `Illustration.save`.
+    """
+    place = Path(path)
+    if place.is_dir():
+        raise IsADirectoryError(f"The page goes to a file, but {place} is a folder. Name a file in it.")
+    if not place.absolute().parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {place.absolute().parent} for the page. Make it first.")
+    return place
+
+
+def illustrate(
+    model: Any, tokenizer: Any, text: str, target: str | None = None, *, name: str | None = None, **settings: Any
+) -> Illustration:
+    """Translate a sentence and take the translation apart: attention, layers, steps, beams.
+
+    Args:
+        model: an encoder-decoder of `transformers` that gives attention weights (ours, Marian, T5, ...); it is left
+            as it was.
+        tokenizer: its tokenizer.
+        text: the sentence, at most 128 tokens.
+        target: a translation of it, at most 128 tokens, to show what training sees.
+        name: of the model, to be shown; that of its folder if not given.
+        settings: of `generate`, such as `num_beams`; those not given come from the model's generation config.
+
+    Returns:
+        The page: `.save("page.html")`, `.html`, `.draw_figures("figures")`; in a notebook it shows itself.
+
+    Raises:
+        TypeError: a text that is no string.
+        ValueError: a text that is empty or too long, or a model without attention weights.
+    """
+    from .collecting import Collector
+
+    source_ids = encode(tokenizer, text, "text", model)
+    target_ids = None if target is None else encode(tokenizer, target, "target", model)
+    contents = Collector(model, tokenizer, settings).collect(text, source_ids, target, target_ids, name)
+    return Illustration(contents, getattr(model.config, "d_model", 512))
+
+
+def encode(tokenizer: Any, text: str, what: str, model: Any) -> list[int]:
+    """A sentence's ids, with its end; checked.
+
+    Raises:
+        TypeError, ValueError: as of `illustrate`.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"`{what}` is one sentence, a string, but it is {text!r:.60}.")
+    check_sentences([text], lambda _: f"`{what}`")
+    if not text.strip():
+        raise ValueError(f"`{what}` must be a sentence, but it is empty. Give some words.")
+    encoded = tokenizer(text_target=text) if what == "target" else tokenizer(text)
+    ids = list(encoded["input_ids"])
+    if len(ids) > MOST_TOKENS:
+        raise ValueError(
+            f"A page shows at most {MOST_TOKENS} tokens, but `{what}` has {len(ids):,}: every token is shown with "
+            "every other. Give a shorter sentence."
+        )
+    check_lengths([ids], model.config, lambda _: f"`{what}`")
+    return ids

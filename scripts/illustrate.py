@@ -1,0 +1,11 @@
+"""Write a page that walks a sentence through a model, and figures.
+
+python scripts/illustrate.py --model runs/quickstart --text "je suis étudiant" --output page.html
+"""
+
+import sys
+
+from hf_vanilla_transformer.cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main(["illustrate", *sys.argv[1:]]))
