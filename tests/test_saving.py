@@ -19,7 +19,7 @@ from hf_vanilla_transformer import (
 from hf_vanilla_transformer.hub.files import travelling_code
 from hf_vanilla_transformer.pipeline import TranslationPipeline
 
-TRAVELLING = ("configuration", "decoding", "generation", "loss", "manifest", "modeling", "search")
+TRAVELLING = ("candidates", "configuration", "decoding", "generation", "loss", "manifest", "modeling", "search")
 INPUTS, MASK = pad_batch(sentences([4, 7]))
 
 PRINT_RESULT = """
