@@ -7,7 +7,7 @@ import pytest
 from hub_clients import REPO
 from hub_repositories import WRITER, File
 
-from hf_vanilla_transformer.hub.files import travelling_code
+from hf_vanilla_transformer.hub.files import require_no_token, travelling_code
 
 PLANTED = "hf_" + "P" * 34
 CODE = {path.name for path in travelling_code()}
@@ -48,6 +48,16 @@ def test_a_token_in_a_file_that_would_be_published_stops_the_push(pushing, folde
     assert f"{name} holds what looks like an access token, so nothing is published." in answer.err
     assert secret not in answer.err
     assert not pushing.hub.requests
+
+
+def test_a_token_is_found_wherever_it_stands_in_a_large_file(tmp_path):
+    """Files are read a megabyte at a time."""
+    for place in ((1 << 20) - 20, (1 << 20) - 1, 1 << 20, 3 << 20):
+        (tmp_path / "file").write_bytes(b" " * place + PLANTED.encode())
+        with pytest.raises(ValueError, match="file holds what looks like an access token"):
+            require_no_token(tmp_path, [])
+    (tmp_path / "file").write_bytes(b" " * (4 << 20))
+    require_no_token(tmp_path, ["a secret of another kind"])
 
 
 def test_pushing_again_makes_no_commit_and_a_change_makes_one(pushing, folder):
