@@ -174,6 +174,8 @@ def test_untrusted_text_is_shown_and_does_nothing(folder, entry):
 
 
 def test_what_is_filled_in_is_not_filled_again(folder):
+    (folder / "run.yaml").write_text(yaml.safe_dump({"data": {"train_split": "{limits}"}}), encoding="utf-8")
+    assert "train_split: '{limits}'" in card_of(folder)
     assert "\\{limits\\}" in card_of(folder, data="{limits}")
 
 

@@ -50,6 +50,16 @@ def test_a_token_in_a_file_that_would_be_published_stops_the_push(pushing, folde
     assert not pushing.hub.requests
 
 
+def test_a_token_is_found_wherever_it_stands_in_a_large_file(tmp_path):
+    """Files are read a megabyte at a time."""
+    for place in ((1 << 20) - 20, (1 << 20) - 1, 1 << 20, 3 << 20):
+        (tmp_path / "file").write_bytes(b" " * place + PLANTED.encode())
+        with pytest.raises(ValueError, match="file holds what looks like an access token"):
+            require_no_token(tmp_path, [])
+    (tmp_path / "file").write_bytes(b" " * (4 << 20))
+    require_no_token(tmp_path, ["a secret of another kind"])
+
+
 def test_pushing_again_makes_no_commit_and_a_change_makes_one(pushing, folder):
     assert pushing.push(folder).code == 0
     uploads = sum(request.startswith("PUT") for request in pushing.hub.requests)

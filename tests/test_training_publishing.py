@@ -4,13 +4,15 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 from hub_clients import WITHOUT_PACKAGE, python
-from hub_repositories import WRITER
+from hub_repositories import WRITER, File, Repository
 from hub_server import TestHub
 from training_runs import make_trainer
 
 from hf_vanilla_transformer import Translator
 from hf_vanilla_transformer.hub.files import travelling_code
+from hf_vanilla_transformer.training import publishing
 
 DRIVER = str(Path(__file__).with_name("hub_trainers.py"))
 CODE = {path.name for path in travelling_code()}
@@ -49,6 +51,27 @@ def test_a_run_of_ours_publishes_by_the_allow_list_while_it_goes_on_and_at_its_e
     manifest = json.loads(commits[-1][1]["manifest.json"].content)
     assert manifest["training"]["seconds"] > 0
     assert manifest["training"]["hardware"]
+
+
+@pytest.mark.slow
+def test_a_run_does_not_overwrite_a_card_that_somebody_wrote(hub, tmp_path, tiny_model_folder):
+    repository = hub.repositories["someone/run"] = Repository(private=False)
+    repository.add({"README.md": File(4, b"mine")})
+    train(hub, tmp_path, tiny_model_folder, "ours", "end")
+    assert repository.files["README.md"].content == b"mine"
+    assert "model.safetensors" in repository.files
+
+
+def test_copying_what_is_pushed_draws_no_random_number_of_the_run(tiny_model_folder, tmp_path, monkeypatch):
+    trainer = make_trainer(tiny_model_folder, tmp_path)
+
+    def prepare(*_):
+        torch.rand(1)
+
+    monkeypatch.setattr(publishing, "prepare", prepare)
+    before = torch.get_rng_state()
+    trainer._copy(tiny_model_folder)
+    assert torch.equal(torch.get_rng_state(), before)
 
 
 @pytest.mark.slow
