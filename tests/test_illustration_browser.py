@@ -162,6 +162,15 @@ def test_hostile_text_is_shown_and_runs_nothing(browser, pages):
     assert browser.execute_script("return window.hacked ?? null") is None
 
 
+def test_text_after_a_token_keeps_its_direction(browser, pages):
+    """A token may turn the direction of writing round, and a paragraph separator would end its isolation."""
+    open_page(browser, pages["hostile"])
+    assert not set("\u2028\u2029") & set(texts(browser, "#lead")[0])
+    click(browser, "#embeddings .tokens button:nth-child(5)")
+    label = texts(browser, "#embeddings .labelled-strip .label")[0]
+    assert f"\u2068{HOSTILE[4]}\u2069" in label
+
+
 def test_a_layer_of_the_stacks_says_what_it_is(browser, pages):
     open_page(browser, pages["short"])
     assert texts(browser, "#stacks .card h3") == ["Encoder layer 1"]
@@ -245,6 +254,19 @@ def test_heads_are_switched_and_a_token_is_chosen_by_pointing(browser, pages):
     with_all = browser.execute_script(pixels)
     click(browser, "#heads .switch")
     assert browser.execute_script(pixels) != with_all
+
+
+def test_pointing_at_a_token_leaves_an_opened_table_open_and_the_focus_where_it_is(browser, pages):
+    open_page(browser, pages["short"])
+    click(browser, "#heads details summary")
+    until(lambda: texts(browser, "#heads details table"))
+    browser.execute_script(
+        "document.querySelector('#heads details summary').focus();"
+        "document.querySelector('#heads .query button:nth-child(4)').dispatchEvent(new PointerEvent('pointerenter'))"
+    )
+    until(lambda: texts(browser, "#heads .card h3") == ["What </s> attends to, in percent"])
+    assert browser.execute_script("return document.activeElement.tagName") == "SUMMARY"
+    assert texts(browser, "#heads details[open] table")
 
 
 def test_the_slider_the_buttons_and_the_arrow_keys_go_through_the_steps(browser, pages):

@@ -38,7 +38,7 @@ function embeddingOf(side, index, token) {
       strip(vector, scale, `${name}: ${Array.from(vector.values.subarray(0, 6), (value) => written(value, vector.step)).join(", ")}…`),
     );
   return [
-    row("", `embedding of “${tokenText(token)}” as it is added (token ${token.id})`, embedding),
+    row("", `embedding of “${isolated(token)}” as it is added (token ${token.id})`, embedding),
     row("+", `encoding of position ${index}`, position),
     row("=", "what enters the first layer", sum),
     note(`${shown < width ? `The first ${shown} of ${width}` : `All ${width}`} numbers, ± ${roundingOf(sum, embedding)}; full colour is ± ${written(scale, 0.01)}.`),

@@ -8,17 +8,25 @@ function fillHeads(place) {
   const lists = make("div", { class: "controls" });
   const switches = make("div", { class: "switches", role: "group", "aria-label": "Heads" });
   const weave = make("div", { class: "weave" });
-  const work = make("div", {});
+  const heading = make("h3", {});
+  const grid = scrollPanel("Weights by head", "");
+  const list = make("div", {});
+  const behind = make("div", {});
   let lines = null;
+  // pointing at tokens refills what is there: an opened table stays open, and what has the focus keeps it
   const redraw = () => {
     lines.repaint();
-    work.replaceChildren(...divisionOfWork(state));
+    const work = divisionOfWork(state);
+    heading.replaceChildren(...work.heading);
+    grid.replaceChildren(work.grid);
+    list.replaceChildren(...work.list);
   };
   const rebuild = () => {
     const heads = page.attention[state.kind].layers[state.layer].weights.shape[0];
     state.on = Array.from({ length: heads }, () => true);
     switches.replaceChildren(...headSwitches(state, redraw));
     lines = buildWeave(weave, state, redraw);
+    behind.replaceChildren(everyWeight(state));
     redraw();
   };
   const setKind = (kind) => {
@@ -33,7 +41,7 @@ function fillHeads(place) {
   place.append(
     make("div", { class: "controls" }, choice("Kind", kinds.map((kind) => KINDS[kind]), 0, (i) => setKind(kinds[i])), lists),
     switches,
-    make("div", { class: "pair" }, card(scrollPanel("Lines between tokens", weave, true)), make("div", { class: "card" }, work)),
+    make("div", { class: "pair" }, card(scrollPanel("Lines between tokens", weave, true)), card(heading, grid, list, behind)),
   );
   setKind(kinds[0]);
 }
@@ -164,7 +172,7 @@ function divisionOfWork(state) {
       tint(cell);
       return cell;
     });
-    const best = order.slice(0, 2).map((j) => `${tokenText(others[j])} ${percent(values[j])}`).join(", ");
+    const best = order.slice(0, 2).map((j) => onOneLine(`${isolated(others[j])} ${percent(values[j])}`)).join(", ");
     return { head, best, cells, spread: Math.exp(-values.reduce((sum, weight) => sum + (weight > 0 ? weight * Math.log(weight) : 0), 0)) };
   });
   const swatch = (head) => make("span", { class: "swatch", "data-head": head, style: { "--head": headColour(head) }, "aria-hidden": "true" });
@@ -176,18 +184,29 @@ function divisionOfWork(state) {
     make("thead", {}, header),
     make("tbody", {}, ...rows.map(({ head, cells }) => make("tr", {}, make("th", { scope: "row" }, swatch(head), String(head + 1)), ...cells))),
   );
-  return [
-    make("h3", {}, asks ? "What " : "Who looks at ", tokenElement(chosen), asks ? " attends to, in percent" : ", in percent"),
-    heads.length ? scrollPanel("Weights by head", grid) : note("All heads are switched off."),
+  const list = [
     make(
       "ul",
       { class: "work" },
       ...rows.map(({ head, best, spread }) => make("li", {}, swatch(head), make("span", {}, make("b", {}, `Head ${head + 1}: `), make("bdi", {}, best), asks ? make("span", { class: "soft" }, ` · spread over ${written(spread, 0.1)} tokens`) : null))),
     ),
     note(`Weights ± ${roundingOf(weights)}. Spread is the exponential of the entropy: 1 looks at a single token. Lines below ${Math.round(FAINTEST * 100)} % are left out.${page.attention[state.kind].causal ? " The mask hides every later token." : ""}`),
-    numbersBehind("Every weight of this layer", () => ({
-      header: ["head", "attends", ...keys.map((token, j) => `${j + 1} ${tokenText(token)}`)],
-      rows: heads.flatMap((head) => queries.map((token, i) => [`${head + 1}`, tokenText(token), ...Array.from(part(weights, head, i).values, (value) => written(value, weights.step))])),
-    })),
   ];
+  return {
+    heading: [asks ? "What " : "Who looks at ", tokenElement(chosen), asks ? " attends to, in percent" : ", in percent"],
+    grid: heads.length ? grid : note("All heads are switched off."),
+    list,
+  };
+}
+
+function everyWeight({ kind, layer }) {
+  const { queries, keys } = queriesAndKeys(kind);
+  const weights = readArray(page.attention[kind].layers[layer].weights);
+  const heads = Array.from({ length: weights.shape[0] }, (_, head) => head);
+  return numbersBehind("Every weight of this layer", () => ({
+    header: ["head", "attends", ...keys.map((token, j) => `${j + 1} ${tokenText(token)}`)],
+    rows: heads.flatMap((head) =>
+      queries.map((token, i) => [`${head + 1}`, tokenText(token), ...Array.from(part(weights, head, i).values, (value) => written(value, weights.step))]),
+    ),
+  }));
 }

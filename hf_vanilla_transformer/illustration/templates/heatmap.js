@@ -113,8 +113,8 @@ function heatMap({ matrix, label, rows, columns, scale, isWeight = false, format
 function labelledMap({ rowTokens, columnTokens, label, ...map }) {
   const figure = heatMap({
     label,
-    rows: (i) => `${i + 1} ${tokenText(rowTokens[i])}`,
-    columns: (j) => tokenText(columnTokens[j]),
+    rows: (i) => `${i + 1} ${isolated(rowTokens[i])}`,
+    columns: (j) => isolated(columnTokens[j]),
     scale: 1,
     isWeight: true,
     ...map,

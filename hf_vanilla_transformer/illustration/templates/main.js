@@ -64,7 +64,7 @@ function setUpContents() {
 }
 
 function setUpWords() {
-  const quoted = (text) => make("b", {}, "“", make("bdi", {}, text), "”");
+  const quoted = (text) => make("b", {}, "“", make("bdi", {}, onOneLine(text)), "”");
   document.getElementById("lead").append(quoted(page.source.text), " becomes ", quoted(page.target.text), ".");
   const shown = page.layers.encoder?.[0]?.stages[0];
   const cut = shown && shown.values.shape[1] < shown.width ? ` Of vectors of ${shown.width} numbers the first ${shown.values.shape[1]} are shown.` : "";

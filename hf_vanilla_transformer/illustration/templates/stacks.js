@@ -81,7 +81,7 @@ function layerDetail(side, index) {
       heatMap({
         matrix,
         label: `Output of ${side} layer ${index + 1}`,
-        rows: (i) => tokenText(tokens[i]),
+        rows: (i) => isolated(tokens[i]),
         columns: (j) => `dimension ${j + 1}`,
         className: "rows",
       }),

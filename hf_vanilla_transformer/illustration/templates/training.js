@@ -15,7 +15,7 @@ function fillTraining(place) {
     detail.replaceChildren(...positionDetail(training, position));
   };
   place.append(
-    note("Rows are the positions of the target, columns its words and all other words together. Training draws the right-hand maps towards the left-hand ones."),
+    note("Rows are the positions of the target, columns its words and all other words together. Training draws the model's map towards that of the target."),
     ...targetMaps(training),
     make("h3", {}, "One position"),
     card(tokenPicker("Position", training.tokens, 0, show), detail),

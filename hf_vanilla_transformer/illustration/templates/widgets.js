@@ -27,6 +27,16 @@ function tokenText(token) {
   return token.continues ? `‿${text}` : text;
 }
 
+/** A token inside a longer text, so that its direction ends with it (Unicode's isolates). */
+function isolated(token) {
+  return `\u2068${tokenText(token)}\u2069`;
+}
+
+/** A sentence on one line: a paragraph separator would end an isolate, and the text after it would turn round. */
+function onOneLine(text) {
+  return text.replace(/[\n\r\u0085\u2028\u2029]/g, " ");
+}
+
 /** A token, kept apart from the direction of the text around it. */
 function tokenElement(token) {
   return make("bdi", { class: "token", title: tokenText(token) }, tokenText(token));
