@@ -94,6 +94,9 @@ class GreedyTranslationOutput(GenerateEncoderDecoderOutput):
 _CALL: ContextVar[CallSettings | None] = ContextVar("_CALL", default=None)
 """Of the call of `generate` that is running: `transformers` hands on only what it knows itself."""
 
+_IDLE_HOOKS = "transformers.utils.output_capturing"
+"""`transformers` leaves hooks of this module on every layer after a call for attention weights; they do nothing."""
+
 _KNOWN_CRITERIA = (MaxLengthCriteria, EosTokenCriteria, MaxTimeCriteria, SourceLengthLimit)
 _KNOWN_INPUTS = {"encoder_outputs", "attention_mask", "past_key_values", "use_cache", "logits_to_keep", "input_ids"}
 
@@ -354,7 +357,8 @@ class TranslationGenerationMixin(GenerationMixin):
         for module in self.modules():  # type: ignore[attr-defined]
             if hasattr(module, "_hf_hook") or (isinstance(module, nn.Linear) and type(module) is not nn.Linear):
                 return False
-            if module._forward_hooks or module._forward_pre_hooks:
+            hooks = (*module._forward_hooks.values(), *module._forward_pre_hooks.values())
+            if any(getattr(hook, "__module__", None) != _IDLE_HOOKS for hook in hooks):
                 return False
         layer = self.model.decoder.layers[0]  # type: ignore[attr-defined]
         return type(layer.self_attn.q_proj) is nn.Linear and type(layer.fc1.weight) is nn.Parameter

@@ -194,6 +194,15 @@ def test_finished_sentences_leave_the_batch(monkeypatch):
     assert len({len(row) for row in translations}) > 2
 
 
+def test_a_call_for_attention_weights_slows_no_later_one():
+    """`transformers` leaves hooks on the layers, which do nothing by themselves."""
+    model = lively_model()
+    model(input_ids=IDS, attention_mask=MASK, output_attentions=True, output_hidden_states=True)
+    assert any(module._forward_hooks for module in model.modules())
+    model.generate(IDS, attention_mask=MASK, num_beams=3, max_new_tokens=5)
+    assert model.search_path == "fast"
+
+
 def test_rows_that_are_done_leave_and_the_last_take_their_places():
     torch.manual_seed(0)
     sizes = set()

@@ -1,5 +1,6 @@
 """A model's shape in words, and where it is not the paper's (Vaswani et al. 2017, sections 3 and 6.1)."""
 
+from ..translation.search import PAPER_DECODING
 from .facts import ModelFacts
 
 
@@ -42,10 +43,6 @@ def list_deviations(facts: ModelFacts) -> list[str]:
         f"decoding by default with {_decoding(facts)}": not _decodes_as_the_paper(facts),
     }
     return [words for words, holds in deviations.items() if holds]
-
-
-PAPER_DECODING = {"num_beams": 4, "gnmt_length_penalty": 0.6, "max_extra_tokens": 50}
-"""Section 6.1."""
 
 
 def _decodes_as_the_paper(facts: ModelFacts) -> bool:

@@ -15,6 +15,7 @@ from ..memory import keep_freed_memory
 from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from ..tokenization import load_tokenizer, train_tokenizer
 from ..translation.loading import load_model
+from ..translation.search import PAPER_DECODING
 from .arguments import CHANGEABLE
 from .checkpoints import (
     SETTINGS_NAME,
@@ -185,10 +186,6 @@ def _new_config(given: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Va
         )
     except StrictDataclassError as error:  # wraps the sentence that says what is wrong
         raise ValueError(str(error.__cause__ or error)) from error
-
-
-PAPER_DECODING = {"num_beams": 4, "max_extra_tokens": 50, "gnmt_length_penalty": 0.6}
-"""Section 6.1."""
 
 
 def _set_decoding(model: PreTrainedModel, decoding: dict[str, Any]) -> None:

@@ -10,6 +10,8 @@ from transformers.generation import GenerationConfig, StoppingCriteria
 from ..generation_vanilla_transformer import gnmt_normaliser
 
 DEFAULT_EXTRA_TOKENS = 50  # section 6.1, for a model whose generation config states no length at all
+PAPER_DECODING = {"num_beams": 4, "max_extra_tokens": DEFAULT_EXTRA_TOKENS, "gnmt_length_penalty": 0.6}
+"""Section 6.1."""
 RESERVED_SETTINGS = (
     *("inputs", "input_ids", "attention_mask", "generation_config", "num_return_sequences"),
     *("return_dict_in_generate", "output_scores", "stopping_criteria", "streamer"),
