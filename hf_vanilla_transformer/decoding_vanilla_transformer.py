@@ -28,6 +28,14 @@ Norm = Callable[[torch.Tensor], torch.Tensor]
 SLOTS_AT_FIRST = 32
 POSITIONS_AT_ONCE = 64
 HIDDEN = float("-inf")
+LANES = 16
+"""Keys that a processor's vector instructions weigh at once; a softmax takes those left over one by one."""
+
+
+def full_lanes(keys: int) -> int:
+    """As many keys, or as many as make the last lanes full where attention to those is faster: 16 cost half of 15."""
+    left = keys % LANES
+    return keys + LANES - left if left >= LANES // 2 or 0 < left == keys else keys
 
 
 # Weights
@@ -255,14 +263,20 @@ class _Stack:
         return x + encodings.to(x.dtype)
 
 
-def source_mask(attention_mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor | None:
-    """(batch, source_len) to what is added to scores, (batch, 1, 1, source_len); None if nothing is hidden."""
+def source_mask(attention_mask: torch.Tensor, dtype: torch.dtype, more: int = 0) -> torch.Tensor | None:
+    """(batch, source_len) to what is added to scores, (batch, 1, 1, source_len + more); None if nothing is hidden.
+
+    Args:
+        attention_mask: 1 at tokens of the source.
+        dtype: of the scores.
+        more: keys after the source, of which nothing is seen.
+    """
     hidden = attention_mask == 0
-    if not hidden.any():
+    if not (more or hidden.any()):
         return None
     # a source that is all padding keeps finite scores, as in the model
     mask = torch.zeros(hidden.shape, dtype=dtype, device=hidden.device).masked_fill(hidden, torch.finfo(dtype).min)
-    return mask[:, None, None]
+    return nn.functional.pad(mask, (0, more), value=HIDDEN)[:, None, None]
 
 
 _PACKED: "weakref.WeakKeyDictionary[Any, dict[Any, tuple[Any, Any, PackedModel]]]" = weakref.WeakKeyDictionary()
@@ -321,9 +335,11 @@ class StepDecoder:
         self.packed, self.stack, self.beams = packed, packed.decoder, beams
         self.keep_attention = keep_attention
         self.attention: torch.Tensor | None = None  # (batch, beams, source_len), mean over heads
-        self.hidden = source_mask(attention_mask, encoder_states.dtype)
         # keys and values side by side of each layer: the source's, and the target's in slots
-        self.cross = [layer.encoder_attn.source(encoder_states) for layer in self.stack.layers]
+        more = full_lanes(encoder_states.shape[1]) - encoder_states.shape[1]
+        pad = nn.functional.pad
+        self.cross = [pad(layer.encoder_attn.source(encoder_states), (0, 0, 0, more)) for layer in self.stack.layers]
+        self.hidden = source_mask(attention_mask, encoder_states.dtype, more)
         self.past: list[torch.Tensor] = []  # (batch, slots, heads * (d_k + d_v)) each
         self.seen = encoder_states.new_empty(0)  # (batch, 1, beams, slots), 0 or -inf
         self.used = self.position = self.first_encoding = 0  # slots that were ever used, tokens, see `_encoding`
@@ -333,7 +349,7 @@ class StepDecoder:
         """The first tokens, (batch, prompt_len), to the state after them, (batch, 1, d_model); all beams see them."""
         batch, length = ids.shape
         dtype, device = self.cross[0].dtype, ids.device
-        slots = max(SLOTS_AT_FIRST, length + self.beams)
+        slots = max(SLOTS_AT_FIRST, full_lanes(length + self.beams))
         for layer in self.stack.layers:
             width = layer.self_attn.heads * (layer.self_attn.d_k + layer.self_attn.d_v)
             # zeros: a slot that is hidden counts nothing, unless it is no number
@@ -349,7 +365,7 @@ class StepDecoder:
         """The last token of each beam, (batch, beams), to the state after it, (batch, beams, d_model)."""
         slots, mask = self._next_slots(), None  # of a single beam the past is all its own
         if self.beams > 1:
-            mask = self.seen[..., : self.used]
+            mask = self.seen[..., : full_lanes(self.used)]
         states = self._layers(tokens, self._encoding(), mask, slots)
         self.position += 1
         return states
@@ -419,6 +435,7 @@ class StepDecoder:
     ) -> torch.Tensor:
         """(batch, len) new tokens to states (batch, len, d_model); their keys and values go into `slots`."""
         x = self.stack.embed(ids, encodings)
+        keys = self.used if mask is None else mask.shape[-1]
         for layer, past, cross in zip(self.stack.layers, self.past, self.cross, strict=True):
 
             def self_attention(y: torch.Tensor, layer: PackedLayer = layer, past: torch.Tensor = past) -> torch.Tensor:
@@ -427,7 +444,7 @@ class StepDecoder:
                     past[:, slots] = new
                 else:
                     past.view(-1, past.shape[2]).index_copy_(0, slots, new.flatten(0, 1))
-                return layer.self_attn.attend(queries, past[:, : self.used], mask)[0]
+                return layer.self_attn.attend(queries, past[:, :keys], mask)[0]
 
             def encoder_attention(
                 y: torch.Tensor, layer: PackedLayer = layer, cross: torch.Tensor = cross

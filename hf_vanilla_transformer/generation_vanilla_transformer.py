@@ -175,11 +175,12 @@ class TranslationGenerationMixin(GenerationMixin):
                 else:  # `generate` takes either a config or single settings
                     generation_config = copy.deepcopy(generation_config)
                     generation_config.update(**longest)
-        if self.decoding_precision is not None and source_ids is not None and kwargs.get("encoder_outputs") is None:
-            states = packed_model(self, self.decoding_precision).encode(source_ids, kwargs["attention_mask"])
-            kwargs["encoder_outputs"] = BaseModelOutput(last_hidden_state=states)
         # a loop of the caller's own gets what `transformers` would give it
         own_loop = kwargs.get("custom_generate") is not None or kwargs.get("assistant_model") is not None
+        if not own_loop and self._needs_states_alone(source_ids, generation_config, kwargs):
+            with self._own_precision() as precision:
+                states = packed_model(self, precision).encode(source_ids, kwargs["attention_mask"])
+            kwargs["encoder_outputs"] = BaseModelOutput(last_hidden_state=states)
         token = _CALL.set(None if own_loop else call)
         try:
             # mypy: `GenerationMixin` annotates `self` by a protocol of its own
@@ -188,6 +189,16 @@ class TranslationGenerationMixin(GenerationMixin):
             )
         finally:
             _CALL.reset(token)
+
+    def _needs_states_alone(
+        self, source_ids: torch.Tensor | None, generation_config: GenerationConfig | None, kwargs: dict[str, Any]
+    ) -> bool:
+        """Whether packed weights can encode: nothing else of the encoder is asked for, nor given."""
+        if source_ids is None or source_ids.dim() != 2 or kwargs.get("encoder_outputs") is not None:
+            return False
+        places = (kwargs, vars(generation_config or GenerationConfig()), vars(self.generation_config))
+        asked = any(place.get(name) for place in places for name in ("output_attentions", "output_hidden_states"))
+        return not (asked or self.training) and self._has_plain_layers()  # type: ignore[attr-defined]
 
     def _call_settings(
         self,
