@@ -28,6 +28,8 @@ from .decoding_vanilla_transformer import HIDDEN
 
 CHUNK = 64
 """Logits compared by their chunks' maxima first."""
+EXPONENTS = 60.0
+"""Logits whose exponentials can be added up in float32 as they are, if each row's largest is no further from 0."""
 ROWS_AT_ONCE = 128
 """Rows of logits made and searched at a time on a processor: as many as its cache holds."""
 
@@ -146,7 +148,10 @@ class Candidates:
         """As `logits.logsumexp(-1, keepdim=True)`, in memory kept from step to step; `maxima`: of their chunks."""
         if self.scratch.shape != logits.shape:
             self.scratch = torch.empty_like(logits)
-        largest = maxima.amax(1, keepdim=True).clamp(min=torch.finfo(logits.dtype).min)
+        largest = maxima.amax(1, keepdim=True)
+        if largest.abs().max() < EXPONENTS:
+            return torch.exp(logits, out=self.scratch).sum(1, keepdim=True).log()
+        largest = largest.clamp(min=torch.finfo(logits.dtype).min)
         return torch.sub(logits, largest, out=self.scratch).exp_().sum(1, keepdim=True).log() + largest
 
 

@@ -16,7 +16,7 @@ import warnings
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import nn
@@ -24,8 +24,9 @@ from torch import nn
 Precision = Literal["bf16", "int8"]
 Linear = Callable[[torch.Tensor], torch.Tensor]
 Norm = Callable[[torch.Tensor], torch.Tensor]
+KeysAndValues = tuple[torch.Tensor, torch.Tensor]
 
-SLOTS_AT_FIRST = 32
+SLOTS_AT_FIRST = 48
 POSITIONS_AT_ONCE = 64
 HIDDEN = float("-inf")
 LANES = 16
@@ -164,30 +165,30 @@ class PackedAttention:
         projected = self.query(x)
         return projected[..., :queries], projected[..., queries:]
 
+    def keys_and_values(self, side_by_side: torch.Tensor) -> KeysAndValues:
+        """(batch, key_len, heads * d_k + heads * d_v) to views of (batch, heads, key_len, d_k or d_v)."""
+        end_of_keys = self.heads * self.d_k
+        return (
+            side_by_side[..., :end_of_keys].unflatten(2, (self.heads, self.d_k)).transpose(1, 2),
+            side_by_side[..., end_of_keys:].unflatten(2, (self.heads, self.d_v)).transpose(1, 2),
+        )
+
     def attend(
-        self, queries: torch.Tensor, keys_and_values: torch.Tensor, mask: torch.Tensor | None, weigh: bool = False
+        self, queries: torch.Tensor, attended: KeysAndValues, mask: torch.Tensor | None, weigh: bool = False
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """softmax(Q K^T / sqrt(d_k) + mask) V W^O.
 
         Args:
             queries: (batch, query_len, heads * d_k).
-            keys_and_values: (batch, key_len, heads * d_k + heads * d_v).
+            attended: as `keys_and_values` gives them.
             mask: 0 or -inf, (batch or 1, 1, query_len or 1, key_len).
             weigh: whether the weights are wanted too.
 
         Returns:
             (batch, query_len, d_model), and the mean of the heads' weights, (batch, query_len, key_len), or None.
         """
-        batch = len(keys_and_values)
-        end_of_keys = self.heads * self.d_k
-        query, key, value = (
-            part.view(batch, -1, self.heads, width).transpose(1, 2)  # (batch, heads, len, width)
-            for part, width in (
-                (queries, self.d_k),
-                (keys_and_values[..., :end_of_keys], self.d_k),
-                (keys_and_values[..., end_of_keys:], self.d_v),
-            )
-        )
+        key, value = attended
+        query = queries.view(*queries.shape[:2], self.heads, self.d_k).transpose(1, 2)
         heads = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=self.scaling)
         weights = None
         if weigh:
@@ -208,16 +209,17 @@ class PackedLayer:
             self.encoder_attn_norm = pack_norm(layer.encoder_attn_layer_norm)
         relu = isinstance(layer.activation_fn, nn.ReLU)
         self.fc1, self.fc2 = pack_linear([layer.fc1], precision, relu=relu), pack_linear([layer.fc2], precision)
-        self.activation: Linear = nn.Identity() if relu else layer.activation_fn
+        self.activation = None if relu else layer.activation_fn
         self.final_norm = pack_norm(layer.final_layer_norm)
 
     def add_and_norm(self, x: torch.Tensor, sublayer: Linear, norm: Norm) -> torch.Tensor:
         """LayerNorm(x + Sublayer(x)), or its pre-norm form; (batch, len, d_model)."""
-        return x + sublayer(norm(x)) if self.normalize_before else norm(x + sublayer(x))
+        return sublayer(norm(x)).add_(x) if self.normalize_before else norm(sublayer(x).add_(x))
 
     def feed_forward(self, x: torch.Tensor) -> torch.Tensor:
         """Equation 2."""
-        return self.fc2(self.activation(self.fc1(x)))
+        inner = self.fc1(x)
+        return self.fc2(inner if self.activation is None else self.activation(inner))
 
 
 class PackedModel:
@@ -243,7 +245,8 @@ class PackedModel:
         for layer in self.encoder.layers:
 
             def attend(y: torch.Tensor, attention: PackedAttention = layer.self_attn) -> torch.Tensor:
-                return attention.attend(*attention.queries_and_rest(y), mask)[0]
+                queries, rest = attention.queries_and_rest(y)
+                return attention.attend(queries, attention.keys_and_values(rest), mask)[0]
 
             x = layer.add_and_norm(x, attend, layer.self_attn_norm)
             x = layer.add_and_norm(x, layer.feed_forward, layer.final_norm)
@@ -313,6 +316,20 @@ def _state_of(weights: list[torch.Tensor]) -> Any:
 # Steps
 
 
+class _Memory(NamedTuple):
+    """What the attention of a layer reads and writes, as views.
+
+    Attributes:
+        slots: keys and values of the target side by side, (batch, slots, heads * (d_k + d_v)).
+        target: those slots that are attended to.
+        source: what is attended to of the source.
+    """
+
+    slots: torch.Tensor
+    target: KeysAndValues
+    source: KeysAndValues
+
+
 class StepDecoder:
     """The decoder, one token of each beam at a time.
 
@@ -341,6 +358,7 @@ class StepDecoder:
         self.cross = [pad(layer.encoder_attn.source(encoder_states), (0, 0, 0, more)) for layer in self.stack.layers]
         self.hidden = source_mask(attention_mask, encoder_states.dtype, more)
         self.past: list[torch.Tensor] = []  # (batch, slots, heads * (d_k + d_v)) each
+        self.memories: list[_Memory] = []  # of each layer, until these tensors or the slots attended to change
         self.seen = encoder_states.new_empty(0)  # (batch, 1, beams, slots), 0 or -inf
         self.used = self.position = self.first_encoding = 0  # slots that were ever used, tokens, see `_encoding`
         self.encodings = encoder_states.new_empty(0)
@@ -378,28 +396,32 @@ class StepDecoder:
         """Where this step's keys and values go, a slot for each beam, in which it sees itself.
 
         Returns:
-            Of one beam the next slot. Of more, places in (batch * slots), (batch * beams,): slots that no beam
-            descends from.
+            The next slots, the same of all sentences, while they cost no more to attend to; then places in
+            (batch * slots), (batch * beams,): the first slots of each sentence that no beam descends from.
         """
-        if self.beams == 1:
-            self.used += 1
+        first, last = self.used, self.used + self.beams
+        if self.beams == 1 or last <= full_lanes(first):
+            self.used = last
             self._make_room()
-            return slice(self.used - 1, self.used)
-        taken = (self.seen[:, 0, :, : self.used] != HIDDEN).any(1)  # (batch, used)
+            self.seen[:, 0, :, first:last].diagonal(dim1=1, dim2=2).zero_()
+            return slice(first, last)
+        taken = (self.seen[:, 0, :, :first] != HIDDEN).any(1)  # (batch, used)
         taken = nn.functional.pad(taken, (0, self.beams))
-        slots = taken.to(torch.uint8).argsort(dim=1, stable=True)[:, : self.beams]  # the first free ones
-        self.used = max(self.used, int(slots.max()) + 1)
+        slots = taken.to(torch.uint8).argsort(dim=1, stable=True)[:, : self.beams]
+        self.used = max(first, int(slots.max()) + 1)
         self._make_room()
         self.seen[:, 0].scatter_(2, slots[:, :, None], 0.0)
         rows = torch.arange(len(slots), device=slots.device)[:, None] * self.seen.shape[-1]
         return (rows + slots).flatten()
 
     def _make_room(self) -> None:
-        """Twice as many slots, if more are used than there are."""
-        more = self.seen.shape[-1]
-        if self.used > more:
+        """Half as many slots more, if more are used than there are."""
+        room = self.seen.shape[-1]
+        if self.used > room:
+            more = full_lanes(room + room // 2) - room
             self.seen = nn.functional.pad(self.seen, (0, more), value=HIDDEN)
-            self.past = [nn.functional.pad(slots, (0, 0, 0, more)) for slots in self.past]
+            self.past = [torch.cat((slots, torch.zeros_like(slots[:, :more])), dim=1) for slots in self.past]
+            self.memories = []
 
     def _encoding(self) -> torch.Tensor:
         """Of the position that is next, (1, d_model); computed for some positions at a time."""
@@ -429,29 +451,43 @@ class StepDecoder:
         self.past = [narrowed(states, self.used) for states in self.past]
         self.seen = narrowed(self.seen)
         self.hidden = None if self.hidden is None else narrowed(self.hidden)
+        self.memories = []
+
+    def _attended(self, keys: int) -> list[_Memory]:
+        """Views of the first `keys` slots and of the source, of each layer."""
+        if not self.memories or self.memories[0].target[0].shape[2] != keys:
+            self.memories = [
+                _Memory(
+                    past,
+                    layer.self_attn.keys_and_values(past[:, :keys]),
+                    layer.encoder_attn.keys_and_values(cross),
+                )
+                for layer, past, cross in zip(self.stack.layers, self.past, self.cross, strict=True)
+            ]
+        return self.memories
 
     def _layers(
         self, ids: torch.Tensor, encodings: torch.Tensor, mask: torch.Tensor | None, slots: slice | torch.Tensor
     ) -> torch.Tensor:
         """(batch, len) new tokens to states (batch, len, d_model); their keys and values go into `slots`."""
         x = self.stack.embed(ids, encodings)
-        keys = self.used if mask is None else mask.shape[-1]
-        for layer, past, cross in zip(self.stack.layers, self.past, self.cross, strict=True):
+        memories = self._attended(self.used if mask is None else mask.shape[-1])
+        for layer, memory in zip(self.stack.layers, memories, strict=True):
 
-            def self_attention(y: torch.Tensor, layer: PackedLayer = layer, past: torch.Tensor = past) -> torch.Tensor:
+            def self_attention(y: torch.Tensor, layer: PackedLayer = layer, memory: _Memory = memory) -> torch.Tensor:
                 queries, new = layer.self_attn.queries_and_rest(y)
                 if isinstance(slots, slice):
-                    past[:, slots] = new
+                    memory.slots[:, slots] = new
                 else:
-                    past.view(-1, past.shape[2]).index_copy_(0, slots, new.flatten(0, 1))
-                return layer.self_attn.attend(queries, past[:, :keys], mask)[0]
+                    memory.slots.flatten(0, 1).index_copy_(0, slots, new.flatten(0, 1))
+                return layer.self_attn.attend(queries, memory.target, mask)[0]
 
             def encoder_attention(
-                y: torch.Tensor, layer: PackedLayer = layer, cross: torch.Tensor = cross
+                y: torch.Tensor, layer: PackedLayer = layer, memory: _Memory = memory
             ) -> torch.Tensor:
                 weigh = self.keep_attention and layer is self.stack.layers[-1]
                 attention = layer.encoder_attn
-                output, weights = attention.attend(attention.query(y), cross, self.hidden, weigh)
+                output, weights = attention.attend(attention.query(y), memory.source, self.hidden, weigh)
                 self.attention = weights if weigh else self.attention
                 return output
 

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import reduce
 from types import SimpleNamespace
 from typing import Any
@@ -31,7 +31,7 @@ from transformers.generation.utils import GenerateBeamEncoderDecoderOutput, Gene
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
-from .decoding_vanilla_transformer import Precision, StepDecoder, packed_model
+from .decoding_vanilla_transformer import PackedModel, Precision, StepDecoder, packed_model
 from .search_vanilla_transformer import BeamSearch, SearchSettings, greedy_search
 
 logger = logging.get_logger(__name__)
@@ -64,12 +64,14 @@ class CallSettings:
         coverage_penalty: beta of the same.
         target_prefix: tokens that targets must begin with; (batch, any), -100 where free.
         asked: whether the call itself, not the model's generation config, asks for one of these.
+        packed: the model's weights, if they have encoded the source already.
     """
 
     gnmt_length_penalty: float | None = None
     coverage_penalty: float = 0.0
     target_prefix: torch.Tensor | None = None
     asked: bool = False
+    packed: PackedModel | None = None
 
 
 @dataclass
@@ -177,9 +179,11 @@ class TranslationGenerationMixin(GenerationMixin):
                     generation_config.update(**longest)
         # a loop of the caller's own gets what `transformers` would give it
         own_loop = kwargs.get("custom_generate") is not None or kwargs.get("assistant_model") is not None
-        if not own_loop and self._needs_states_alone(source_ids, generation_config, kwargs):
+        if source_ids is not None and not own_loop and self._needs_states_alone(source_ids, generation_config, kwargs):
             with self._own_precision() as precision:
-                states = packed_model(self, precision).encode(source_ids, kwargs["attention_mask"])
+                packed = packed_model(self, precision)
+                states = packed.encode(source_ids, kwargs["attention_mask"])
+            call = replace(call, packed=packed)
             kwargs["encoder_outputs"] = BaseModelOutput(last_hidden_state=states)
         token = _CALL.set(None if own_loop else call)
         try:
@@ -191,10 +195,10 @@ class TranslationGenerationMixin(GenerationMixin):
             _CALL.reset(token)
 
     def _needs_states_alone(
-        self, source_ids: torch.Tensor | None, generation_config: GenerationConfig | None, kwargs: dict[str, Any]
+        self, source_ids: torch.Tensor, generation_config: GenerationConfig | None, kwargs: dict[str, Any]
     ) -> bool:
         """Whether packed weights can encode: nothing else of the encoder is asked for, nor given."""
-        if source_ids is None or source_ids.dim() != 2 or kwargs.get("encoder_outputs") is not None:
+        if source_ids.dim() != 2 or kwargs.get("encoder_outputs") is not None:
             return False
         places = (kwargs, vars(generation_config or GenerationConfig()), vars(self.generation_config))
         asked = any(place.get(name) for place in places for name in ("output_attentions", "output_hidden_states"))
@@ -343,6 +347,8 @@ class TranslationGenerationMixin(GenerationMixin):
             type(criterion).__name__ for criterion in stopping_criteria if type(criterion) not in _KNOWN_CRITERIA
         ]
         cache, kind = model_kwargs.get("past_key_values"), generation_config.cache_implementation
+        call = _CALL.get()
+        packed = call is not None and call.packed is not None
         obstacles = {
             "sampling": generation_config.do_sample,
             f"output of {' and '.join(asked)}": asked,
@@ -354,7 +360,7 @@ class TranslationGenerationMixin(GenerationMixin):
             "several processes that share one model": synced_gpus,
             "training mode": self.training,  # type: ignore[attr-defined]
             "more returned sequences than beams": generation_config.num_return_sequences > generation_config.num_beams,
-            "layers that are no plain nn.Linear": not self._has_plain_layers(),
+            "layers that are no plain nn.Linear": not (packed or self._has_plain_layers()),
         }
         if isinstance(cache, EncoderDecoderCache):
             plain = type(cache.self_attention_cache) is DynamicCache and int(cache.get_seq_length()) == 0
@@ -418,7 +424,7 @@ class TranslationGenerationMixin(GenerationMixin):
         if num_beams > 1:  # as `transformers` fills up after beam search
             fill = -1 if eos is None else pad or eos[0]
         decoder = StepDecoder(
-            packed_model(self, precision),
+            packed_model(self, precision) if call.packed is None else call.packed,
             states,
             mask.to(states.device),
             num_beams,
