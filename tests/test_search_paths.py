@@ -357,3 +357,16 @@ def test_a_fallback_expands_the_source_for_its_beams():
     settings = {"num_beams": 4, "max_new_tokens": 12, "use_cache": False}
     left = model.generate(IDS, attention_mask=MASK, **settings)
     assert left.tolist() == by_transformers(model, inputs=IDS, attention_mask=MASK, **settings).tolist()
+
+
+def test_packed_weights_encode_only_where_nothing_else_of_the_encoder_is_asked_for():
+    model = lively_model()
+    model.decoding_precision = "int8"
+    asked = model.generate(
+        IDS, attention_mask=MASK, max_new_tokens=3, output_attentions=True, return_dict_in_generate=True
+    )
+    assert asked.encoder_attentions is not None
+    calls = []
+    model.model.encoder.layers[0].fc1.register_forward_hook(lambda *_: calls.append(1))
+    model.generate(IDS, attention_mask=MASK, max_new_tokens=3)
+    assert calls
