@@ -101,9 +101,10 @@ class Candidates:
         self.scratch = torch.empty(0)
 
     def blocks(self, batch: int, beams: int, device: torch.device) -> Iterator[slice]:
-        """The sentences whose logits are made and searched at once, so many as a processor's cache holds."""
+        """The sentences whose logits are made and searched at once: even parts that a processor's cache holds."""
         whole = self.needs_log_probabilities or device.type != "cpu"  # those processors may know rows by their place
-        size = batch if whole else max(1, ROWS_AT_ONCE // beams)
+        parts = 1 if whole else -(-batch // max(1, ROWS_AT_ONCE // beams))
+        size = -(-batch // parts)
         return (slice(start, min(start + size, batch)) for start in range(0, batch, size))
 
     def best(
@@ -146,13 +147,14 @@ class Candidates:
 
     def _log_sum_exp(self, logits: torch.Tensor, maxima: torch.Tensor) -> torch.Tensor:
         """As `logits.logsumexp(-1, keepdim=True)`, in memory kept from step to step; `maxima`: of their chunks."""
-        if self.scratch.shape != logits.shape:
+        if len(self.scratch) < len(logits):
             self.scratch = torch.empty_like(logits)
+        scratch = self.scratch[: len(logits)]
         largest = maxima.amax(1, keepdim=True)
         if largest.abs().max() < EXPONENTS:
-            return torch.exp(logits, out=self.scratch).sum(1, keepdim=True).log()
+            return torch.exp(logits, out=scratch).sum(1, keepdim=True).log()
         largest = largest.clamp(min=torch.finfo(logits.dtype).min)
-        return torch.sub(logits, largest, out=self.scratch).exp_().sum(1, keepdim=True).log() + largest
+        return torch.sub(logits, largest, out=scratch).exp_().sum(1, keepdim=True).log() + largest
 
 
 def chunk_maxima(values: torch.Tensor) -> torch.Tensor:

@@ -26,9 +26,12 @@ Linear = Callable[[torch.Tensor], torch.Tensor]
 Norm = Callable[[torch.Tensor], torch.Tensor]
 KeysAndValues = tuple[torch.Tensor, torch.Tensor]
 
-SLOTS_AT_FIRST = 48
+SLOTS_AT_FIRST = 96
+"""Room for most targets; what is not written to costs nothing."""
 POSITIONS_AT_ONCE = 64
 HIDDEN = float("-inf")
+TOKENS_AT_ONCE = 1024
+"""Of the source, encoded at a time on a processor: as many as its cache holds."""
 LANES = 16
 """Keys that a processor's vector instructions weigh at once; a softmax takes those left over one by one."""
 
@@ -239,6 +242,12 @@ class PackedModel:
     @torch.no_grad()
     def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         """(batch, source_len) each to the encoder's states, (batch, source_len, d_model)."""
+        whole = input_ids.device.type != "cpu"
+        sentences = len(input_ids) if whole else max(1, TOKENS_AT_ONCE // max(1, input_ids.shape[1]))
+        some = zip(input_ids.split(sentences), attention_mask.split(sentences), strict=True)
+        return torch.cat([self._encode(*part) for part in some])
+
+    def _encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
         positions = (attention_mask.long().cumsum(-1) - 1).clamp(min=0)
         x = self.encoder.embed(input_ids, self.encoder.embed_positions(positions))
         mask = source_mask(attention_mask, x.dtype)
@@ -360,23 +369,24 @@ class StepDecoder:
         self.past: list[torch.Tensor] = []  # (batch, slots, heads * (d_k + d_v)) each
         self.memories: list[_Memory] = []  # of each layer, until these tensors or the slots attended to change
         self.seen = encoder_states.new_empty(0)  # (batch, 1, beams, slots), 0 or -inf
-        self.used = self.position = self.first_encoding = 0  # slots that were ever used, tokens, see `_encoding`
+        self.used = self.written = 0  # slots that were ever used, or written to
+        self.position = self.first_encoding = 0  # tokens, see `_encoding`
         self.encodings = encoder_states.new_empty(0)
 
     def read_prompt(self, ids: torch.Tensor) -> torch.Tensor:
         """The first tokens, (batch, prompt_len), to the state after them, (batch, 1, d_model); all beams see them."""
         batch, length = ids.shape
         dtype, device = self.cross[0].dtype, ids.device
-        slots = max(SLOTS_AT_FIRST, full_lanes(length + self.beams))
+        slots = max(SLOTS_AT_FIRST, length + self.beams)
         for layer in self.stack.layers:
             width = layer.self_attn.heads * (layer.self_attn.d_k + layer.self_attn.d_v)
-            # zeros: a slot that is hidden counts nothing, unless it is no number
-            self.past.append(torch.zeros(batch, slots, width, dtype=dtype, device=device))
+            self.past.append(torch.empty(batch, slots, width, dtype=dtype, device=device))
         self.seen = torch.full((batch, 1, self.beams, slots), HIDDEN, dtype=dtype, device=device)
         self.seen[..., :length] = 0
         causal = None if length == 1 else torch.full((length, length), HIDDEN, dtype=dtype, device=device).triu(1)
         encodings = self.stack.embed_positions(torch.arange(length, device=device))
         self.used = self.position = length
+        self._make_room()
         return self._layers(ids, encodings, causal, slice(0, length))[:, -1:]
 
     def step(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -415,13 +425,17 @@ class StepDecoder:
         return (rows + slots).flatten()
 
     def _make_room(self) -> None:
-        """Half as many slots more, if more are used than there are."""
-        room = self.seen.shape[-1]
-        if self.used > room:
-            more = full_lanes(room + room // 2) - room
+        """Half as many slots more if more are used than there are, and numbers in all that can be attended to."""
+        keys, room = -(-self.used // LANES) * LANES, self.seen.shape[-1]
+        if keys > room:
+            more = max(keys, room + room // 2) - room
             self.seen = nn.functional.pad(self.seen, (0, more), value=HIDDEN)
-            self.past = [torch.cat((slots, torch.zeros_like(slots[:, :more])), dim=1) for slots in self.past]
+            self.past = [torch.cat((of, of.new_empty(len(of), more, of.shape[2])), dim=1) for of in self.past]
             self.memories = []
+        if keys > self.written:
+            for slots in self.past:
+                slots[:, self.written : keys].zero_()  # a slot that is hidden counts nothing, unless it is no number
+            self.written = keys
 
     def _encoding(self) -> torch.Tensor:
         """Of the position that is next, (1, d_model); computed for some positions at a time."""

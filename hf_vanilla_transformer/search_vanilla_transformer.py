@@ -22,7 +22,7 @@ from .decoding_vanilla_transformer import StepDecoder
 
 NEVER = -1.0e9
 """`transformers`' score of what is not to be chosen."""
-SIZES_OF_AN_OCTAVE = 4
+SIZES_OF_AN_OCTAVE = 8
 """Sizes of a batch between a power of two and the next."""
 
 

@@ -11,8 +11,8 @@ from transformers import DynamicCache, EncoderDecoderCache, StoppingCriteria, Te
 from hf_vanilla_transformer import candidates_vanilla_transformer as candidates
 from hf_vanilla_transformer import decoding_vanilla_transformer as decoding
 from hf_vanilla_transformer import generation_vanilla_transformer as generation
-from hf_vanilla_transformer.candidates_vanilla_transformer import chunk_maxima, likeliest
-from hf_vanilla_transformer.decoding_vanilla_transformer import StepDecoder, packed_model
+from hf_vanilla_transformer.candidates_vanilla_transformer import Candidates, chunk_maxima, likeliest
+from hf_vanilla_transformer.decoding_vanilla_transformer import LANES, StepDecoder, full_lanes, packed_model
 from hf_vanilla_transformer.search_vanilla_transformer import BeamSearch, who_stays
 from hf_vanilla_transformer.translation.precision import PRECISIONS, set_decoding_precision
 
@@ -216,10 +216,10 @@ def test_rows_that_are_done_leave_and_the_last_take_their_places():
             kept = list(range(batch)) if stay is None else stay.tolist()
             assert living <= set(kept)
             assert len(set(kept)) == len(kept) <= batch
-            assert len(kept) <= max(len(living) * 5 / 4, len(living) + 1) or stay is None
+            assert len(kept) <= max(len(living) * 9 / 8, len(living) + 1) or stay is None
             assert all(row == place for place, row in enumerate(kept) if place in living)
             sizes.add(len(kept) if stay is not None else 0)
-    assert len(sizes) < 25  # a matrix product of a new size has a kernel made for it
+    assert len(sizes) < 45  # a matrix product of a new size has a kernel made for it
 
 
 @pytest.mark.parametrize("length_penalty", [2.0, 4.0])
@@ -261,6 +261,52 @@ def test_slots_become_more_when_they_are_full(monkeypatch):
         settings = {"num_beams": beams, "max_new_tokens": 40, "min_new_tokens": 30}
         ours = model.generate(IDS, attention_mask=MASK, **settings)
         assert ours.tolist() == by_transformers(model, inputs=IDS, attention_mask=MASK, **settings).tolist()
+
+
+@pytest.mark.parametrize("beams", [1, 4])
+def test_slots_that_were_never_written_to_count_nothing(beams, monkeypatch):
+    """Memory that was not cleared may hold numbers that are none."""
+    model = lively_model()
+    settings = {"num_beams": beams, "max_new_tokens": 40, "min_new_tokens": 30}
+    stock = by_transformers(model, inputs=IDS, attention_mask=MASK, **settings)
+    monkeypatch.setattr(decoding, "SLOTS_AT_FIRST", 4)
+    for place, name in ((torch, "empty"), (torch.Tensor, "new_empty")):
+        make = getattr(place, name)
+
+        def poisoned(*args, make=make, **kwargs):
+            made = make(*args, **kwargs)
+            return made.fill_(float("nan")) if made.is_floating_point() else made
+
+        monkeypatch.setattr(place, name, poisoned)
+    assert model.generate(IDS, attention_mask=MASK, **settings).tolist() == stock.tolist()
+
+
+@pytest.mark.parametrize("keys", [*range(1, 70), 500])
+def test_lanes_are_filled_where_few_keys_are_missing(keys):
+    full = full_lanes(keys)
+    assert keys <= full < keys + LANES
+    assert full == keys or (full % LANES == 0 and (full - keys <= LANES // 2 or keys < LANES))
+    assert full <= full_lanes(keys + 1)
+
+
+def test_a_source_is_encoded_alike_in_parts(monkeypatch):
+    model = lively_model()
+    whole = model.model.encoder(IDS, attention_mask=MASK).last_hidden_state
+    for tokens in (1, 2 * IDS.shape[1], 10_000):
+        monkeypatch.setattr(decoding, "TOKENS_AT_ONCE", tokens)
+        states = packed_model(model).encode(IDS, MASK)
+        torch.testing.assert_close(states[MASK.bool()], whole[MASK.bool()], rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("shift", [0.0, 50.0, -50.0, 1000.0, -1000.0])
+@pytest.mark.parametrize("rows", [6, 4])
+def test_the_log_sum_exp_of_logits_of_any_size(shift, rows):
+    torch.manual_seed(0)
+    search = Candidates([], 20)
+    for count in (6, rows):  # memory of a larger step is used again
+        logits = torch.randn(count, 200) * 5 + shift
+        found = search._log_sum_exp(logits, chunk_maxima(logits))
+        torch.testing.assert_close(found, logits.logsumexp(-1, keepdim=True))
 
 
 @pytest.mark.parametrize("width", [5, 70, 700, 1000])
