@@ -26,7 +26,7 @@ Linear = Callable[[torch.Tensor], torch.Tensor]
 Norm = Callable[[torch.Tensor], torch.Tensor]
 KeysAndValues = tuple[torch.Tensor, torch.Tensor]
 
-SLOTS_AT_FIRST = 96
+SLOTS_AT_FIRST = 64
 """Room for most targets; what is not written to costs nothing."""
 POSITIONS_AT_ONCE = 64
 HIDDEN = float("-inf")
