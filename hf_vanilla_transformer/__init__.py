@@ -8,8 +8,8 @@ and the translate pipeline with `pipeline`. Everything else is resolved on first
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from .configuration_vanilla_transformer import VanillaTransformerConfig
-from .modeling_vanilla_transformer import (
+from .model.configuration_vanilla_transformer import VanillaTransformerConfig
+from .model.modeling_vanilla_transformer import (
     VanillaTransformerForConditionalGeneration,
     VanillaTransformerModel,
     VanillaTransformerPreTrainedModel,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from .evaluation import compare_systems, evaluate_translations
     from .hub import push_to_hub
     from .illustration import illustrate
-    from .pipeline import TranslationPipeline
+    from .model.pipeline import TranslationPipeline
     from .tokenization import train_tokenizer
     from .training.averaging import average_checkpoints
     from .training.trainer import VanillaTransformerTrainer
@@ -36,7 +36,7 @@ __version__ = "0.1.0"
 
 _ROOM_OF = {
     "TokenBudgetBatchSampler": "data.batching",
-    "TranslationPipeline": "pipeline",
+    "TranslationPipeline": "model.pipeline",
     "Translator": "translation",
     "VanillaTransformerTrainer": "training.trainer",
     "average_checkpoints": "training.averaging",

@@ -15,8 +15,8 @@ from typing import Any
 
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
-from .configuration_vanilla_transformer import VanillaTransformerConfig
-from .modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerModel
+from .model.configuration_vanilla_transformer import VanillaTransformerConfig
+from .model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration, VanillaTransformerModel
 
 PIPELINES = "transformers.pipelines"
 TASK = "translate"
@@ -39,7 +39,7 @@ def register() -> None:
 
 def register_pipeline() -> None:
     """Make `pipeline("translate", model=...)` work."""
-    import_module(".pipeline", __package__)  # registers itself, at the end if it is being imported already
+    import_module(".model.pipeline", __package__)  # registers itself, at the end if it is being imported already
 
 
 class PipelinesFinder(MetaPathFinder):

@@ -106,7 +106,7 @@ def build_trainer(
     }
     if side == "ours":
         from hf_vanilla_transformer import VanillaTransformerTrainer
-        from hf_vanilla_transformer.memory import keep_freed_memory
+        from hf_vanilla_transformer.model.memory import keep_freed_memory
         from hf_vanilla_transformer.training.trainer_arguments import TranslationTrainingArguments
 
         keep_freed_memory()
@@ -158,7 +158,7 @@ def build_memory_trainer(side: str, options: argparse.Namespace) -> Any:
     from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
     from hf_vanilla_transformer import VanillaTransformerTrainer, train_tokenizer
-    from hf_vanilla_transformer.memory import keep_freed_memory
+    from hf_vanilla_transformer.model.memory import keep_freed_memory
     from hf_vanilla_transformer.training.trainer_arguments import TranslationTrainingArguments
 
     sentences = options.tokens // SENTENCE_LENGTH

@@ -339,7 +339,7 @@ def prepare_small(folder: Path) -> None:
         train_tokenizer,
     )
     from hf_vanilla_transformer.data.builtin import builtin_corpus
-    from hf_vanilla_transformer.manifest_vanilla_transformer import write_manifest
+    from hf_vanilla_transformer.model.manifest import write_manifest
 
     torch.manual_seed(0)
     tokenizer = train_tokenizer([source for source, _ in builtin_corpus("test")], vocab_size=500)

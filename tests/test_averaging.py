@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
-from hf_vanilla_transformer.manifest_vanilla_transformer import damaged_files, read_manifest, write_manifest
+from hf_vanilla_transformer.model.manifest import damaged_files, read_manifest, write_manifest
 from hf_vanilla_transformer.training.averaging import average_checkpoints
 
 SHARED = "model.shared.weight"

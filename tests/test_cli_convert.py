@@ -9,7 +9,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from hf_vanilla_transformer import Translator, VanillaTransformerForConditionalGeneration
 from hf_vanilla_transformer.cli import main
-from hf_vanilla_transformer.manifest_vanilla_transformer import damaged_files, read_manifest, sealed_folder
+from hf_vanilla_transformer.model.manifest import damaged_files, read_manifest, sealed_folder
 
 
 def converted(folder, output, kind="marian", *options: str):

@@ -8,7 +8,7 @@ from torch import nn
 from transformers import AutoModelForSeq2SeqLM, MarianMTModel
 
 from hf_vanilla_transformer import VanillaTransformerForConditionalGeneration, from_marian, to_marian
-from hf_vanilla_transformer.modeling_vanilla_transformer import SinusoidalPositionalEncoding
+from hf_vanilla_transformer.model.modeling_vanilla_transformer import SinusoidalPositionalEncoding
 
 LENGTHS = [300, 7, 41, 2]
 GRID = {

@@ -13,10 +13,11 @@ from originals import marian_folder
 from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, GenerationConfig
 
-from hf_vanilla_transformer import VanillaTransformerForConditionalGeneration, modeling_vanilla_transformer
+from hf_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from hf_vanilla_transformer.cli import main
 from hf_vanilla_transformer.doctor import CHECKS, examine
-from hf_vanilla_transformer.manifest_vanilla_transformer import write_manifest
+from hf_vanilla_transformer.model import modeling_vanilla_transformer
+from hf_vanilla_transformer.model.manifest import write_manifest
 
 Edit = Callable[[Path], object]
 
@@ -242,14 +243,14 @@ def count_padding(monkeypatch) -> None:
 
 
 def take_the_second_best(monkeypatch) -> None:
-    from hf_vanilla_transformer import generation_vanilla_transformer
+    from hf_vanilla_transformer.model import generation
 
     def search(decoder, prompt, processors, settings):
         logits = decoder.read_prompt(prompt)
         second = logits.topk(2).indices[:, 1:]
         return torch.cat((prompt, second), dim=1), torch.zeros(len(prompt), 1)
 
-    monkeypatch.setattr(generation_vanilla_transformer, "greedy_search", search)
+    monkeypatch.setattr(generation, "greedy_search", search)
 
 
 def lose_a_weight(monkeypatch) -> None:

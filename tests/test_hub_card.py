@@ -20,7 +20,7 @@ from hf_vanilla_transformer.evaluation import (
 from hf_vanilla_transformer.hub import CardDetails, write_publication
 from hf_vanilla_transformer.hub.card import fenced, plain, require_signatures, write_card
 from hf_vanilla_transformer.hub.facts import gather_facts
-from hf_vanilla_transformer.manifest_vanilla_transformer import write_manifest
+from hf_vanilla_transformer.model.manifest import write_manifest
 from hf_vanilla_transformer.translation import load_model_and_tokenizer
 
 HYPOTHESES = ["the cat sleeps here .", "thanks", "the house is very old ."]

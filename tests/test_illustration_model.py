@@ -13,7 +13,7 @@ from hf_vanilla_transformer import Translator, illustrate
 from hf_vanilla_transformer.illustration.anatomy import UnknownParts, take_layers_apart
 from hf_vanilla_transformer.illustration.quantising import restore
 from hf_vanilla_transformer.illustration.recording import record
-from hf_vanilla_transformer.loss_vanilla_transformer import label_smoothed_cross_entropy
+from hf_vanilla_transformer.model.loss import label_smoothed_cross_entropy
 from hf_vanilla_transformer.tokenization import train_tokenizer
 
 TEXT, TARGET = "je suis étudiant", "i am a student"

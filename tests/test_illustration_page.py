@@ -17,7 +17,7 @@ from hf_vanilla_transformer.illustration.contents import Array
 from hf_vanilla_transformer.illustration.page import LONGEST_PAGE, build_page
 from hf_vanilla_transformer.illustration.positional_encodings import interleaved, two_halves
 from hf_vanilla_transformer.illustration.quantising import first_columns, quantise, restore
-from hf_vanilla_transformer.modeling_vanilla_transformer import SinusoidalPositionalEncoding
+from hf_vanilla_transformer.model.modeling_vanilla_transformer import SinusoidalPositionalEncoding
 
 
 class Tags(html.parser.HTMLParser):

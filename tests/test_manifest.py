@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tiny import tiny_model
 from transformers import AutoModelForSeq2SeqLM
 
-from hf_vanilla_transformer.manifest_vanilla_transformer import MANIFEST_NAME, write_manifest
+from hf_vanilla_transformer.model.manifest import MANIFEST_NAME, write_manifest
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import torch
 from tiny import logits_of, padded_pairs, tiny_config, tiny_model
 from torch import nn
 
-from hf_vanilla_transformer import modeling_vanilla_transformer
-from hf_vanilla_transformer.modeling_vanilla_transformer import MultiHeadAttention, scaled_dot_product_attention
+from hf_vanilla_transformer.model import modeling_vanilla_transformer
+from hf_vanilla_transformer.model.modeling_vanilla_transformer import MultiHeadAttention, scaled_dot_product_attention
 
 # Equation 1
 

@@ -8,7 +8,7 @@ from transformers import AttentionInterface, AttentionMaskInterface, modeling_fl
 from transformers.integrations import flex_attention as flex_integration
 from transformers.masking_utils import eager_mask
 
-from hf_vanilla_transformer.modeling_vanilla_transformer import (
+from hf_vanilla_transformer.model.modeling_vanilla_transformer import (
     eager_attention_forward,
     pad_to_one_head_dim,
     scaled_dot_product_attention,

@@ -6,8 +6,8 @@ from tiny import SEPARATE_VOCABULARIES, pad_batch, sentences, tiny_model
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hf_vanilla_transformer import loss_vanilla_transformer
-from hf_vanilla_transformer.loss_vanilla_transformer import chunked_cross_entropy, label_smoothed_cross_entropy
+from hf_vanilla_transformer.model import loss
+from hf_vanilla_transformer.model.loss import chunked_cross_entropy, label_smoothed_cross_entropy
 
 D_MODEL, VOCAB = 16, 31
 
@@ -127,7 +127,7 @@ def test_logits_of_all_tokens_are_never_held(kind, monkeypatch):
     torch.manual_seed(0)
     hidden, projection = torch.randn(4, 64, 4, requires_grad=True), kind(4, 500, bias=False)
     labels = torch.randint(0, 500, (4, 64))
-    monkeypatch.setattr(loss_vanilla_transformer, "_LOGITS_AT_ONCE", 16 * 500)
+    monkeypatch.setattr(loss, "_LOGITS_AT_ONCE", 16 * 500)
 
     with LargestTensor() as largest:
         chunked_cross_entropy(hidden, projection, labels, 0.1).backward()

@@ -8,7 +8,7 @@ from tiny import pad_batch, sentences, tiny_config, tiny_model
 from transformers.models.fsmt.modeling_fsmt import SinusoidalPositionalEmbedding as FSMTPositions
 from transformers.models.marian.modeling_marian import MarianSinusoidalPositionalEmbedding
 
-from hf_vanilla_transformer.modeling_vanilla_transformer import SinusoidalPositionalEncoding
+from hf_vanilla_transformer.model.modeling_vanilla_transformer import SinusoidalPositionalEncoding
 
 D, LENGTH = 12, 50
 

@@ -29,7 +29,7 @@ from transformers import (
 )
 
 from hf_vanilla_transformer import TranslationPipeline, Translator, restore_translation_pipeline
-from hf_vanilla_transformer.pipeline import batches_by_length
+from hf_vanilla_transformer.model.pipeline import batches_by_length
 
 LETTERS = sorted({letter for sentence in (*FRENCH, *ENGLISH) for letter in sentence if letter != " "})
 TEXTS = ["le petit chat dort", "merci", "la petite maison est vieille", "je suis étudiant"]
@@ -493,11 +493,16 @@ def test_a_model_without_generation_settings_of_length_gets_the_papers(tiny_mode
     assert seen["max_extra_tokens"] == 50
 
 
+WAYS = ["import hf_vanilla_transformer.model.pipeline", "from hf_vanilla_transformer import *"]
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("way", ["import hf_vanilla_transformer.pipeline", "from hf_vanilla_transformer import *"])
+@pytest.mark.parametrize("way", WAYS)
+    "way", ["import hf_vanilla_transformer.model.pipeline", "from hf_vanilla_transformer import *"]
+)
 def test_the_pipeline_may_be_imported_before_those_of_transformers(way):
     program = (
         f"{way}\nfrom transformers import pipelines; print(pipelines.check_task('translate')[1]['impl'].__module__)"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "hf_vanilla_transformer.pipeline", done.stderr[-3000:]
+    assert done.stdout.strip() == "hf_vanilla_transformer.model.pipeline", done.stderr[-3000:]

@@ -5,21 +5,27 @@ import hashlib
 import json
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 from tiny import lively_model, pad_batch, sentences, tiny_config, tiny_model
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
+import hf_vanilla_transformer
 from hf_vanilla_transformer import (
     VanillaTransformerConfig,
     VanillaTransformerForConditionalGeneration,
     VanillaTransformerModel,
 )
 from hf_vanilla_transformer.hub.files import travelling_code
-from hf_vanilla_transformer.pipeline import TranslationPipeline
+from hf_vanilla_transformer.model.pipeline import TranslationPipeline
 
-TRAVELLING = ("candidates", "configuration", "decoding", "generation", "loss", "manifest", "modeling", "search")
+MODEL_ROOM = Path(hf_vanilla_transformer.__file__).parent / "model"
+TRAVELLING = {path.name for path in MODEL_ROOM.glob("*.py")} - {"__init__.py"}
+    "__init__.py",
+    "__pycache__",
+}
 INPUTS, MASK = pad_batch(sentences([4, 7]))
 
 PRINT_RESULT = """
@@ -141,7 +147,7 @@ def test_a_folder_carries_the_code_of_every_auto_class(saved, tmp_path):
         return
     assert set(auto_map) == {"AutoConfig", "AutoModel", "AutoModelForSeq2SeqLM"}
     assert {f"{target.split('.')[0]}.py" for target in auto_map.values()} <= code
-    assert code == {f"{part}_vanilla_transformer.py" for part in TRAVELLING} | {"pipeline.py"}
+    assert code == TRAVELLING
     impl = json.loads((tmp_path / "config.json").read_text(encoding="utf-8"))["custom_pipelines"]["translate"]["impl"]
     assert impl == f"pipeline.{TranslationPipeline.__name__}"
 
@@ -196,7 +202,7 @@ def test_nothing_but_weights_and_the_logits_bias_is_state():
 
 def test_the_travelling_files_import_nothing_that_a_stranger_lacks():
     own = {path.stem for path in travelling_code()}
-    assert own == {*(f"{name}_vanilla_transformer" for name in TRAVELLING), "pipeline"}
+    assert {f"{name}.py" for name in own} == TRAVELLING
     for path in travelling_code():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Import):

@@ -8,12 +8,12 @@ from stock_search import by_transformers
 from tiny import EOS, beams_over_the_target_vocabulary, lively_model, pad_batch, sentences, until_end
 from transformers import DynamicCache, EncoderDecoderCache, StoppingCriteria, TextStreamer
 
-from hf_vanilla_transformer import candidates_vanilla_transformer as candidates
-from hf_vanilla_transformer import decoding_vanilla_transformer as decoding
-from hf_vanilla_transformer import generation_vanilla_transformer as generation
-from hf_vanilla_transformer.candidates_vanilla_transformer import Candidates, chunk_maxima, likeliest
-from hf_vanilla_transformer.decoding_vanilla_transformer import LANES, StepDecoder, full_lanes, packed_model
-from hf_vanilla_transformer.search_vanilla_transformer import BeamSearch, who_stays
+from hf_vanilla_transformer.model import generation as generation
+from hf_vanilla_transformer.model import next_tokens as candidates
+from hf_vanilla_transformer.model import step_decoder as decoding
+from hf_vanilla_transformer.model.next_tokens import Candidates, chunk_maxima, likeliest
+from hf_vanilla_transformer.model.search import BeamSearch, who_stays
+from hf_vanilla_transformer.model.step_decoder import LANES, StepDecoder, full_lanes, packed_model
 from hf_vanilla_transformer.translation.precision import PRECISIONS, set_decoding_precision
 
 IDS, MASK = pad_batch(sentences([4, 9, 12, 2, 7, 5]))

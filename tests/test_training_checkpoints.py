@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from hf_vanilla_transformer.manifest_vanilla_transformer import MANIFEST_NAME, damaged_files, write_manifest
+from hf_vanilla_transformer.model.manifest import MANIFEST_NAME, damaged_files, write_manifest
 from hf_vanilla_transformer.training.checkpoints import (
     checkpoints_of,
     clear_strays,

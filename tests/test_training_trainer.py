@@ -192,7 +192,7 @@ def test_settings_that_cannot_be(tmp_path: Path):
 
 
 def test_keeping_freed_memory_is_harmless():
-    from hf_vanilla_transformer.memory import keep_freed_memory
+    from hf_vanilla_transformer.model.memory import keep_freed_memory
 
     assert keep_freed_memory() in (True, False)
     assert torch.ones(1 << 20).sum() == 1 << 20

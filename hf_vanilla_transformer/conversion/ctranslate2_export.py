@@ -19,9 +19,9 @@ import torch
 from torch import nn
 from transformers import PreTrainedTokenizerBase
 
-from ..configuration_vanilla_transformer import VanillaTransformerConfig
-from ..manifest_vanilla_transformer import require_empty_folder, sealed_folder
-from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
+from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
+from ..model.manifest import require_empty_folder, sealed_folder
+from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from .ctranslate2_options import named, padded_vocabulary, table_length, target_tokens, translate_options
 from .exports import end_ids, head_widths, refuse_if_any, require_ours, require_packages, start_id
 from .vocabularies import source_vocabulary

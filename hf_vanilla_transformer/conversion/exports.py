@@ -6,8 +6,8 @@ from typing import Any
 
 from transformers import GenerationConfig
 
-from ..configuration_vanilla_transformer import VanillaTransformerConfig
-from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
+from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
+from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 LONGEST = 512
 """Tokens that OPUS-MT models may generate, for a model whose own limit (source + n) the format cannot express."""

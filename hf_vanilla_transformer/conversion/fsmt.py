@@ -12,7 +12,7 @@ import os
 
 from transformers import FSMTForConditionalGeneration
 
-from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
+from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from .marian import SHARED
 from .originals import (
     EMBEDDINGS,

@@ -17,8 +17,8 @@ from typing import Any, Literal
 import torch
 from transformers import MarianConfig, MarianMTModel
 
-from ..configuration_vanilla_transformer import VanillaTransformerConfig
-from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
+from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
+from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from .exports import LONGEST, head_widths, refuse_if_any, require_ours
 from .originals import (
     EMBEDDINGS,

@@ -28,8 +28,8 @@ from transformers import PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from ..manifest_vanilla_transformer import require_empty_folder, sealed_folder
-from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
+from ..model.manifest import require_empty_folder, sealed_folder
+from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from .exports import require_ours, require_packages, require_saveable_settings
 
 Tensors = list[torch.Tensor]

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import torch
 
-from ..configuration_vanilla_transformer import PositionalEncoding, VanillaTransformerConfig
-from ..modeling_vanilla_transformer import SinusoidalPositionalEncoding
+from ..model.configuration_vanilla_transformer import PositionalEncoding, VanillaTransformerConfig
+from ..model.modeling_vanilla_transformer import SinusoidalPositionalEncoding
 
 # Rounded to half precision, sinusoids are off by up to 2^-9 (bfloat16); two conventions differ by more than 0.3
 _TOLERANCE = 4e-3

@@ -6,7 +6,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError, safe_open
 
-from ..manifest_vanilla_transformer import MANIFEST_NAME, damaged_files, read_manifest
+from ..model.manifest import MANIFEST_NAME, damaged_files, read_manifest
 from .findings import Finding, Patient
 
 NAMES_SHOWN = 5

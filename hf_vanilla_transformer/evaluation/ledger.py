@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..manifest_vanilla_transformer import sha256_of_file
+from ..model.manifest import sha256_of_file
 from .results import fingerprint, write_atomically
 from .scores import METRIC_NAMES, MetricScore, TranslationScores, evaluate_translations
 

@@ -13,14 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.ledger import LEDGER_NAME, LedgerEntry, write_ledger
-from ..manifest_vanilla_transformer import MANIFEST_NAME, read_manifest, write_manifest
-from ..modeling_vanilla_transformer import auto_map, pipelines
+from ..model.manifest import MANIFEST_NAME, read_manifest, write_manifest
+from ..model.modeling_vanilla_transformer import auto_map, pipelines
 
 CARD_NAME = "README.md"
 ILLUSTRATION_NAME = "illustration.html"
-PIPELINE_NAME = "pipeline.py"
 
-_PACKAGE = Path(__file__).parent.parent
+_MODEL_ROOM = Path(__file__).parent.parent / "model"
+_EARLIER_CODE = re.compile(r"[a-z]+_vanilla_transformer\.py|pipeline\.py")  # of pushes by version 0.1.0
 _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _CONFIGS = ("config.json", "generation_config.json")
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
@@ -30,8 +30,8 @@ _ABOUT = ("step", "versions", "fingerprint", "text", "training", "converted_from
 
 
 def travelling_code() -> list[Path]:
-    """The model's own code files and the pipeline's, of this package."""
-    return [*sorted(_PACKAGE.glob("*_vanilla_transformer.py")), _PACKAGE / PIPELINE_NAME]
+    """The files of this package that travel with the weights, the pipeline's among them."""
+    return sorted(path for path in _MODEL_ROOM.glob("*.py") if path.name != "__init__.py")
 
 
 def weight_files(folder: Path) -> list[Path]:
@@ -67,7 +67,7 @@ def is_publishable(name: str) -> bool:
     """Whether a file of a repository may have been put there by a push."""
     code = {path.name for path in travelling_code()}
     known = {_WEIGHTS, _INDEX, *_CONFIGS, *_TOKENIZER, CARD_NAME, LEDGER_NAME, MANIFEST_NAME, ILLUSTRATION_NAME, *code}
-    return name in known or _SHARD.fullmatch(name) is not None
+    return name in known or any(kind.fullmatch(name) for kind in (_SHARD, _EARLIER_CODE))
 
 
 def stage(folder: Path, staged: Path, vocabulary_files: Iterable[str], entries: Sequence[LedgerEntry]) -> None:

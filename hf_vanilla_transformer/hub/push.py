@@ -15,7 +15,7 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.utils import validate_repo_id
 
 from ..evaluation import LedgerEntry, read_ledger, weights_fingerprint
-from ..manifest_vanilla_transformer import require_empty_folder, require_sound_files
+from ..model.manifest import require_empty_folder, require_sound_files
 from ..translation import load_model_and_tokenizer
 from .answers import explained
 from .card import write_card

@@ -14,7 +14,7 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
 
-from ..manifest_vanilla_transformer import MANIFEST_NAME
+from ..model.manifest import MANIFEST_NAME
 from .answers import is_transient
 from .files import CARD_NAME, is_publishable
 

@@ -16,7 +16,7 @@ from huggingface_hub.repocard_data import model_index_to_eval_results
 from ..evaluation import LEDGER_NAME, LedgerEntry, MetricScore, read_ledger
 from ..evaluation.ledger import combined_fingerprint, weights_fingerprint
 from ..evaluation.results import fingerprint
-from ..manifest_vanilla_transformer import read_manifest
+from ..model.manifest import read_manifest
 from .card import RESULTS_HEADER, require_signatures, result_rows
 from .files import CARD_NAME
 from .test_sets import TestSets

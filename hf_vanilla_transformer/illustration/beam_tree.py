@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from ..generation_vanilla_transformer import gnmt_normaliser
+from ..model.generation import gnmt_normaliser
 from .contents import Beam, Node
 from .distributions import Naming
 

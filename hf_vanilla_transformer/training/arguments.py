@@ -7,7 +7,7 @@ that `train --help` answers at once; the Trainer's own settings are in `trainer_
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any
 
-from ..configuration_vanilla_transformer import VanillaTransformerConfig
+from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
 
 
 def option(default: Any, help: str, **metadata: Any) -> Any:

@@ -19,7 +19,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from ..evaluation.ledger import AVERAGE_RECORD_NAME as RECORD_NAME
 from ..evaluation.ledger import LEDGER_NAME
-from ..manifest_vanilla_transformer import (
+from ..model.manifest import (
     MANIFEST_NAME,
     give_weights_the_mode_of_the_config,
     read_manifest,

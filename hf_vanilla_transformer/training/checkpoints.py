@@ -15,7 +15,7 @@ from typing import Any
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from ..manifest_vanilla_transformer import MANIFEST_NAME, damaged_files, read_manifest, write_manifest
+from ..model.manifest import MANIFEST_NAME, damaged_files, read_manifest, write_manifest
 
 logger = logging.getLogger(__name__)
 

@@ -11,7 +11,7 @@ from typing import Any
 import datasets
 
 from ..data.stream_batching import StreamingBatches
-from ..manifest_vanilla_transformer import read_manifest
+from ..model.manifest import read_manifest
 
 # what changes the numbers of a run; saving, evaluating, logging and the cut of a step's batch do not
 _OPTIMIZER = ("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "optim", "optim_args")

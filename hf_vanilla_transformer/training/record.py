@@ -10,7 +10,7 @@ import torch
 
 from ..data.filtering import FilterReport
 from ..data.stream_batching import StreamingBatches
-from ..manifest_vanilla_transformer import read_manifest
+from ..model.manifest import read_manifest
 
 
 class RunRecord:

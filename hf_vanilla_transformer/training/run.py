@@ -9,10 +9,10 @@ import yaml
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
-from ..configuration_vanilla_transformer import VanillaTransformerConfig
 from ..data.encoding import encode_corpus
-from ..memory import keep_freed_memory
-from ..modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
+from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
+from ..model.memory import keep_freed_memory
+from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from ..tokenization import load_tokenizer, train_tokenizer
 from ..translation.loading import load_model
 from ..translation.search import PAPER_DECODING

@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import torch
 
-from ..decoding_vanilla_transformer import packed_model
-from ..generation_vanilla_transformer import TranslationGenerationMixin
+from ..model.generation import TranslationGenerationMixin
+from ..model.step_decoder import packed_model
 
 MOST_WORKERS = 4
 """Each holds a batch in memory."""

@@ -7,8 +7,8 @@ from typing import Any, Literal, get_args
 import torch
 from torch import nn
 
-from ..decoding_vanilla_transformer import Precision, pack_linear
-from ..generation_vanilla_transformer import TranslationGenerationMixin
+from ..model.generation import TranslationGenerationMixin
+from ..model.step_decoder import Precision, pack_linear
 
 logger = logging.getLogger(__name__)
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from transformers.generation import GenerationConfig, StoppingCriteria
 
-from ..generation_vanilla_transformer import gnmt_normaliser
+from ..model.generation import gnmt_normaliser
 
 DEFAULT_EXTRA_TOKENS = 50  # section 6.1, for a model whose generation config states no length at all
 PAPER_DECODING = {"num_beams": 4, "max_extra_tokens": DEFAULT_EXTRA_TOKENS, "gnmt_length_penalty": 0.6}

@@ -19,8 +19,8 @@ from typing import Any
 import torch
 from transformers.generation import StoppingCriteriaList
 
-from ..generation_vanilla_transformer import SourceLengthLimit, TranslationGenerationMixin
-from ..memory import keep_freed_memory
+from ..model.generation import SourceLengthLimit, TranslationGenerationMixin
+from ..model.memory import keep_freed_memory
 from .loading import choose_device, load_model_and_tokenizer
 from .parallel import side_by_side, workers_for
 from .precision import set_decoding_precision

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from .candidates_vanilla_transformer import Candidates, Continuations, allow_only
-from .decoding_vanilla_transformer import StepDecoder
+from .next_tokens import Candidates, Continuations, allow_only
+from .step_decoder import StepDecoder
 
 NEVER = -1.0e9
 """`transformers`' score of what is not to be chosen."""

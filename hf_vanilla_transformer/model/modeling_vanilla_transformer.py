@@ -33,9 +33,9 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .configuration_vanilla_transformer import VanillaTransformerConfig
-from .generation_vanilla_transformer import TranslationGenerationMixin, positions_from_mask, source_mask
-from .loss_vanilla_transformer import chunked_cross_entropy, label_smoothed_cross_entropy
-from .manifest_vanilla_transformer import CheckedFolders
+from .generation import TranslationGenerationMixin, positions_from_mask, source_mask
+from .loss import chunked_cross_entropy, label_smoothed_cross_entropy
+from .manifest import CheckedFolders
 
 if TYPE_CHECKING:
     # never run: the line makes the file travel with the model, since transformers copies what it sees imported

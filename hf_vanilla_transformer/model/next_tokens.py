@@ -24,7 +24,7 @@ from transformers.generation import (
     SuppressTokensLogitsProcessor,
 )
 
-from .decoding_vanilla_transformer import HIDDEN
+from .step_decoder import HIDDEN
 
 CHUNK = 64
 """Logits compared by their chunks' maxima first."""

@@ -2,7 +2,7 @@
 
 Each sentence may grow to its own source length plus `max_extra_tokens`, whatever it is batched with, and padding of
 the source is never attended to, even if no mask was given. Greedy decoding and beam search are those of
-`search_vanilla_transformer.py`, with `transformers`' results at several times its speed.
+`search.py`, with `transformers`' results at several times its speed.
 """
 
 import copy
@@ -31,8 +31,8 @@ from transformers.generation.utils import GenerateBeamEncoderDecoderOutput, Gene
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
-from .decoding_vanilla_transformer import PackedModel, Precision, StepDecoder, packed_model
-from .search_vanilla_transformer import BeamSearch, SearchSettings, greedy_search
+from .search import BeamSearch, SearchSettings, greedy_search
+from .step_decoder import PackedModel, Precision, StepDecoder, packed_model
 
 logger = logging.get_logger(__name__)
 
@@ -106,7 +106,7 @@ _KNOWN_INPUTS = {"encoder_outputs", "attention_mask", "past_key_values", "use_ca
 class TranslationGenerationMixin(GenerationMixin):
     """`GenerationMixin` for translation: masks of the source, each target's own limit, and a search of our own.
 
-    Greedy decoding and beam search run on `search_vanilla_transformer.py`, with the results of `transformers`' own.
+    Greedy decoding and beam search run on `search.py`, with the results of `transformers`' own.
     Whatever that does not support is left to `transformers`, with one line in the log.
 
     Attributes:
