@@ -498,8 +498,6 @@ WAYS = ["import hf_vanilla_transformer.model.pipeline", "from hf_vanilla_transfo
 
 @pytest.mark.slow
 @pytest.mark.parametrize("way", WAYS)
-    "way", ["import hf_vanilla_transformer.model.pipeline", "from hf_vanilla_transformer import *"]
-)
 def test_the_pipeline_may_be_imported_before_those_of_transformers(way):
     program = (
         f"{way}\nfrom transformers import pipelines; print(pipelines.check_task('translate')[1]['impl'].__module__)"

@@ -23,9 +23,6 @@ from hf_vanilla_transformer.model.pipeline import TranslationPipeline
 
 MODEL_ROOM = Path(hf_vanilla_transformer.__file__).parent / "model"
 TRAVELLING = {path.name for path in MODEL_ROOM.glob("*.py")} - {"__init__.py"}
-    "__init__.py",
-    "__pycache__",
-}
 INPUTS, MASK = pad_batch(sentences([4, 7]))
 
 PRINT_RESULT = """
