@@ -202,8 +202,9 @@ def test_dynamic_quantisation_of_torch(model):
     difference = (quantised(**inputs).logits - model(**inputs).logits).abs().max()
 
     assert 0 < difference < 0.5
-    assert generate(quantised, num_beams=2).shape == (3, 1 + NEW)
-    assert quantised.search_path == "layers that are no plain nn.Linear"
+    found = generate(quantised, num_beams=2, return_dict_in_generate=True)
+    assert found.sequences.shape == (3, 1 + NEW)
+    assert found.search_path == "a Linear as model.encoder.layers.0.self_attn.q_proj"
 
 
 def test_int8_weights_of_torchao(tmp_path, model):

@@ -372,8 +372,7 @@ def test_the_model_is_left_as_it_was(tokenizer):
     assert all(torch.equal(value, weights[name]) for name, value in model.state_dict().items())
     assert not any(module._forward_hooks for module in model.modules())
     model.eval()
-    model.generate(torch.tensor([[5, 6, 2]]))
-    assert model.search_path == "fast"
+    assert model.generate(torch.tensor([[5, 6, 2]]), return_dict_in_generate=True).search_path == "fast"
     again = model(torch.tensor([[5, 6, 2]]), decoder_input_ids=torch.tensor([[1]]), output_attentions=True)
     assert again.cross_attentions[0].shape == (1, 2, 1, 3)
 

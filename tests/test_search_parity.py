@@ -71,9 +71,8 @@ def both(model, lengths: list[int], settings: dict[str, Any], **more: Any) -> tu
     """Outputs of our search, which is seen to have run, and of `transformers`'."""
     ids, mask = pad_batch(sentences(lengths, seed=len(lengths)))
     inputs = {"inputs": ids, "attention_mask": mask, "return_dict_in_generate": True, **settings, **more}
-    model.search_path = None
     ours = model.generate(**inputs)
-    assert model.search_path == "fast"
+    assert ours.search_path == "fast"
     return ours, by_transformers(model, **{**inputs, "output_scores": True})
 
 
@@ -146,8 +145,10 @@ def test_padding_on_any_side(side):
     translations = []
     for where in ("right", side):
         ids, mask = pad_batch(rows, where)
-        translations.append(model.generate(ids, attention_mask=mask, num_beams=4, max_new_tokens=15).tolist())
-        assert model.search_path == "fast"
+        settings = {"num_beams": 4, "max_new_tokens": 15, "return_dict_in_generate": True}
+        output = model.generate(ids, attention_mask=mask, **settings)
+        translations.append(output.sequences.tolist())
+        assert output.search_path == "fast"
     assert translations[0] == translations[1]
 
 

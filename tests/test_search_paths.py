@@ -1,20 +1,21 @@
 """Which search a call runs on, what our own keeps in memory, and the precisions it computes in."""
 
+import gc
 import logging
+import weakref
 
 import pytest
 import torch
 from stock_search import by_transformers
-from tiny import EOS, beams_over_the_target_vocabulary, lively_model, pad_batch, sentences, until_end
+from tiny import beams_over_the_target_vocabulary, lively_model, pad_batch, sentences, until_end
 from transformers import DynamicCache, EncoderDecoderCache, StoppingCriteria, TextStreamer
 
-from hf_vanilla_transformer.model import generation as generation
-from hf_vanilla_transformer.model import next_tokens as candidates
-from hf_vanilla_transformer.model import step_decoder as decoding
-from hf_vanilla_transformer.model.next_tokens import Candidates, chunk_maxima, likeliest
-from hf_vanilla_transformer.model.search import BeamSearch, who_stays
-from hf_vanilla_transformer.model.step_decoder import LANES, StepDecoder, full_lanes, packed_model
-from hf_vanilla_transformer.translation.precision import PRECISIONS, set_decoding_precision
+from hf_vanilla_transformer.model import fast_path, next_tokens, packed_weights, step_decoder
+from hf_vanilla_transformer.model.beam_search import BeamSearch, who_stays
+from hf_vanilla_transformer.model.next_tokens import NextTokens, chunk_maxima, likeliest
+from hf_vanilla_transformer.model.packed_weights import PackedModel, Weights
+from hf_vanilla_transformer.model.step_decoder import LANES, StepDecoder, full_lanes
+from hf_vanilla_transformer.translation.precision import PRECISIONS, take_snapshot
 
 IDS, MASK = pad_batch(sentences([4, 9, 12, 2, 7, 5]))
 
@@ -52,27 +53,32 @@ OBSTACLES = {
 @pytest.mark.parametrize(("obstacle", "settings"), OBSTACLES.items(), ids=OBSTACLES)
 def test_what_our_search_does_not_support_is_left_to_transformers_with_one_line(obstacle, settings, monkeypatch):
     said: list[str] = []
-    monkeypatch.setattr(generation.logger, "warning_once", said.append)
+    monkeypatch.setattr(fast_path.logger, "warning_once", said.append)
     model = lively_model()
     torch.manual_seed(0)
-    model.generate(**{"inputs": IDS, "attention_mask": MASK, "num_beams": 3, "max_new_tokens": 6, **settings})
-    assert model.search_path == obstacle
+    given = {"inputs": IDS, "attention_mask": MASK, "num_beams": 3, "max_new_tokens": 6, **settings}
+    output = model.generate(**{**given, "return_dict_in_generate": True})
+    assert output.search_path == obstacle
     assert said == [f"{obstacle[0].upper()}{obstacle[1:]}: decoded by transformers' own search, which is slower."]
+
+
+def path_of(model, **settings):
+    """How a call of `generate` is decoded."""
+    given = {"inputs": IDS, "attention_mask": MASK, "num_beams": 2, "max_new_tokens": 3, **settings}
+    return model.generate(**given, return_dict_in_generate=True).search_path
 
 
 def test_a_model_in_training_or_with_foreign_layers_is_left_to_transformers():
     model = lively_model()
     model.train()
-    model.generate(IDS, attention_mask=MASK, num_beams=2, max_new_tokens=3)
-    assert model.search_path == "training mode"
+    assert path_of(model) == "training mode"
     model.eval()
 
     class Adapted(torch.nn.Linear):
         pass
 
     model.model.decoder.layers[0].fc1.__class__ = Adapted
-    model.generate(IDS, attention_mask=MASK, num_beams=2, max_new_tokens=3)
-    assert model.search_path == "layers that are no plain nn.Linear"
+    assert path_of(model) == "a Adapted as model.decoder.layers.0.fc1"
 
 
 def test_a_hook_still_sees_what_it_hooks():
@@ -93,32 +99,36 @@ def test_a_loop_of_the_callers_own_gets_one_row_a_beam():
     assert rows == [(18, 18)]
 
 
-def test_a_cache_that_holds_something_is_used():
+def test_a_cache_that_is_given_is_used_and_filled():
     model = lively_model()
     cache = EncoderDecoderCache(DynamicCache(), DynamicCache())
     start = torch.full((6, 1), model.config.decoder_start_token_id)
     model(input_ids=IDS, attention_mask=MASK, decoder_input_ids=start, past_key_values=cache, use_cache=True)
-    model.generate(
-        IDS,
-        attention_mask=MASK,
-        decoder_input_ids=torch.cat((start, start + 5), dim=1),
-        past_key_values=cache,
-        max_new_tokens=3,
-    )
-    assert model.search_path == "a cache that is not empty"
+    begun = {"decoder_input_ids": torch.cat((start, start + 5), dim=1), "past_key_values": cache}
+    assert path_of(model, num_beams=1, **begun) == "a cache that is given"
+    assert cache.get_seq_length() == 4
 
 
-def test_changed_weights_are_packed_anew():
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_no_copy_of_a_weight_outlives_a_call(num_beams, monkeypatch):
+    """Nothing is left that a later call could find stale: neither on the model nor anywhere else."""
+    packed = weakref.WeakSet()
+    make = PackedModel.__init__
+
+    def watched(self, *args):
+        make(self, *args)
+        packed.add(self)
+
+    monkeypatch.setattr(PackedModel, "__init__", watched)
     model = lively_model()
-    settings = {"num_beams": 3, "max_new_tokens": 12}
-    before = model.generate(IDS, attention_mask=MASK, **settings)
-    assert packed_model(model) is packed_model(model)
-    with torch.no_grad():
-        model.model.decoder.layers[0].self_attn.q_proj.weight.mul_(-3.0)
-        model.model.decoder.layers[1].self_attn.v_proj.weight.mul_(-3.0)
-    after = model.generate(IDS, attention_mask=MASK, **settings)
-    assert after.tolist() == by_transformers(model, inputs=IDS, attention_mask=MASK, **settings).tolist()
-    assert after.tolist() != before.tolist()
+    before = set(vars(model))
+    gc.disable()
+    try:
+        model.generate(IDS, attention_mask=MASK, num_beams=num_beams, max_new_tokens=12)
+        assert not packed
+    finally:
+        gc.enable()
+    assert set(vars(model)) == before
 
 
 @pytest.mark.parametrize("fused", [True, False])
@@ -135,7 +145,7 @@ def test_an_optimizers_steps_are_seen(fused, in_training_mode):
         optimizer.step()
         model.eval()
         ours = model.generate(IDS, attention_mask=MASK, **settings)
-        assert model.search_path == "fast"
+        assert path_of(model) == "fast"
         assert ours.tolist() == by_transformers(model, inputs=IDS, attention_mask=MASK, **settings).tolist()
 
 
@@ -156,7 +166,7 @@ def test_under_autocast_a_model_decodes_as_under_transformers_search(num_beams):
     settings = {"inputs": IDS, "attention_mask": MASK, "num_beams": num_beams, "max_new_tokens": 12}
     with torch.autocast("cpu", torch.bfloat16):
         ours = model.generate(**settings)
-        assert model.search_path == "fast"
+        assert path_of(model) == "fast"
         theirs = by_transformers(model, **settings)
     same = sum(one == other for one, other in zip(until_end(ours), until_end(theirs), strict=True))
     assert same >= 3  # both round to bfloat16, each in its own places
@@ -199,8 +209,7 @@ def test_a_call_for_attention_weights_slows_no_later_one():
     model = lively_model()
     model(input_ids=IDS, attention_mask=MASK, output_attentions=True, output_hidden_states=True)
     assert any(module._forward_hooks for module in model.modules())
-    model.generate(IDS, attention_mask=MASK, num_beams=3, max_new_tokens=5)
-    assert model.search_path == "fast"
+    assert path_of(model) == "fast"
 
 
 def test_rows_that_are_done_leave_and_the_last_take_their_places():
@@ -255,7 +264,7 @@ def test_slots_that_no_beam_descends_from_are_written_anew(monkeypatch):
 
 
 def test_slots_become_more_when_they_are_full(monkeypatch):
-    monkeypatch.setattr(decoding, "SLOTS_AT_FIRST", 4)
+    monkeypatch.setattr(step_decoder, "SLOTS_AT_FIRST", 4)
     for beams in (1, 4):
         model = lively_model()
         settings = {"num_beams": beams, "max_new_tokens": 40, "min_new_tokens": 30}
@@ -269,7 +278,7 @@ def test_slots_that_were_never_written_to_count_nothing(beams, monkeypatch):
     model = lively_model()
     settings = {"num_beams": beams, "max_new_tokens": 40, "min_new_tokens": 30}
     stock = by_transformers(model, inputs=IDS, attention_mask=MASK, **settings)
-    monkeypatch.setattr(decoding, "SLOTS_AT_FIRST", 4)
+    monkeypatch.setattr(step_decoder, "SLOTS_AT_FIRST", 4)
     for place, name in ((torch, "empty"), (torch.Tensor, "new_empty")):
         make = getattr(place, name)
 
@@ -293,8 +302,8 @@ def test_a_source_is_encoded_alike_in_parts(monkeypatch):
     model = lively_model()
     whole = model.model.encoder(IDS, attention_mask=MASK).last_hidden_state
     for tokens in (1, 2 * IDS.shape[1], 10_000):
-        monkeypatch.setattr(decoding, "TOKENS_AT_ONCE", tokens)
-        states = packed_model(model).encode(IDS, MASK)
+        monkeypatch.setattr(packed_weights, "TOKENS_AT_ONCE", tokens)
+        states = PackedModel(model, Weights()).encode(IDS, MASK)
         torch.testing.assert_close(states[MASK.bool()], whole[MASK.bool()], rtol=1e-5, atol=1e-5)
 
 
@@ -302,7 +311,7 @@ def test_a_source_is_encoded_alike_in_parts(monkeypatch):
 @pytest.mark.parametrize("rows", [6, 4])
 def test_the_log_sum_exp_of_logits_of_any_size(shift, rows):
     torch.manual_seed(0)
-    search = Candidates([], 20)
+    search = NextTokens([])
     for count in (6, rows):  # memory of a larger step is used again
         logits = torch.randn(count, 200) * 5 + shift
         found = search._log_sum_exp(logits, chunk_maxima(logits))
@@ -326,7 +335,7 @@ def test_the_likeliest_of_all_beams_are_found_by_chunks(width):
 def test_what_is_searched_does_not_depend_on_how_many_rows_at_once(num_beams, monkeypatch):
     settings = {"num_beams": num_beams, "max_new_tokens": 20, "suppress_tokens": [7], "return_dict_in_generate": True}
     whole = lively_model().generate(IDS, attention_mask=MASK, **settings)
-    monkeypatch.setattr(candidates, "ROWS_AT_ONCE", 8)
+    monkeypatch.setattr(next_tokens, "ROWS_AT_ONCE", 8)
     by_twos = lively_model().generate(IDS, attention_mask=MASK, **settings)
     assert torch.equal(whole.sequences, by_twos.sequences)
     torch.testing.assert_close(whole.token_log_probabilities, by_twos.token_log_probabilities)
@@ -336,7 +345,7 @@ def test_what_is_searched_does_not_depend_on_how_many_rows_at_once(num_beams, mo
 def test_other_types_of_weights_decode_by_our_search_too(dtype):
     model = lively_model().to(dtype)
     ours = model.generate(IDS, attention_mask=MASK, num_beams=3, max_new_tokens=12)
-    assert model.search_path == "fast"
+    assert path_of(model) == "fast"
     theirs = by_transformers(model, inputs=IDS, attention_mask=MASK, num_beams=3, max_new_tokens=12)
     same = sum(one == other for one, other in zip(until_end(ours), until_end(theirs), strict=True))
     assert same == 6 if dtype == torch.float64 else same >= 2  # bfloat16 rounds near ties either way
@@ -349,8 +358,8 @@ def test_other_types_of_weights_decode_by_our_search_too(dtype):
 @pytest.mark.parametrize("shape", [{}, {"activation_function": "gelu", "attention_bias": False}])
 def test_a_precision_is_near_the_weights_own(precision, shape):
     model = lively_model(**shape)
-    exact = packed_model(model).encode(IDS, MASK)
-    states = packed_model(model, precision).encode(IDS, MASK)
+    exact = PackedModel(model, Weights(lasting=True)).encode(IDS, MASK)
+    states = PackedModel(model, Weights(precision, lasting=True)).encode(IDS, MASK)
     reference = model.model.encoder(input_ids=IDS, attention_mask=MASK).last_hidden_state
     real = MASK.bool()
     torch.testing.assert_close(exact[real], reference[real], atol=1e-5, rtol=1e-5)
@@ -358,43 +367,63 @@ def test_a_precision_is_near_the_weights_own(precision, shape):
     assert 0 < error < 0.1  # it did round, and not much
 
 
-@pytest.mark.parametrize("precision", ["bf16", "int8"])
-def test_a_precision_is_used_by_generate(precision):
-    model = lively_model()
-    exact = model.generate(IDS, attention_mask=MASK, num_beams=3, max_new_tokens=12, return_dict_in_generate=True)
-    set_decoding_precision(model, precision)
-    rounded = model.generate(IDS, attention_mask=MASK, num_beams=3, max_new_tokens=12, return_dict_in_generate=True)
-    assert model.search_path == "fast"
-    assert not torch.equal(exact.sequences_scores, rounded.sequences_scores)
-    assert (rounded.sequences[:, 1:] == EOS).any()
-
-
-@pytest.mark.parametrize("precision", ["bf16", "int8"])
+@pytest.mark.parametrize("precision", [None, "bf16"])
 def test_few_rows_of_a_small_matrix_are_multiplied_in_float32(precision):
-    """The call of the rounded product would take longer than it saves."""
+    """The call of the packed product would take longer than it saves."""
     layer = torch.nn.Linear(32, 48)
-    multiply = decoding.pack_linear([layer], precision, relu=True)
-    x = torch.randn(2 * decoding.FEW_ROWS, 32)
-    assert torch.equal(multiply(x[: decoding.FEW_ROWS - 1]), layer(x[: decoding.FEW_ROWS - 1]).relu())
-    assert not torch.equal(multiply(x), layer(x).relu())
+    multiply = packed_weights.product([layer], Weights(precision, lasting=True), relu=True)
+    few = packed_weights.FEW_ROWS
+    x = torch.randn(2 * few, 32)
+    assert torch.equal(multiply(x[: few - 1]), layer(x[: few - 1]).relu())
     torch.testing.assert_close(multiply(x), layer(x).relu(), atol=0.05, rtol=0.05)
+    assert torch.equal(multiply(x), layer(x).relu()) == (precision is None) or precision is None
+
+
+@pytest.mark.parametrize("rows", [1, 4, 40])
+@pytest.mark.parametrize("shape", [(32, 48), (700, 500)])
+@pytest.mark.parametrize("steps", [3, 50])
+def test_products_within_a_call_are_those_of_the_layers(rows, shape, steps):
+    """Packed or not, for one layer or several, with the bias of another or none."""
+    torch.manual_seed(0)
+    layers, x = [torch.nn.Linear(*shape, bias=False) for _ in range(2)], torch.randn(rows, shape[0])
+    bias = torch.randn(2 * shape[1])
+    multiply = packed_weights.product(layers, Weights(steps=steps), bias)
+    expected = torch.cat([layer(x) for layer in layers], dim=1) + bias
+    for _ in range(2):
+        torch.testing.assert_close(multiply(x), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_snapshot_is_reached_by_no_later_change():
+    model = lively_model(tie_word_embeddings=True, positional_encoding="learned")
+    packed = PackedModel(model, Weights(lasting=True))
+    decoder = StepDecoder(packed, packed.encode(IDS, MASK), MASK, 1)
+    decoder.read_prompt(IDS[:, :3])
+    before = decoder.logits(slice(0, 6))
+    with torch.no_grad():
+        for tensor in (*model.parameters(), *model.buffers()):
+            tensor.normal_()
+    again = StepDecoder(packed, packed.encode(IDS, MASK), MASK, 1)
+    again.read_prompt(IDS[:, :3])
+    assert torch.equal(again.logits(slice(0, 6)), before)
 
 
 def test_auto_chooses_one_of_them_and_says_which(caplog):
     model = lively_model()
     with caplog.at_level(logging.INFO):
-        set_decoding_precision(model, "auto")
-    assert model.decoding_precision in (None, "bf16", "int8")
+        assert take_snapshot(model, "auto").precision in (None, "bf16", "int8")
     assert "Decoding in" in caplog.text
-    set_decoding_precision(model, "model")
-    assert model.decoding_precision is None
+    assert take_snapshot(model, "model").precision is None
 
 
 def test_an_unknown_precision_and_one_for_another_model_are_refused():
     with pytest.raises(ValueError, match=f"must be one of {', '.join(PRECISIONS)}, got 'fp8'"):
-        set_decoding_precision(lively_model(), "fp8")
+        take_snapshot(lively_model(), "fp8")
     with pytest.raises(ValueError, match="int8 is for models of ours on processors, but this one is a Linear"):
-        set_decoding_precision(torch.nn.Linear(2, 2), "int8")
+        take_snapshot(torch.nn.Linear(2, 2), "int8")
+    model = lively_model()
+    model.lm_head.register_forward_hook(lambda *_: None)
+    with pytest.raises(ValueError, match="int8 copies and rounds the weights of a plain model, but this one has a hook"):
+        take_snapshot(model, "int8")
 
 
 @beams_over_the_target_vocabulary
@@ -405,14 +434,8 @@ def test_a_fallback_expands_the_source_for_its_beams():
     assert left.tolist() == by_transformers(model, inputs=IDS, attention_mask=MASK, **settings).tolist()
 
 
-def test_packed_weights_encode_only_where_nothing_else_of_the_encoder_is_asked_for():
-    model = lively_model()
-    model.decoding_precision = "int8"
-    asked = model.generate(
+def test_what_else_is_asked_of_the_encoder_is_given():
+    asked = lively_model().generate(
         IDS, attention_mask=MASK, max_new_tokens=3, output_attentions=True, return_dict_in_generate=True
     )
     assert asked.encoder_attentions is not None
-    calls = []
-    model.model.encoder.layers[0].fc1.register_forward_hook(lambda *_: calls.append(1))
-    model.generate(IDS, attention_mask=MASK, max_new_tokens=3)
-    assert calls

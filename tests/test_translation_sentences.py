@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hf_vanilla_transformer.translation.sentences import batches_by_tokens, batches_of_workers, pad
+from hf_vanilla_transformer.model.sentences import batches_by_tokens, batches_of_workers, pad
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 7, 24, 1000])

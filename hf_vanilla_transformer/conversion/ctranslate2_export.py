@@ -23,7 +23,7 @@ from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
 from ..model.manifest import require_empty_folder, sealed_folder
 from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from .ctranslate2_options import named, padded_vocabulary, table_length, target_tokens, translate_options
-from .exports import end_ids, head_widths, refuse_if_any, require_ours, require_packages, start_id
+from .exports import end_ids, refuse_if_any, require_ours, require_packages, start_id
 from .vocabularies import source_vocabulary
 
 QUANTIZATIONS = ("float32", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16", "float16", "bfloat16")
@@ -71,7 +71,7 @@ def to_ctranslate2(
         ValueError: CTranslate2 has no such model, there is no such quantization, the tokenizer has more tokens than
             the model, or the generation config names tokens outside the vocabulary.
     """
-    require_ours(model)
+    require_ours(model, "CTranslate2")
     require_packages("The export to CTranslate2", "ctranslate2")
     require_empty_folder(folder)
     require_quantization(quantization)
@@ -117,7 +117,7 @@ def _ctranslate2_cannot(model: VanillaTransformerForConditionalGeneration) -> li
     if config.activation_function not in ACTIVATIONS:
         cannot.append(f"the activation {config.activation_function}")
     for side in ("encoder", "decoder"):
-        heads, d_k, d_v = head_widths(config, side)
+        heads, d_k, d_v = config.head_widths(side)
         if (d_k * heads, d_v) != (config.d_model, d_k):
             cannot.append(f"{heads} heads of d_k {d_k} and d_v {d_v} in the {side} at d_model {config.d_model}")
     return cannot

@@ -100,8 +100,8 @@ def settings_left_out(settings: GenerationConfig) -> list[str]:
 
 def table_length(config: VanillaTransformerConfig) -> int:
     """Positions that the exported model has; sinusoids, which have no end here, need a table there."""
-    if config.positional_encoding == "learned":
-        return config.max_position_embeddings
+    if config.longest_sentence is not None:
+        return config.longest_sentence
     return max(config.max_position_embeddings, SHORTEST_TABLE)
 
 

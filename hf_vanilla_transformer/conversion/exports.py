@@ -6,24 +6,31 @@ from typing import Any
 
 from transformers import GenerationConfig
 
-from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
+from ..model.admission import has_adapters, require_plain_weights
 from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 LONGEST = 512
 """Tokens that OPUS-MT models may generate, for a model whose own limit (source + n) the format cannot express."""
 
 
-def require_ours(model: Any) -> None:
-    """Raise for any other class.
+def require_ours(model: Any, format_name: str) -> None:
+    """Raise for any other class, and for a model whose weights are not all that it computes with.
+
+    Args:
+        model: to be exported.
+        format_name: what it is exported to.
 
     Raises:
-        TypeError: it is one.
+        TypeError: another class.
+        ValueError: adapters, quantised or sharded layers, parametrisations, hooks, or other modules or methods.
     """
-    if not isinstance(model, VanillaTransformerForConditionalGeneration):
+    # a wrapper of PEFT answers for the model inside it, which says what is in its way
+    if not isinstance(model, VanillaTransformerForConditionalGeneration) and not has_adapters(model):
         raise TypeError(
             f"What is exported is a VanillaTransformerForConditionalGeneration, got {type(model).__name__}. Load one "
             "with AutoModelForSeq2SeqLM."
         )
+    require_plain_weights(model, f"The export to {format_name}")
 
 
 def refuse_if_any(cannot: list[str], name: str) -> None:
@@ -65,13 +72,6 @@ def require_saveable_settings(settings: GenerationConfig) -> None:
         raise ValueError(
             f"The settings in generation_config.json must be such that transformers saves them, but it says: {reason}"
         ) from error
-
-
-def head_widths(config: VanillaTransformerConfig, side: str) -> tuple[int, int, int]:
-    """Heads of the encoder or decoder, d_k and d_v."""
-    heads = getattr(config, f"{side}_attention_heads")
-    d_k = config.head_dim or config.d_model // heads
-    return heads, d_k, config.value_head_dim or d_k
 
 
 def start_id(model: VanillaTransformerForConditionalGeneration) -> int | None:

@@ -17,14 +17,13 @@ from typing import Any, Literal
 import torch
 from transformers import MarianConfig, MarianMTModel
 
-from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
+from ..model.configuration_vanilla_transformer import Side, VanillaTransformerConfig
 from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
-from .exports import LONGEST, head_widths, refuse_if_any, require_ours
+from .exports import LONGEST, refuse_if_any, require_ours
 from .originals import (
     EMBEDDINGS,
     FIELDS,
     POSITIONS,
-    SIDES,
     common_fields,
     copied_generation_config,
     is_same_tensor,
@@ -127,7 +126,7 @@ def to_marian(model: VanillaTransformerForConditionalGeneration) -> MarianMTMode
         TypeError: another kind of model.
         ValueError: Marian has no such model; the message lists all that stands in the way.
     """
-    require_ours(model)
+    require_ours(model, "Marian")
     config = model.config
     refuse_if_any(_marian_cannot(config), "Marian")
     weights = dict(model.state_dict())
@@ -165,8 +164,9 @@ def _marian_cannot(config: VanillaTransformerConfig) -> list[str]:
 def _free_head_widths(config: VanillaTransformerConfig) -> list[str]:
     """The widths of heads that are not d_model divided by their number."""
     found = []
-    for side in SIDES:
-        heads, d_k, d_v = head_widths(config, side)
+    sides: tuple[Side, ...] = ("encoder", "decoder")
+    for side in sides:
+        heads, d_k, d_v = config.head_widths(side)
         if (d_k * heads, d_v * heads) != (config.d_model, config.d_model):
             found.append(f"{heads} heads of d_k {d_k} and d_v {d_v} in the {side} at d_model {config.d_model}")
     return found

@@ -56,7 +56,7 @@ def to_onnx(
         FileExistsError: `folder` holds something.
         ValueError: the generation config asks for more than greedy decoding there knows.
     """
-    require_ours(model)
+    require_ours(model, "ONNX")
     if find_spec("transformers.exporters") is None:
         raise ImportError("The export to ONNX needs transformers.exporters. Install transformers 5.23 or newer.")
     require_packages("The export to ONNX", "onnx", "onnxscript", "onnxruntime")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 import torch
 from transformers import GenerationConfig
 
+from ..model.configuration_vanilla_transformer import is_ours
 from .findings import LONGEST_TARGET, Finding, Patient
 
 TOLERANCE = 1e-3  # natural logarithm; float32 differs by 1e-5, a fault by 0.1 and more
@@ -87,7 +88,7 @@ def check_padding(patient: Patient) -> Finding:
     side = patient.tokenizer.padding_side
     if worst < TOLERANCE:
         return Finding(name, "pass", f"largest difference {worst:.1e}")
-    if patient.model.config.model_type == "vanilla_transformer":
+    if is_ours(patient.model):
         return compared(name, worst, "Positions are counted past padding: look at its masks.")
     if side == "left":
         remedy = 'This model counts positions from 0 regardless: set `padding_side="right"` and save the tokenizer.'

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from ..model.call_settings import as_ids, settle
+from ..model.configuration_vanilla_transformer import longest_sentence
 from .findings import Finding, Patient
 
 LENGTHS = ("max_length", "max_new_tokens", "max_extra_tokens")
@@ -35,9 +37,9 @@ def token_problems(patient: Patient) -> list[str]:
         needed = not name.startswith("forced")
         if value is None and needed:
             problems.append(f"`{name}` is not set")
-        if any(not 0 <= token < vocab for token in as_list(value)):
+        if any(not 0 <= token < vocab for token in as_ids(value)):
             problems.append(f"`{name}` {value} is no token of the target vocabulary ({vocab:,})")
-        if needed and None not in (value, of_config) and not set(as_list(of_config)) <= set(as_list(value)):
+        if needed and None not in (value, of_config) and not set(as_ids(of_config)) <= set(as_ids(value)):
             problems.append(f"`{name}` is {value}, but {of_config} in config.json")
     return problems
 
@@ -49,9 +51,7 @@ def length_problems(patient: Patient) -> list[str]:
     problems = []
     if all(length is None for length in given.values()):
         problems.append(f"no length is set ({', '.join(LENGTHS)}): `generate` stops after 20 tokens")
-    positions = getattr(config, "max_position_embeddings", None)
-    if config.model_type == "vanilla_transformer" and config.positional_encoding != "learned":
-        positions = None
+    positions = longest_sentence(config)
     longest = given["max_length"]
     if longest is not None and positions is not None and longest > positions:
         problems.append(f"`max_length` {longest:,} is beyond the model's {positions:,} positions")
@@ -61,19 +61,15 @@ def length_problems(patient: Patient) -> list[str]:
 
 def search_problems(settings: Any) -> list[str]:
     """Ways of decoding that contradict each other or no translator wants."""
+    try:
+        settled = settle({}, None, settings)
+    except ValueError as error:
+        return [str(error).rstrip(".")]
     problems = []
-    beams = settings.num_beams if settings.num_beams is not None else 1
-    if beams < 1:
-        problems.append(f"`num_beams` is {beams}")
-    if settings.do_sample:
+    if settled.values.get("do_sample"):
         problems.append("`do_sample` is true: each translation would be another one")
     for name in ("gnmt_length_penalty", "length_penalty"):
         penalty = getattr(settings, name, None)
         if penalty is not None and not -10 <= penalty <= 10:
             problems.append(f"`{name}` is {penalty}")
     return problems
-
-
-def as_list(value: Any) -> list[int]:
-    """Token ids, of which a config may name one, several or none."""
-    return [] if value is None else [value] if isinstance(value, int) else list(value)

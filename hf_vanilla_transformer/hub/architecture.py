@@ -1,6 +1,6 @@
 """A model's shape in words, and where it is not the paper's (Vaswani et al. 2017, sections 3 and 6.1)."""
 
-from ..translation.search import PAPER_DECODING
+from ..model.call_settings import PAPER_DECODING
 from .facts import ModelFacts
 
 
@@ -26,7 +26,8 @@ def list_deviations(facts: ModelFacts) -> list[str]:
     """One line for each setting that is not the paper's."""
     c = facts.config
     separate = c.decoder_vocab_size != c.vocab_size
-    head = c.d_model // c.encoder_attention_heads
+    widths = [c.head_widths(side) for side in ("encoder", "decoder")]
+    free = [d_k for heads, d_k, _ in widths if d_k != c.d_model // heads]
     deviations = {
         "biases in the projections of attention (the paper writes none)": c.attention_bias,
         "LayerNorm before each sub-layer, not after the residual sum": c.normalize_before,
@@ -37,7 +38,7 @@ def list_deviations(facts: ModelFacts) -> list[str]:
         "source and target have vocabularies of their own": separate,
         "the output projection is not the embedding matrix": not c.tie_word_embeddings,
         "a bias on the logits": c.logits_bias,
-        f"heads of {c.head_dim}, not d_model / heads": c.head_dim not in (None, head),
+        f"heads of {free[0] if free else 0}, not d_model / heads": bool(free),
         f"dropout of attention weights, {c.attention_dropout:g}": c.attention_dropout > 0,
         f"dropout within the feed-forward networks, {c.activation_dropout:g}": c.activation_dropout > 0,
         f"decoding by default with {_decoding(facts)}": not _decodes_as_the_paper(facts),

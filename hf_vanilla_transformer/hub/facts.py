@@ -170,9 +170,9 @@ def _languages(recipe: Mapping[str, Any] | None, entries: Sequence[LedgerEntry])
 
 
 def _decoding(model: Any) -> dict[str, Any]:
-    from ..translation import Translator
+    from ..translation import describe_decoding
 
-    return Translator(model, None).decoding()
+    return describe_decoding(model.generation_config)
 
 
 def _describe_tokenizer(tokenizer: Any) -> dict[str, Any]:

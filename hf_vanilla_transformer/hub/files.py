@@ -14,7 +14,7 @@ from typing import Any
 
 from ..evaluation.ledger import LEDGER_NAME, LedgerEntry, write_ledger
 from ..model.manifest import MANIFEST_NAME, read_manifest, write_manifest
-from ..model.modeling_vanilla_transformer import auto_map, pipelines
+from ..model.saved_code import AUTO_MAP, PIPELINES
 
 CARD_NAME = "README.md"
 ILLUSTRATION_NAME = "illustration.html"
@@ -105,8 +105,8 @@ def _no_path(value: Any) -> Any:
 
 def _published_config(config: Mapping[str, Any]) -> dict[str, Any]:
     published = {name: value for name, value in config.items() if not name.startswith("_")}
-    published["auto_map"] = auto_map()
-    published["custom_pipelines"] = pipelines()
+    published["auto_map"] = AUTO_MAP
+    published["custom_pipelines"] = PIPELINES
     return published
 
 

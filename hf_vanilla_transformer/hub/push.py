@@ -15,6 +15,7 @@ from huggingface_hub import HfApi, get_token
 from huggingface_hub.utils import validate_repo_id
 
 from ..evaluation import LedgerEntry, read_ledger, weights_fingerprint
+from ..model.configuration_vanilla_transformer import is_ours
 from ..model.manifest import require_empty_folder, require_sound_files
 from ..translation import load_model_and_tokenizer
 from .answers import explained
@@ -180,7 +181,7 @@ def prepare(folder: Path, staged: Path, details: CardDetails) -> Publication:
         raise missing(f"A model's folder is pushed, but {folder} is {'a file' if folder.exists() else 'not there'}.")
     model, tokenizer = load_model_and_tokenizer(folder)
     require_sound_files(folder)
-    if model.config.model_type != "vanilla_transformer":
+    if not is_ours(model):
         raise ValueError(
             f"Models of ours are pushed, but {folder} holds one of type {model.config.model_type}. Convert it first: "
             "vanilla-transformer convert."

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from ..model.configuration_vanilla_transformer import is_ours, longest_sentence
 from .contents import Attention, Embeddings, Heads, Layer, Positions, Stage
 from .recording import SIDES, Passage, Recording, has_known_parts, stack_of, sublayers_of, to_array
 
@@ -97,11 +98,9 @@ def read_positions(model: Any, recording: Recording) -> Positions:
         raise UnknownParts(
             "This model adds no vector for the position to its embeddings; it knows positions in another way."
         )
-    if model.config.model_type == "vanilla_transformer":
+    if is_ours(model):
         convention = model.config.positional_encoding
-        count = (
-            MOST_POSITIONS if convention != "learned" else min(MOST_POSITIONS, model.config.max_position_embeddings)
-        )
+        count = min(MOST_POSITIONS, longest_sentence(model.config) or MOST_POSITIONS)
         with torch.no_grad():
             values = encoder.embed_positions(torch.arange(count, device=model.device))
         return Positions(POSITION_NAMES[convention], to_array(values))

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from transformers import LogitsProcessor, LogitsProcessorList
 
-from ..model.generation import gnmt_normaliser
+from ..model.call_settings import as_ids, settle
 from .contents import Beam, Node
 from .distributions import Naming
 
@@ -82,11 +82,9 @@ def search(model: Any, source_ids: Sequence[int], **settings: Any) -> Search:
         source_ids: the sentence, with its end.
         settings: of `generate`; those not given are the model's. Sampling is switched off.
     """
-    config = model.generation_config
-    width = settings.get("num_beams") or config.num_beams or 1
-    ends = config.eos_token_id if config.eos_token_id is not None else model.config.eos_token_id
-    ends = [] if ends is None else list(ends) if isinstance(ends, (list, tuple)) else [ends]
-    renormalises = bool(settings.get("renormalize_logits", config.renormalize_logits))
+    settled = settle(settings, None, model.generation_config)
+    width, ends = settled.num_beams, list(settled.eos_ids or as_ids(model.config.eos_token_id))
+    renormalises = bool(settled.values.get("renormalize_logits"))
     watcher = Watcher(max(2, 1 + len(ends)) * width, normalises=renormalises or width == 1)
     ids = torch.tensor([list(source_ids)], device=model.device)
     with torch.inference_mode():
@@ -116,17 +114,8 @@ def _until_end(tokens: list[int], ends: list[int]) -> list[int]:
 
 def length_penalty(model: Any, settings: dict[str, Any]) -> tuple[str, Any]:
     """How this model's hypotheses are normalised: in words, and as a function of the number of tokens."""
-    config = model.generation_config
-    alpha = settings.get("gnmt_length_penalty")
-    if alpha is None and settings.get("length_penalty") is None and hasattr(model, "search_path"):
-        alpha = getattr(config, "gnmt_length_penalty", None)
-    if alpha is not None:
-        return f"((5 + tokens) / 6)^{alpha:g}", lambda tokens: gnmt_normaliser(tokens, alpha)
-    power = settings.get("length_penalty")
-    power = config.length_penalty if power is None else power
-    power = 1.0 if power is None else power
-    words = "the number of tokens" if power == 1 else f"tokens^{power:g}"
-    return words, lambda tokens: tokens**power
+    settled = settle(settings, None, model.generation_config)
+    return settled.normaliser_in_words(), settled.normaliser
 
 
 class TreeBuilder:

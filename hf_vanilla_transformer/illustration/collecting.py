@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from ..translation.sentences import inference
+from ..model.sentences import inference
 from .anatomy import (
     UnknownParts,
     read_positions,

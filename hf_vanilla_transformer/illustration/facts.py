@@ -24,7 +24,7 @@ def model_facts(model: Any, settings: dict[str, Any]) -> list[tuple[str, str]]:
     inner = _both(config, ("encoder_ffn_dim", "d_ff"), ("decoder_ffn_dim", "d_ff"))
     width = _first(config, ("d_model",))
     d_k = _first(config, ("head_dim", "d_kv"))
-    first_heads = _first(config, ("encoder_attention_heads", "num_heads"))
+    first_heads = _first(config, ("decoder_attention_heads", "num_heads"))
     if d_k is None and width and first_heads:
         d_k = width // first_heads
     target_vocabulary = getattr(config, "decoder_vocab_size", None) or config.vocab_size

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..translation.sentences import check_lengths, check_sentences
+from ..model.sentences import check_lengths, check_sentences
 from .contents import Contents
 from .page import build_page
 

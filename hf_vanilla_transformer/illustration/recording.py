@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..translation.sentences import inference
+from ..model.sentences import inference
 from .contents import Array
 
 SIDES = ("encoder", "decoder")

@@ -9,6 +9,7 @@ from huggingface_hub.dataclasses import strict
 from transformers.activations import ACT2FN
 from transformers.configuration_utils import PreTrainedConfig
 
+Side = Literal["encoder", "decoder"]
 PositionalEncoding = Literal["interleaved", "concatenated", "tensor2tensor", "fairseq", "learned"]
 
 
@@ -32,7 +33,9 @@ class VanillaTransformerConfig(PreTrainedConfig):
         encoder_ffn_dim, decoder_ffn_dim (`int`, *optional*, defaults to 2048):
             d_ff, the inner width of the feed-forward networks (section 3.3).
         head_dim (`int`, *optional*):
-            d_k, the width of one head's queries and keys. `None` is `d_model // heads`.
+            d_k, the width of one head's queries and keys. `None` is `d_model // heads` of either stack; it then reads
+            as the decoder's, `d_model // decoder_attention_heads`, as other tools expect a number, and is saved as
+            `None`.
         value_head_dim (`int`, *optional*):
             d_v, the width of one head's values. `None` is `head_dim`. Table 3's rows B vary d_k alone.
         dropout (`float`, *optional*, defaults to 0.1):
@@ -159,6 +162,29 @@ class VanillaTransformerConfig(PreTrainedConfig):
         if name == "vocab_size" and "decoder_vocab_size" in fields and fields.get("share_encoder_decoder_embeddings"):
             self.decoder_vocab_size = value  # one vocabulary has one size
 
+    def __getattribute__(self, name: str) -> Any:
+        value = super().__getattribute__(name)
+        if name == "head_dim" and value is None:
+            fields = vars(self)
+            # `get_text_config(decoder=True)` moves the decoder's heads to where `num_attention_heads` is read
+            heads = fields.get("decoder_attention_heads", fields.get("encoder_attention_heads"))
+            return fields["d_model"] // heads if heads and "d_model" in fields else None
+        return value
+
+    @property
+    def longest_sentence(self) -> int | None:
+        """Tokens of the longest sentence, source or target, that there are positions for; `None` if there is no end.
+
+        Sinusoids extend to any length: `max_position_embeddings` is then only stated.
+        """
+        return self.max_position_embeddings if self.positional_encoding == "learned" else None
+
+    def head_widths(self, side: Side) -> tuple[int, int, int]:
+        """h, d_k and d_v of the encoder or the decoder (section 3.2.2)."""
+        heads = getattr(self, f"{side}_attention_heads")
+        d_k = vars(self)["head_dim"] or self.d_model // heads
+        return heads, d_k, self.value_head_dim or d_k
+
     def validate_architecture(self) -> None:
         """Part of `@strict` validation, after the types: ranges, then fields that contradict each other."""
         self._validate_sizes()
@@ -185,7 +211,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
             *("encoder_attention_heads", "decoder_attention_heads", "encoder_ffn_dim", "decoder_ffn_dim"),
             *("head_dim", "value_head_dim", "max_position_embeddings"),
         ):
-            size = getattr(self, name)
+            size = vars(self)[name]  # as given
             if size is not None and size < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {size}.")
 
@@ -198,7 +224,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
     def _validate_heads(self) -> None:
         for name in ("encoder_attention_heads", "decoder_attention_heads"):
             heads = getattr(self, name)
-            if self.head_dim is None and self.d_model % heads:
+            if vars(self)["head_dim"] is None and self.d_model % heads:
                 raise ValueError(
                     f"`d_model` ({self.d_model}) must be a multiple of `{name}` ({heads}) unless `head_dim` (d_k) is "
                     "given. Change one of them or set `head_dim`."
@@ -218,4 +244,18 @@ class VanillaTransformerConfig(PreTrainedConfig):
             )
 
 
-__all__ = ["VanillaTransformerConfig"]
+def is_ours(model: Any) -> bool:
+    """Whether a model is a vanilla Transformer of this package, by whichever copy of its code, or a wrapper of one."""
+    return getattr(getattr(model, "config", None), "model_type", None) == VanillaTransformerConfig.model_type
+
+
+def longest_sentence(config: Any) -> int | None:
+    """Tokens of the longest sentence that any encoder-decoder has positions for; `None` if none are stated."""
+    if isinstance(config, VanillaTransformerConfig):
+        return config.longest_sentence
+    if getattr(config, "positional_encoding", "learned") != "learned":  # ours, by another copy of this file
+        return None
+    return getattr(config, "max_position_embeddings", None)
+
+
+__all__ = ["Side", "VanillaTransformerConfig", "is_ours", "longest_sentence"]

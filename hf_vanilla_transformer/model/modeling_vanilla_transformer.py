@@ -8,10 +8,9 @@ does); pre-norm (`normalize_before`), other positional encodings and untied or u
 Initialisation, which the paper does not state, is described at `VanillaTransformerPreTrainedModel._init_weights`.
 """
 
-import copy
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import nn
@@ -28,21 +27,19 @@ from transformers.modeling_outputs import (
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.processing_utils import Unpack
-from transformers.utils import TransformersKwargs, auto_docstring, can_return_tuple, logging
+from transformers.utils import TransformersKwargs, auto_docstring, can_return_tuple
 from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
-from .configuration_vanilla_transformer import VanillaTransformerConfig
-from .generation import TranslationGenerationMixin, positions_from_mask, source_mask
+from .admission import known_to_the_fast_path
+from .attention_kernels import config_for_call, drop_source_padding, is_flash, pad_to_one_head_dim
+from .configuration_vanilla_transformer import Side, VanillaTransformerConfig
+from .generation import TranslationGenerationMixin
 from .loss import chunked_cross_entropy, label_smoothed_cross_entropy
 from .manifest import CheckedFolders
-
-if TYPE_CHECKING:
-    # never run: the line makes the file travel with the model, since transformers copies what it sees imported
-    from .pipeline import TranslationPipeline  # noqa: F401
-
-logger = logging.get_logger(__name__)
-
+from .masks import positions_from_mask, source_mask
+from .resizing import ResizableEmbeddings, ResizableOutput
+from .saved_code import name_code
 
 # 3.1 Encoder and decoder stacks: residual connections and layer normalisation
 
@@ -127,31 +124,6 @@ def eager_attention_forward(
     return output.transpose(1, 2).contiguous(), weights
 
 
-def config_for_call(
-    config: VanillaTransformerConfig, output_attentions: bool | None, cache: Cache | None = None
-) -> VanillaTransformerConfig:
-    """The config that masks and attention of this call follow: eager where the implementation cannot serve it."""
-    if output_attentions and config._attn_implementation != "eager":
-        reason = f"Attention weights were asked for, which `{config._attn_implementation}` attention does not keep"
-    elif config._attn_implementation == "flex_attention" and getattr(cache, "is_compileable", False):
-        # its mask reads the length of a static cache too late, when the cache has grown already
-        reason = "`flex_attention` masks a static cache wrongly"
-    else:
-        return config
-    logger.warning_once(
-        f"{reason}: such calls are computed with eager attention. Load the model with "
-        '`attn_implementation="eager"` to do so always.'
-    )
-    config = copy.copy(config)
-    config._attn_implementation = "eager"
-    return config
-
-
-def is_flash(config: VanillaTransformerConfig) -> bool:
-    """Whether a flash kernel computes attention, which takes its masks and widths in a form of its own."""
-    return "flash" in (config._attn_implementation or "")
-
-
 # 3.2.2 Multi-head attention, and 3.2.3 its three uses
 
 
@@ -163,14 +135,13 @@ class MultiHeadAttention(nn.Module):
     """
 
     def __init__(
-        self, config: VanillaTransformerConfig, num_heads: int, layer_idx: int = 0, is_causal: bool = False
+        self, config: VanillaTransformerConfig, side: Side, layer_idx: int = 0, is_causal: bool = False
     ) -> None:
         super().__init__()
         self.config = config
         self.layer_idx = layer_idx
         self.is_causal = is_causal  # read by transformers' kernels, which take a module without it for causal
-        self.d_k = config.head_dim or config.d_model // num_heads
-        self.d_v = config.value_head_dim or self.d_k
+        num_heads, self.d_k, self.d_v = config.head_widths(side)
         self.scaling = self.d_k**-0.5
         self.dropout = config.attention_dropout
         self.q_proj = nn.Linear(config.d_model, num_heads * self.d_k, bias=config.attention_bias)
@@ -237,52 +208,30 @@ class MultiHeadAttention(nn.Module):
         return key, value
 
 
-def pad_to_one_head_dim(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Widen the narrower of d_k and d_v with zeros, since flash kernels take one width.
+# 3.4 Embeddings and softmax
 
-    Zeros add nothing to a dot product, and the output's extra columns are zero: the caller cuts them off.
-    """
-    widen = value.shape[-1] - query.shape[-1]
-    if widen > 0:
-        query, key = nn.functional.pad(query, (0, widen)), nn.functional.pad(key, (0, widen))
-    elif widen < 0:
-        value = nn.functional.pad(value, (0, -widen))
-    return query, key, value
+ONE_EMBEDDING = {
+    "encoder.embed_tokens.weight": "shared.weight",
+    "decoder.embed_tokens.weight": "shared.weight",
+}
+"""Both stacks share one matrix of embeddings, by the names of their weights (`share_encoder_decoder_embeddings`)."""
 
-
-def drop_source_padding(
-    key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, query_len: int
-) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
-    """Join the sentences' real keys and values end to end, and say where each begins, as flash kernels take them.
-
-    Given the mask itself, `transformers` takes it for the queries' too and zeroes target positions (its issue #35032).
-
-    Args:
-        key: (batch, heads, source_len, d_k); `value` likewise.
-        mask: 1 at real tokens of the source; (batch, source_len).
-        query_len: target positions of each sentence, all of them kept.
-
-    Returns:
-        Keys and values of shape (1, heads, real tokens, width), and the arguments of a kernel for unequal lengths.
-    """
-    real, source_lens = mask.bool(), mask.sum(-1, dtype=torch.int32)
-    key, value = (states.transpose(1, 2)[real].transpose(0, 1)[None] for states in (key, value))
-    target_ends = torch.arange(mask.shape[0] + 1, dtype=torch.int32, device=mask.device) * query_len
-    return (
-        key,
-        value,
-        {
-            "cu_seq_lens_q": target_ends,
-            "cu_seq_lens_k": nn.functional.pad(source_lens.cumsum(0, dtype=torch.int32), (1, 0)),
-            "max_length_q": query_len,
-            "max_length_k": int(source_lens.max()),
-        },
-    )
+ONE_MATRIX = {f"model.{name}": f"model.{source}" for name, source in ONE_EMBEDDING.items()} | {
+    "lm_head.weight": "model.shared.weight"
+}
+"""And so does the linear transformation before the softmax (`tie_word_embeddings`)."""
 
 
-# 3.4 Embeddings and softmax: `TransformerStack.embed` and `VanillaTransformerForConditionalGeneration`
+def embedding_scale(config: VanillaTransformerConfig) -> float:
+    """sqrt(d_model), by which the weights of the embeddings are multiplied."""
+    return math.sqrt(config.d_model) if config.scale_embedding else 1.0
+
+
+def next_token_logits(states: torch.Tensor, projection: nn.Linear, bias: torch.Tensor | None) -> torch.Tensor:
+    """What the softmax turns into probabilities of the next token: (batch, len, d_model) to (batch, len, vocab)."""
+    logits = projection(states)
+    return logits if bias is None else logits + bias
+
 
 # 3.5 Positional encoding
 
@@ -334,6 +283,16 @@ class LearnedPositionalEmbedding(nn.Embedding):
         return super().forward(position_ids)
 
 
+def count_positions(
+    inputs_embeds: torch.Tensor, mask: torch.Tensor | None, past_len: int | torch.Tensor = 0
+) -> torch.Tensor:
+    """Positions of the tokens in `inputs_embeds`, (batch or 1, len), counted from 0 and past padding by a 2-D mask."""
+    length = inputs_embeds.shape[1]
+    if mask is not None and mask.dim() == 2:
+        return positions_from_mask(mask)[:, -length:].to(inputs_embeds.device)
+    return (torch.arange(length, device=inputs_embeds.device) + past_len)[None]
+
+
 # Figure 1, assembled
 
 
@@ -342,7 +301,7 @@ class EncoderLayer(TransformerLayer):
 
     def __init__(self, config: VanillaTransformerConfig, layer_idx: int) -> None:
         super().__init__(config, config.encoder_ffn_dim)
-        self.self_attn = MultiHeadAttention(config, config.encoder_attention_heads, layer_idx)
+        self.self_attn = MultiHeadAttention(config, "encoder", layer_idx)
         self.self_attn_layer_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
 
     def forward(
@@ -365,10 +324,9 @@ class DecoderLayer(TransformerLayer):
 
     def __init__(self, config: VanillaTransformerConfig, layer_idx: int) -> None:
         super().__init__(config, config.decoder_ffn_dim)
-        heads = config.decoder_attention_heads
-        self.self_attn = MultiHeadAttention(config, heads, layer_idx, is_causal=True)
+        self.self_attn = MultiHeadAttention(config, "decoder", layer_idx, is_causal=True)
         self.self_attn_layer_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
-        self.encoder_attn = MultiHeadAttention(config, heads, layer_idx)
+        self.encoder_attn = MultiHeadAttention(config, "decoder", layer_idx)
         self.encoder_attn_layer_norm = nn.LayerNorm(config.d_model, eps=config.layer_norm_eps)
 
     def forward(
@@ -447,8 +405,7 @@ class VanillaTransformerPreTrainedModel(CheckedFolders, PreTrainedModel):
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
         """As in `PreTrainedModel`; every Auto class finds its code in the folder, not only that of the saved class."""
         if self.is_remote_code():
-            self.config.auto_map = auto_map()
-            self.config.custom_pipelines = {**(getattr(self.config, "custom_pipelines", None) or {}), **pipelines()}
+            name_code(self.config)
         super().save_pretrained(*args, **kwargs)
 
     @property
@@ -462,7 +419,7 @@ class TransformerStack(VanillaTransformerPreTrainedModel):
 
     def __init__(self, config: VanillaTransformerConfig, vocab_size: int, layers: Sequence[TransformerLayer]) -> None:
         super().__init__(config)
-        self.embed_scale = math.sqrt(config.d_model) if config.scale_embedding else 1.0
+        self.embed_scale = embedding_scale(config)
         self.embed_tokens = nn.Embedding(vocab_size, config.d_model, config.pad_token_id)
         learned = config.positional_encoding == "learned"
         self.embed_positions = LearnedPositionalEmbedding(config) if learned else SinusoidalPositionalEncoding(config)
@@ -610,16 +567,6 @@ class VanillaTransformerDecoder(TransformerStack):
         return past_key_values
 
 
-def count_positions(
-    inputs_embeds: torch.Tensor, mask: torch.Tensor | None, past_len: int | torch.Tensor = 0
-) -> torch.Tensor:
-    """Positions of the tokens in `inputs_embeds`, (batch or 1, len), counted from 0 and past padding by a 2-D mask."""
-    length = inputs_embeds.shape[1]
-    if mask is not None and mask.dim() == 2:
-        return positions_from_mask(mask)[:, -length:].to(inputs_embeds.device)
-    return (torch.arange(length, device=inputs_embeds.device) + past_len)[None]
-
-
 def shift_tokens_right(ids: torch.Tensor, config: VanillaTransformerConfig) -> torch.Tensor:
     """The decoder's input for the targets `ids` ("outputs (shifted right)", figure 1); (batch, target_len)."""
     start, pad = config.decoder_start_token_id, config.pad_token_id
@@ -631,11 +578,8 @@ def shift_tokens_right(ids: torch.Tensor, config: VanillaTransformerConfig) -> t
 
 
 @auto_docstring
-class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
-    _tied_weights_keys = {  # noqa: RUF012
-        "encoder.embed_tokens.weight": "shared.weight",
-        "decoder.embed_tokens.weight": "shared.weight",
-    }
+class VanillaTransformerModel(ResizableEmbeddings, VanillaTransformerPreTrainedModel):
+    _tied_weights_keys = ONE_EMBEDDING
 
     def __init__(self, config: VanillaTransformerConfig) -> None:
         super().__init__(config)
@@ -657,31 +601,6 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
         if self.config.share_encoder_decoder_embeddings:
             self.shared = value
             self.decoder.embed_tokens = value
-
-    def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
-        """As in `PreTrainedModel`. Of two separate vocabularies it resizes the source's."""
-        if not self.config.share_encoder_decoder_embeddings:
-            embeddings = self.encoder.resize_token_embeddings(*args, **kwargs)
-            self.vocab_size = embeddings.num_embeddings
-            return embeddings
-        embeddings = super().resize_token_embeddings(*args, **kwargs)
-        self.config.decoder_vocab_size = embeddings.num_embeddings
-        return embeddings
-
-    def resize_decoder_token_embeddings(self, new_num_tokens: int) -> nn.Embedding:
-        """Resize the target's embeddings, of two separate vocabularies.
-
-        Raises:
-            ValueError: source and target share one vocabulary.
-        """
-        if self.config.share_encoder_decoder_embeddings:
-            raise ValueError(
-                "Source and target share one embedding matrix (`share_encoder_decoder_embeddings=True`): call "
-                "`resize_token_embeddings`, which resizes it for both."
-            )
-        self.decoder.embed_tokens = self._get_resized_embeddings(self.decoder.embed_tokens, new_num_tokens)
-        self.config.decoder_vocab_size = self.decoder.embed_tokens.num_embeddings
-        return self.decoder.embed_tokens
 
     @can_return_tuple
     @auto_docstring
@@ -756,13 +675,12 @@ class VanillaTransformerModel(VanillaTransformerPreTrainedModel):
         )
 
 
+@known_to_the_fast_path
 @auto_docstring(custom_intro="The Transformer with the output projection and softmax of section 3.4: a translator.")
-class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedModel, TranslationGenerationMixin):
-    _tied_weights_keys = {  # noqa: RUF012
-        "model.encoder.embed_tokens.weight": "model.shared.weight",
-        "model.decoder.embed_tokens.weight": "model.shared.weight",
-        "lm_head.weight": "model.shared.weight",
-    }
+class VanillaTransformerForConditionalGeneration(
+    ResizableOutput, VanillaTransformerPreTrainedModel, TranslationGenerationMixin
+):
+    _tied_weights_keys = ONE_MATRIX
     _tp_plan = {"lm_head": "colwise_gather_output"}  # noqa: RUF012
     final_logits_bias: torch.Tensor
 
@@ -778,34 +696,6 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
         self.post_init()
         # a generation config marked as the model config's loses settings of its own (`max_extra_tokens`) when loaded
         self.generation_config._from_model_config = False
-
-    def resize_token_embeddings(
-        self,
-        new_num_tokens: int | None = None,
-        pad_to_multiple_of: int | None = None,
-        mean_resizing: bool = True,
-    ) -> nn.Embedding:
-        """As in `PreTrainedModel`. Of two separate vocabularies it resizes the source's, and no output projection."""
-        embeddings = self.model.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
-        self.vocab_size = embeddings.num_embeddings  # as `PreTrainedModel` tells
-        self._resize_output(mean_resizing)
-        return embeddings
-
-    def resize_decoder_token_embeddings(self, new_num_tokens: int) -> nn.Embedding:
-        """Resize the target's embeddings and the output projection, of two separate vocabularies."""
-        embeddings = self.model.resize_decoder_token_embeddings(new_num_tokens)
-        self._resize_output()
-        return embeddings
-
-    def _resize_output(self, mean_resizing: bool = True) -> None:
-        """Bring the output projection and its bias to the size of the target vocabulary; new biases are 0."""
-        vocab_size = self.config.decoder_vocab_size or self.config.vocab_size
-        extra = vocab_size - self.lm_head.out_features
-        if extra:
-            self.lm_head = self._get_resized_lm_head(self.lm_head, vocab_size, mean_resizing=mean_resizing)
-            if self.config.logits_bias:
-                self.final_logits_bias = nn.functional.pad(self.final_logits_bias, (0, extra))
-        self.tie_weights()
 
     @can_return_tuple
     @auto_docstring
@@ -892,8 +782,11 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
 
     def _logits(self, hidden_states: torch.Tensor, logits_to_keep: int | torch.Tensor) -> torch.Tensor:
         kept = slice(-logits_to_keep, None) if isinstance(logits_to_keep, int) else logits_to_keep
-        logits = self.lm_head(hidden_states[:, kept])  # (batch, target_len, vocab)
-        return logits + self.final_logits_bias if self.config.logits_bias else logits
+        return next_token_logits(hidden_states[:, kept], self.lm_head, self._logits_bias())
+
+    def _logits_bias(self) -> torch.Tensor | None:
+        """(1, vocab), as Marian has it."""
+        return self.final_logits_bias if self.config.logits_bias else None
 
     def _loss(
         self,
@@ -907,27 +800,13 @@ class VanillaTransformerForConditionalGeneration(VanillaTransformerPreTrainedMod
         smoothing = self.config.label_smoothing if self.training else 0.0
         if logits is not None:
             return label_smoothed_cross_entropy(logits, labels.to(logits.device), smoothing, num_items_in_batch)
-        bias = self.final_logits_bias if self.config.logits_bias else None
-        return chunked_cross_entropy(hidden_states, self.lm_head, labels, smoothing, num_items_in_batch, bias)
+        return chunked_cross_entropy(
+            hidden_states, self.lm_head, labels, smoothing, num_items_in_batch, self._logits_bias()
+        )
 
     def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
         """`labels` shifted right, for collators that hide the labels from the model; (batch, target_len)."""
         return shift_tokens_right(labels, self.config)
-
-
-def auto_map() -> dict[str, str]:
-    """In which file of a saved folder each Auto class finds its class."""
-    classes = {
-        "AutoConfig": VanillaTransformerConfig,
-        "AutoModel": VanillaTransformerModel,
-        "AutoModelForSeq2SeqLM": VanillaTransformerForConditionalGeneration,
-    }
-    return {name: f"{each.__module__.split('.')[-1]}.{each.__name__}" for name, each in classes.items()}
-
-
-def pipelines() -> dict[str, Any]:
-    """In which file of a saved folder `transformers.pipeline` finds what the folder's model is for."""
-    return {"translate": {"impl": "pipeline.TranslationPipeline", "pt": ["AutoModelForSeq2SeqLM"]}}
 
 
 __all__ = [

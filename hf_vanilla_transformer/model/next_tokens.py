@@ -1,6 +1,6 @@
 """The likeliest next tokens of a search's beams, under any logits processors.
 
-Candidates are taken from the logits, and one log-sum-exp a row turns theirs, and only theirs, into log-probabilities;
+They are taken from the logits, and one log-sum-exp a row turns theirs, and only theirs, into log-probabilities;
 where a logits processor needs all log-probabilities, that step pays for them.
 
 Shapes use: batch (sentences), beams, candidates, length (of targets so far), vocab.
@@ -24,7 +24,7 @@ from transformers.generation import (
     SuppressTokensLogitsProcessor,
 )
 
-from .step_decoder import HIDDEN
+from .packed_weights import HIDDEN
 
 CHUNK = 64
 """Logits compared by their chunks' maxima first."""
@@ -75,29 +75,33 @@ _MASKING = (
 _FORCING = (ForcedBOSTokenLogitsProcessor, ForcedEOSTokenLogitsProcessor)
 
 
-class Candidates:
+class NextTokens:
     """The likeliest next tokens of each row, under any logits processors.
 
     Those of `_MASKING` add to logits, whatever these are relative to; `LogitNormalization` means the log-sum-exp after
-    them. Those of `_FORCING` act at the first or last token only. Any other is given log-probabilities at every step,
-    as in `transformers`, and keeps finished sentences in the batch, since it may know rows by their place.
+    them. Those of `_FORCING` act at one length each, the first or what they call the last. Any other, or one whose
+    class has another `__call__` than `transformers` gave it, is given log-probabilities at every step, as in
+    `transformers`, and keeps finished sentences in the batch, since it may know rows by their place.
     """
 
-    def __init__(self, processors: Any, max_length: int, keep_scores: bool = False) -> None:
+    def __init__(self, processors: Any, keep_scores: bool = False) -> None:
         self.processors = processors
-        self.max_length = max_length
         self.keep_scores = keep_scores
         self.step_scores: list[torch.Tensor] = []
-        kinds = [type(processor) for processor in processors]
+        kinds = [_kind(processor) for processor in processors]
         self.renormalises = bool(kinds) and kinds[-1] is LogitNormalization
         rest = kinds[:-1] if self.renormalises else kinds
         self.needs_log_probabilities = keep_scores or not all(kind in _MASKING + _FORCING for kind in rest)
         self.rows_may_leave = not self.needs_log_probabilities
-        masking = [processor for processor in processors if type(processor) in _MASKING]
+        masking = [processor for processor in processors if _kind(processor) in _MASKING]
         # single tokens are forbidden in place: these processors would copy all logits for each
         self.bans = [banned for processor in masking if (banned := _banned_by(processor)) is not None]
         self.masking = [processor for processor in masking if _banned_by(processor) is None]
-        self.forces = any(kind in _FORCING for kind in kinds)
+        self.forced_lengths = {
+            1 if type(processor) is ForcedBOSTokenLogitsProcessor else processor.max_length - 1
+            for processor in processors
+            if _kind(processor) in _FORCING
+        }
         self.scratch = torch.empty(0)
 
     def blocks(self, batch: int, beams: int, device: torch.device) -> Iterator[slice]:
@@ -113,7 +117,7 @@ class Candidates:
         running: torch.Tensor,
         count: int,
         ids: torch.Tensor,
-        forced: torch.Tensor | None = None,
+        allowed: "Allowed | None" = None,
     ) -> Continuations:
         """The `count` likeliest continuations of each sentence.
 
@@ -122,18 +126,18 @@ class Candidates:
             running: log-probabilities of the beams so far, (batch, beams).
             count: at most beams times the vocabulary's size.
             ids: the targets so far, (batch * beams, length).
-            forced: the one token that each row may go on with, -100 where it is free; (batch * beams,).
+            allowed: what each row may go on with, if not all are free.
         """
         length = ids.shape[1]
-        forcing = self.forces and (length == 1 or length == self.max_length - 1)
-        if self.needs_log_probabilities or forcing:
+        ends = allowed is not None and allowed.ends is not None and bool(allowed.ends.any())
+        if self.needs_log_probabilities or length in self.forced_lengths or ends:
             scores = self.processors(ids, logits.log_softmax(-1))
             if self.keep_scores:
                 self.step_scores.append(scores.clone())
-            scores = allow_only(scores, forced)
+            scores = allow_only(scores, allowed)
             return likeliest(scores, chunk_maxima(scores), torch.zeros_like(scores[:, :1]), running, count)
         banned = [tokens for ban in self.bans if (tokens := ban(length)) is not None]
-        unchanged = not banned and not self.masking and forced is None
+        unchanged = not banned and not self.masking and allowed is None
         total = None  # (rows, 1)
         if not (self.renormalises or unchanged):
             total = self._log_sum_exp(logits, chunk_maxima(logits))
@@ -141,7 +145,7 @@ class Candidates:
             logits.index_fill_(1, tokens.to(logits.device), HIDDEN)
         for processor in self.masking:
             logits = processor(ids, logits)
-        logits = allow_only(logits, forced)
+        logits = allow_only(logits, allowed)
         maxima = chunk_maxima(logits)
         return likeliest(logits, maxima, self._log_sum_exp(logits, maxima) if total is None else total, running, count)
 
@@ -228,12 +232,46 @@ def _banned_by(processor: Any) -> Callable[[int], Any] | None:
     return None
 
 
-def allow_only(scores: torch.Tensor, forced: torch.Tensor | None) -> torch.Tensor:
-    """`scores` (rows, vocab), -inf for all tokens but the one forced; a row whose entry is negative is left alone."""
-    if forced is None:
+@dataclass
+class Allowed:
+    """What rows may go on with, where not everything.
+
+    Attributes:
+        tokens: the one token of each row, -100 where it is free; (rows,), or None.
+        ends: rows that must end here; (rows,), or None.
+        eos: ids that these choose from; (any,).
+    """
+
+    tokens: torch.Tensor | None
+    ends: torch.Tensor | None
+    eos: torch.Tensor
+
+    def for_beams(self, beams: int) -> "Allowed":
+        """The same for each beam of a sentence."""
+        tokens, ends = (None if rows is None else rows.repeat_interleave(beams) for rows in (self.tokens, self.ends))
+        return Allowed(tokens, ends, self.eos)
+
+
+def allow_only(scores: torch.Tensor, allowed: Allowed | None) -> torch.Tensor:
+    """`scores` (rows, vocab), -inf for all tokens but those allowed; an end that is forced is certain, 0."""
+    if allowed is None:
         return scores
-    others = torch.arange(scores.shape[1], device=scores.device) != forced[:, None]
-    return scores.masked_fill(others & (forced >= 0)[:, None], HIDDEN)
+    if allowed.tokens is not None:
+        others = torch.arange(scores.shape[1], device=scores.device) != allowed.tokens[:, None]
+        scores = scores.masked_fill(others & (allowed.tokens >= 0)[:, None], HIDDEN)
+    if allowed.ends is not None:
+        certain = torch.full_like(scores, HIDDEN).index_fill_(1, allowed.eos, 0.0)
+        scores = torch.where(allowed.ends[:, None], certain, scores)
+    return scores
 
 
-__all__ = ["Candidates", "Continuations", "allow_only"]
+_CALLS = {kind: kind.__call__ for kind in (*_MASKING, *_FORCING, LogitNormalization)}
+
+
+def _kind(processor: Any) -> type | None:
+    """The class of a processor that is known to the letter, else None."""
+    kind = type(processor)
+    return kind if _CALLS.get(kind) is kind.__call__ else None
+
+
+__all__ = ["Allowed", "Continuations", "NextTokens", "allow_only"]

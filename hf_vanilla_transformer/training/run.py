@@ -10,12 +10,12 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from ..data.encoding import encode_corpus
+from ..model.call_settings import PAPER_DECODING
 from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
 from ..model.memory import keep_freed_memory
 from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from ..tokenization import load_tokenizer, train_tokenizer
 from ..translation.loading import load_model
-from ..translation.search import PAPER_DECODING
 from .arguments import CHANGEABLE
 from .checkpoints import (
     SETTINGS_NAME,

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from .sentences import (
+from ..model.sentences import (
     Place,
     batches_by_tokens,
     check_batch_tokens,

@@ -1,14 +1,16 @@
-"""In which precision a processor decodes: that of the weights, bfloat16 or int8, whichever is fastest here."""
+"""In which precision a translator decodes on a processor: that of the weights, bfloat16, int8, or the fastest here."""
 
 import logging
 import time
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import nn
 
-from ..model.generation import TranslationGenerationMixin
-from ..model.step_decoder import Precision, pack_linear
+from ..model.admission import why_not_model
+from ..model.configuration_vanilla_transformer import is_ours
+from ..model.fast_path import Snapshot
+from ..model.packed_weights import Precision, Weights, product
 
 logger = logging.getLogger(__name__)
 
@@ -19,40 +21,43 @@ WORTH_IT = 0.7
 """A precision that is less exact must take at most this share of the time of the one before."""
 
 
-def set_decoding_precision(model: Any, precision: str) -> None:
-    """Let a model of ours decode in this precision from now on.
+def take_snapshot(model: Any, precision: str | None = None) -> Snapshot | None:
+    """The weights of a model of ours as they are now, packed in a precision; of others None.
 
     Args:
-        model: any; others than ours take `"auto"` and `"model"` only, and decode in their own.
-        precision: one of `PRECISIONS`; `"model"` is that of the weights.
+        model: any; others than ours take `None`, `"auto"` and `"model"` only, and decode in their own.
+        precision: one of `PRECISIONS`, or None; `"model"`, like None, is that of the weights.
 
     Raises:
-        ValueError: none of them, or one that this model or device has not.
+        ValueError: none of them, or one that is unsupported by this model or device.
     """
-    if precision not in PRECISIONS:
+    if precision not in (None, *PRECISIONS):
         raise ValueError(f"The precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
-    ours = isinstance(model, TranslationGenerationMixin)
-    if precision in get_args(Precision) and (not ours or model.device.type != "cpu"):
-        what = f"runs on {model.device.type}" if ours else f"is a {type(model).__name__}"
+    chosen: Any = fastest_precision(model) if precision == "auto" else None if precision == "model" else precision
+    if chosen is not None and (not is_ours(model) or model.device.type != "cpu"):
+        what = f"runs on {model.device.type}" if is_ours(model) else f"is a {type(model).__name__}"
         raise ValueError(
-            f"{precision} is for models of ours on processors, but this one {what}. Leave the precision out, or load "
+            f"{chosen} is for models of ours on processors, but this one {what}. Leave the precision out, or load "
             "the model in another type."
         )
-    if ours:
-        model.decoding_precision = fastest_precision(model) if precision == "auto" else _PRECISION_OF[precision]
-        logger.info(f"Decoding in {model.decoding_precision or model.dtype} on {model.device}.")
-
-
-_PRECISION_OF: dict[str, Precision | None] = {"model": None, "bf16": "bf16", "int8": "int8"}
+    snapshot = Snapshot.of(model, chosen) if is_ours(model) else None
+    if snapshot is None and chosen is not None and precision != "auto":
+        raise ValueError(
+            f"{chosen} copies and rounds the weights of a plain model, but this one has {why_not_model(model, True)}. "
+            "Leave the precision out."
+        )
+    if precision is not None and snapshot is not None:
+        logger.info(f"Decoding in {snapshot.precision or model.dtype} on {model.device}.")
+    return snapshot
 
 
 def fastest_precision(model: Any) -> Precision | None:
     """Time the product with a feed-forward matrix of the model in each precision, fractions of a second in all."""
-    if model.device.type != "cpu":
+    if why_not_model(model, lasting=True) is not None or model.device.type != "cpu":
         return None
     fastest: Precision | None = None
     best = _seconds(model.model.decoder.layers[0].fc1, None)
-    found: Literal["bf16", "int8"]
+    found: Precision
     for found in get_args(Precision):
         seconds = _seconds(model.model.decoder.layers[0].fc1, found)
         if seconds < WORTH_IT * best:
@@ -64,7 +69,7 @@ def fastest_precision(model: Any) -> Precision | None:
 def _seconds(layer: nn.Linear, precision: Precision | None) -> float:
     """The shortest of several products."""
     try:
-        multiply = pack_linear([layer], precision)
+        multiply = product([layer], Weights(precision, lasting=True))
         x = torch.randn(ROWS, layer.in_features).to(layer.weight.dtype)
         multiply(x)
     except RuntimeError:  # a build of torch without these kernels

@@ -1,45 +1,30 @@
 """Translate sentences in order and in bulk, with n-best lists and scores (section 6.1).
 
-Sentences are sorted by length, batched by tokens and given back in the order they came in. How they are decoded comes
-from the model's generation config unless the call says otherwise. A source is never truncated; a translation that ran
-into its length limit says so (`Hypothesis.finished`).
-
-A hypothesis' score is the one beam search ranks by: the sum of the natural logarithms of its tokens' probabilities,
-end of sentence included, divided by ((5 + number of tokens) / 6) ** gnmt_length_penalty or, where that is not set, by
-(number of tokens) ** length_penalty. It is at most 0, and the same for greedy decoding as for a beam of one. Left out:
-n-best lists of samples.
+Sentences are decoded by `model/text_decoding.py`, where scores are explained: sorted by length, batched by tokens and
+given back in the order they came in. How they are decoded comes from the model's generation config unless the call
+says otherwise. A source is never truncated; a translation that ran into its length limit says so
+(`Hypothesis.finished`). Left out: n-best lists of samples.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
 import torch
-from transformers.generation import StoppingCriteriaList
+from transformers import GenerationConfig
 
-from ..model.generation import SourceLengthLimit, TranslationGenerationMixin
-from ..model.memory import keep_freed_memory
+from ..model.call_settings import PAPER_EXTRA_TOKENS, CallSettings, settle
+from ..model.sentences import check_batch_tokens, line_place, sentence_place
+from ..model.text_decoding import BATCH_TOKENS, DecodedHypothesis, Progress, Request, TextDecoder
 from .loading import choose_device, load_model_and_tokenizer
-from .parallel import side_by_side, workers_for
-from .precision import set_decoding_precision
-from .search import Search, StepScores, cut_at_end, settle_search
-from .sentences import (
-    batches_of_workers,
-    check_batch_tokens,
-    check_lengths,
-    check_sentences,
-    inference,
-    line_place,
-    longest_sentence,
-    padded_source,
-    sentence_place,
+from .precision import take_snapshot
+
+RESERVED_SETTINGS = (
+    *("inputs", "input_ids", "attention_mask", "generation_config", "num_return_sequences"),
+    *("return_dict_in_generate", "output_scores", "stopping_criteria", "streamer"),
 )
-
-DEFAULT_BATCH_TOKENS = 4096
-
-Progress = Callable[[int], object]
 
 
 @dataclass(frozen=True)
@@ -82,12 +67,14 @@ class Translation:
         return self.hypotheses[0].finished
 
 
-NOTHING = Translation((Hypothesis("", 0.0, True),))
-"""The translation of a sentence without text: the empty one, with certainty."""
-
-
 class Translator:
     """A sequence-to-sequence model and its tokenizer, from text to text.
+
+    A translator is a snapshot: where the fast path decodes the model, its weights are copied, packed and rounded when
+    the translator is made, and no later change of the model reaches it. Make another after a change. (Models of other
+    classes, or with adapters, hooks and their like, decode as they are at each call.) In the precision of the weights,
+    float32, what a sentence gives depends neither on its neighbours nor on the machine, up to rounding; `bf16` and
+    `int8` round differently in batches of other sizes, and `int8` scales all rows of a batch together.
 
     On a processor with glibc, the process keeps the memory that translating has freed, for the next step to use.
 
@@ -100,7 +87,7 @@ class Translator:
             fastest of all on this machine, found by a short measurement and named in the log.
 
     Raises:
-        ValueError: another precision, or one that this model or device has not.
+        ValueError: another precision, or one that is unsupported by this model or device.
     """
 
     def __init__(
@@ -108,8 +95,9 @@ class Translator:
     ) -> None:
         self.model = model if device is None else model.to(device)
         self.tokenizer = tokenizer
-        if precision is not None:
-            set_decoding_precision(self.model, precision)
+        snapshot = take_snapshot(self.model, precision)
+        self.precision = None if snapshot is None else snapshot.precision
+        self._decoder = TextDecoder(self.model, tokenizer, snapshot)
 
     @classmethod
     def from_pretrained(
@@ -136,7 +124,7 @@ class Translator:
         sentences: Sequence[str],
         num_beams: int | None = None,
         n_best: int = 1,
-        batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        batch_tokens: int = BATCH_TOKENS,
         *,
         first_line: int | None = None,
         progress: Progress | None = None,
@@ -150,7 +138,7 @@ class Translator:
         Args:
             sentences: any number, of any length.
             num_beams: beam size, 1 is greedy; `None` takes the generation config's.
-            n_best: hypotheses of each sentence, at most `num_beams`.
+            n_best: hypotheses of each sentence, at most `num_beams`; a sentence that has fewer gives fewer.
             batch_tokens: most source tokens of a batch, padding included; a longer sentence goes alone. Models of ours
                 translate up to four batches at once on a processor.
             first_line: number of the first sentence in its file, for messages to name a line; without it they name
@@ -168,12 +156,14 @@ class Translator:
                 `generate`, or a sentence longer than the model has positions for.
         """
         check_batch_tokens(batch_tokens)
-        search = settle_search(self.model.generation_config, num_beams, n_best, generate_settings)
+        settle_translation(self.model.generation_config, num_beams, n_best, generate_settings)  # before any work
         place = sentence_place if first_line is None else line_place(first_line)
-        check_sentences(sentences, place)
-        source_ids = self._encode(sentences)
-        check_lengths(source_ids, self.model.config, place)
-        return self._translate(source_ids, search, batch_tokens, progress or (lambda sentences: None))
+        source_ids = self._decoder.encode(sentences, place)
+        asked = {"num_beams": num_beams, **generate_settings}
+        request = Request({name: value for name, value in asked.items() if value is not None}, n_best, batch_tokens)
+        decoded = self._decoder.decode(source_ids, request, place, progress)
+        texts = iter(self._decoder.texts([each.ids for hypotheses in decoded for each in hypotheses if each.ids]))
+        return [Translation(tuple(_with_text(each, texts) for each in hypotheses)) for hypotheses in decoded]
 
     def translate_lines(
         self, lines: Iterable[str], *, chunk_lines: int = 2000, **settings: Any
@@ -204,119 +194,59 @@ class Translator:
             first_line += len(chunk)
 
     def decoding(self, num_beams: int | None = None, n_best: int = 1, **generate_settings: Any) -> dict[str, Any]:
-        """What `translate` would decode with, as a dict that JSON can hold.
+        """What `translate` would decode with: as `describe_decoding`, and the precision where it is not the weights'.
 
-        The settings of the call, then those of the generation config that differ from the defaults of `generate`.
+        Raises:
+            TypeError, ValueError: as `translate`.
         """
-        defaults = self.model.generation_config
-        search = settle_search(defaults, num_beams, n_best, generate_settings)
-        configured = {
-            name: value
-            for name, value in defaults.to_diff_dict().items()
-            if not name.startswith(("_", "output_")) and not name.endswith("_token_id")
-        }
-        for name in ("transformers_version", "use_cache", "max_extra_tokens", "length_penalty", "gnmt_length_penalty"):
-            configured.pop(name, None)
-        precision = getattr(self.model, "decoding_precision", None)
-        precisions = {} if precision is None else {"precision": precision}
-        lengths = {} if search.max_extra_tokens is None else {"max_extra_tokens": search.max_extra_tokens}
-        return {
-            **configured,
-            "num_beams": search.num_beams,
-            **search.length_settings(),
-            **lengths,
-            **precisions,
-            **search.settings,
-        }
+        described = describe_decoding(self.model.generation_config, num_beams, n_best, **generate_settings)
+        return described if self.precision is None else {**described, "precision": self.precision}
 
-    def _translate(
-        self, source_ids: list[list[int]], search: Search, batch_tokens: int, progress: Progress
-    ) -> list[Translation]:
-        translations = [NOTHING] * len(source_ids)
-        progress(sum(not ids for ids in source_ids))
-        batches = batches_of_workers([len(ids) for ids in source_ids], batch_tokens, workers_for(self.model))
 
-        def translate_batch(batch: list[int]) -> list[Translation]:
-            return self._translate_batch([source_ids[index] for index in batch], search)
+def _with_text(hypothesis: DecodedHypothesis, texts: Iterator[str]) -> Hypothesis:
+    text = next(texts) if hypothesis.ids else ""
+    return Hypothesis(text, hypothesis.score, hypothesis.finished, hypothesis.token_log_probabilities)
 
-        if self.model.device.type == "cpu":
-            keep_freed_memory()
-        with inference(self.model):
-            for batch, translated in zip(batches, side_by_side(self.model, translate_batch, batches), strict=True):
-                for index, translation in zip(batch, translated, strict=True):
-                    translations[index] = translation
-                progress(len(batch))
-        return translations
 
-    def _encode(self, sentences: Sequence[str]) -> list[list[int]]:
-        """Token ids of each sentence, end of sentence included; none for a sentence without text."""
-        with_text = [index for index, sentence in enumerate(sentences) if sentence.strip()]
-        ids: list[list[int]] = [[] for _ in sentences]
-        if with_text:
-            encoded = self.tokenizer([sentences[index] for index in with_text], truncation=False, verbose=False)
-            for index, sentence in zip(with_text, encoded["input_ids"], strict=True):
-                ids[index] = list(sentence)
-        return ids
+def describe_decoding(
+    defaults: GenerationConfig, num_beams: int | None = None, n_best: int = 1, **generate_settings: Any
+) -> dict[str, Any]:
+    """How a model with this generation config decodes, as a dict that JSON can hold.
 
-    def _translate_batch(self, source_ids: list[list[int]], search: Search) -> list[Translation]:
-        settings = dict(search.settings)
-        criteria = StoppingCriteriaList()
-        limits = self._length_limits(source_ids, search)
-        if limits is not None:
-            criteria.append(SourceLengthLimit(limits, prompt_len=1))
-            settings |= {"max_new_tokens": int(limits.max()), "max_length": None}
-        outputs, steps = self._generate(
-            criteria,
-            **padded_source(source_ids, self.model, self.tokenizer),
-            num_beams=search.num_beams,
-            num_return_sequences=search.n_best,
-            **search.length_settings(),
-            return_dict_in_generate=True,
-            **settings,
+    The settings of the call, then those of the generation config that differ from the defaults of `generate`.
+    """
+    settings = settle_translation(defaults, num_beams, n_best, generate_settings)
+    configured = {
+        name: value
+        for name, value in defaults.to_diff_dict().items()
+        if not name.startswith(("_", "output_")) and not name.endswith("_token_id")
+    }
+    for name in ("transformers_version", "use_cache", "max_extra_tokens", "length_penalty", "gnmt_length_penalty"):
+        configured.pop(name, None)
+    called = {name: value for name, value in generate_settings.items() if value is not None}
+    for name in ("length_penalty", "gnmt_length_penalty"):
+        called.pop(name, None)
+    extra = settings.max_extra_tokens if settings.has_length() else PAPER_EXTRA_TOKENS
+    lengths = {} if extra is None else {"max_extra_tokens": extra}
+    return {**configured, "num_beams": settings.num_beams, **settings.length_settings(), **lengths, **called}
+
+
+def settle_translation(
+    defaults: GenerationConfig, num_beams: int | None, n_best: int, generate_settings: Mapping[str, Any]
+) -> CallSettings:
+    """Put together what a call of `translate` says and, where it says nothing, what the generation config says.
+
+    Raises:
+        TypeError: a setting that the translator makes itself.
+        ValueError: a number out of range.
+    """
+    taken = [name for name in generate_settings if name in RESERVED_SETTINGS]
+    if taken:
+        raise TypeError(f"The translator itself sets {', '.join(taken)} of `generate`: leave it out.")
+    settings = settle({"num_beams": num_beams, **generate_settings}, None, defaults)
+    if not 1 <= n_best <= settings.num_beams:
+        raise ValueError(
+            f"n_best must be at least 1 and at most num_beams, got n_best {n_best} and num_beams "
+            f"{settings.num_beams}. Raise num_beams to see more hypotheses."
         )
-        tokens = outputs.sequences[:, 1:].tolist()  # without the decoder's start token
-        most = [len(tokens[0])] * len(source_ids) if limits is None else limits.tolist()
-        hypotheses = [cut_at_end(row, most[i // search.n_best], search.eos_ids) for i, row in enumerate(tokens)]
-        if search.num_beams == 1:
-            scores = [
-                sum(row[: len(ids)]) / search.normaliser(len(ids))
-                for row, (ids, _) in zip(steps.double().tolist(), hypotheses, strict=True)
-            ]
-        else:
-            scores = outputs.sequences_scores.tolist()
-        return self._gather(hypotheses, scores, None if steps is None else steps.tolist(), search.n_best)
-
-    def _generate(self, criteria: StoppingCriteriaList, **arguments: Any) -> tuple[Any, Any]:
-        """What `generate` gives, and the log-probabilities of its tokens where it tells them, (rows, new tokens)."""
-        if isinstance(self.model, TranslationGenerationMixin):
-            outputs = self.model.generate(stopping_criteria=criteria, **arguments)
-            if self.model.search_path == "fast":
-                return outputs, outputs.token_log_probabilities
-        # others give scores of sequences only with those of all tokens
-        step_scores = StepScores(keep_chosen=arguments["num_beams"] == 1)
-        watched = StoppingCriteriaList([step_scores, *criteria])
-        outputs = self.model.generate(stopping_criteria=watched, output_scores=True, **arguments)
-        return outputs, step_scores.log_probabilities() if step_scores.keep_chosen else None
-
-    def _length_limits(self, source_ids: list[list[int]], search: Search) -> torch.Tensor | None:
-        """Most new tokens of each sentence, shape (batch,); `None` where `generate`'s own limit is all there is."""
-        positions = longest_sentence(self.model.config)
-        if search.max_extra_tokens is None:
-            return None
-        limits = torch.tensor([len(ids) + search.max_extra_tokens for ids in source_ids])
-        return limits if positions is None else limits.clamp(max=positions)
-
-    def _gather(
-        self,
-        hypotheses: list[tuple[list[int], bool]],
-        scores: list[float],
-        steps: list[list[float]] | None,
-        n_best: int,
-    ) -> list[Translation]:
-        texts = self.tokenizer.batch_decode([ids for ids, _ in hypotheses], skip_special_tokens=True)
-        each = [None] * len(texts) if steps is None else steps
-        ranked = [
-            Hypothesis(text, score, finished, None if step is None else tuple(step[: len(ids)]))
-            for text, score, step, (ids, finished) in zip(texts, scores, each, hypotheses, strict=True)
-        ]
-        return [Translation(tuple(ranked[start : start + n_best])) for start in range(0, len(ranked), n_best)]
+    return settings

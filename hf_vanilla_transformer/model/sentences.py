@@ -2,9 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import Lock
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import torch
+
+from .configuration_vanilla_transformer import longest_sentence
 
 Place = Callable[[int], str]
 """The name of sentence i in messages."""
@@ -44,14 +48,10 @@ def check_sentences(sentences: Sequence[str], place: Place) -> None:
             ) from None
 
 
-def longest_sentence(config: Any) -> int | None:
-    """Tokens of the longest sentence, source or target, that a model has positions for; `None` if there is no end."""
-    if config.model_type == "vanilla_transformer" and config.positional_encoding != "learned":
-        return None  # sinusoids extend to any length; `max_position_embeddings` is then only stated
-    return getattr(config, "max_position_embeddings", None)
+MORE_POSITIONS = "use a model with more positions (`max_position_embeddings`) or with sinusoids"
 
 
-def check_lengths(ids: Sequence[Sequence[int]], config: Any, place: Place) -> None:
+def check_lengths(ids: Sequence[Sequence[int]], config: Any, place: Place, remedy: str = MORE_POSITIONS) -> None:
     """Refuse sentences that the model has no positions for; nothing is ever truncated.
 
     Raises:
@@ -62,7 +62,7 @@ def check_lengths(ids: Sequence[Sequence[int]], config: Any, place: Place) -> No
         if limit is not None and len(sentence) > limit:
             raise ValueError(
                 f"This model has positions for {limit:,} tokens, but {place(index)} has {len(sentence):,}. "
-                "Split it, or use a model with more positions (`max_position_embeddings`) or with sinusoids."
+                f"Split it, or {remedy}."
             )
 
 
@@ -94,6 +94,12 @@ def batches_by_tokens(lengths: Sequence[int], batch_tokens: int) -> Iterator[lis
         start += size
 
 
+def batches_by_size(lengths: Sequence[int], size: int) -> list[list[int]]:
+    """Cut sentences of like length into batches of so many, longest first; those of length 0 are left out."""
+    order = sorted((i for i, length in enumerate(lengths) if length), key=lambda i: -lengths[i])
+    return [order[start : start + size] for start in range(0, len(order), size)]
+
+
 def batches_of_workers(lengths: Sequence[int], batch_tokens: int, workers: int) -> list[list[int]]:
     """As `batches_by_tokens`, but smaller ones where that lets so many workers end at the same time."""
     batches = list(batches_by_tokens(lengths, batch_tokens))
@@ -121,13 +127,59 @@ def padded_source(ids: Sequence[Sequence[int]], model: Any, tokenizer: Any) -> d
     return {"input_ids": pad(ids, padding, model.device), "attention_mask": mask}
 
 
+class _Evaluations:
+    """How many threads evaluate a model now, and which of its modules were in training mode before the first."""
+
+    def __init__(self) -> None:
+        self.lock = Lock()
+        self.users = 0
+        self.trained: list[Any] = []
+
+    def begin(self, model: Any) -> None:
+        with self.lock:
+            self.users += 1
+            if self.users == 1:
+                self.trained = [module for module in model.modules() if module.training]
+                model.eval()
+
+    def end(self) -> None:
+        with self.lock:
+            self.users -= 1
+            if self.users == 0:
+                for module in self.trained:
+                    module.training = True
+                self.trained = []
+
+
+_EVALUATIONS: "WeakKeyDictionary[Any, _Evaluations]" = WeakKeyDictionary()
+_NEW = Lock()
+
+
 @contextmanager
 def inference(model: Any) -> Iterator[None]:
-    """Evaluation mode without gradients; a model in training is left as it was."""
-    was_training = model.training
-    model.eval()
+    """Evaluation mode without gradients, for all threads that want it at once; then each module is as it was."""
+    with _NEW:
+        evaluations = _EVALUATIONS.setdefault(model, _Evaluations())
+    evaluations.begin(model)
     try:
         with torch.inference_mode():
             yield
     finally:
-        model.train(was_training)
+        evaluations.end()
+
+
+__all__ = [
+    "MORE_POSITIONS",
+    "Place",
+    "batches_by_size",
+    "batches_by_tokens",
+    "batches_of_workers",
+    "check_batch_tokens",
+    "check_lengths",
+    "check_sentences",
+    "inference",
+    "line_place",
+    "pad",
+    "padded_source",
+    "sentence_place",
+]

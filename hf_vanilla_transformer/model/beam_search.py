@@ -1,6 +1,6 @@
-"""Beam search and greedy decoding (section 6.1) on `StepDecoder`, with the results of `transformers`' own.
+"""Beam search and greedy decoding (section 6.1) on any `Decoder`, with the results of `transformers`' own.
 
-What makes it fast: the decoder's steps, candidates taken from the logits, and that sentences leave the batch as soon
+What makes it fast: the decoder's steps, next tokens taken from the logits, and that sentences leave the batch as soon
 as they are finished.
 
 Beside `transformers`' length penalty (log-probability / length ** alpha) there are those of Wu et al. 2016
@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
-from .next_tokens import Candidates, Continuations, allow_only
-from .step_decoder import StepDecoder
+from .next_tokens import Allowed, Continuations, NextTokens, allow_only
+from .step_decoder import Decoder
 
 NEVER = -1.0e9
 """`transformers`' score of what is not to be chosen."""
@@ -36,6 +36,8 @@ class SearchSettings:
         max_length: of targets, prompt included.
         limits: most tokens of each sentence's target, prompt included; (sentences,), or None.
         eos: ids that end a sentence; (any,).
+        ends_foreseen: how many of them candidates are kept for, beside those that go on.
+        forced_eos: ids that a target is made to end with at its own limit; (any,), empty for none.
         fill: id after the end.
         early_stopping: as in `transformers`.
         normaliser: new tokens of a hypothesis, its end included, to what its log-probability is divided by.
@@ -50,6 +52,8 @@ class SearchSettings:
     max_length: int
     limits: torch.Tensor | None
     eos: torch.Tensor
+    ends_foreseen: int
+    forced_eos: torch.Tensor
     fill: int
     early_stopping: bool | str = False
     normaliser: Callable[[int], float] = float
@@ -78,11 +82,14 @@ class SearchResult:
     step_scores: list[torch.Tensor] = field(default_factory=list)
 
 
-def forced_tokens(settings: SearchSettings, alive: torch.Tensor, new: int) -> torch.Tensor | None:
-    """The token that each sentence of the batch must have after `new` others, -100 where free; (batch,), or None."""
-    if settings.prefix is None or new >= settings.prefix.shape[1]:
-        return None
-    return settings.prefix[alive, new]
+def allowed_tokens(settings: SearchSettings, alive: torch.Tensor, length: int, prompt_len: int) -> "Allowed | None":
+    """What the sentences of the batch may go on with at this length, or None where all are free."""
+    new, tokens, ends = length - prompt_len, None, None
+    if settings.prefix is not None and new < settings.prefix.shape[1]:
+        tokens = settings.prefix[alive, new]
+    if settings.limits is not None and settings.forced_eos.numel():
+        ends = settings.limits[alive] == length + 1
+    return None if tokens is None and ends is None else Allowed(tokens, ends, settings.forced_eos)
 
 
 def who_stays(done: torch.Tensor) -> torch.Tensor | None:
@@ -123,6 +130,7 @@ class _Hypotheses:
         log_probabilities: of each new token, (batch, any, max_length - prompt).
         beams: the row that each new token came from, likewise.
         ended: (batch, any).
+        coverage: what all tokens so far paid to the source, (batch, any, source_len), or of no width if not asked for.
     """
 
     scores: torch.Tensor
@@ -130,6 +138,7 @@ class _Hypotheses:
     log_probabilities: torch.Tensor
     beams: torch.Tensor
     ended: torch.Tensor
+    coverage: torch.Tensor
 
     def pick(self, places: torch.Tensor) -> "_Hypotheses":
         """Of each sentence those at `places`, (batch, fewer)."""
@@ -158,6 +167,7 @@ class _Hypotheses:
             pad(self.log_probabilities, (0, width)),
             pad(self.beams, (0, width), value=-1),
             self.ended,
+            self.coverage,
         )
 
 
@@ -175,17 +185,16 @@ class BeamSearch:
         settings: how.
     """
 
-    def __init__(self, decoder: StepDecoder, prompt: torch.Tensor, processors: Any, settings: SearchSettings) -> None:
+    def __init__(self, decoder: Decoder, prompt: torch.Tensor, processors: Any, settings: SearchSettings) -> None:
         self.decoder, self.prompt, self.settings = decoder, prompt, settings
         self.sentences, self.prompt_len = prompt.shape
-        self.candidates = Candidates(processors, settings.max_length, settings.keep_scores)
+        self.next_tokens = NextTokens(processors, settings.keep_scores)
         self.alive = torch.arange(self.sentences, device=prompt.device)  # the sentence that each row of the batch is
         self.done = torch.zeros_like(self.alive, dtype=torch.bool)
         self.running = self._new_hypotheses(0.0)
         self.running.scores[:, 1:] = NEVER  # at first all beams of a sentence are one
         self.finished = self._new_hypotheses(NEVER)
         self.result: _Hypotheses | None = None
-        self.coverage: torch.Tensor | None = None  # (batch, beams, source_len)
 
     def _new_hypotheses(self, score: float) -> _Hypotheses:
         shape, device = (self.sentences, self.settings.num_beams), self.prompt.device
@@ -198,16 +207,19 @@ class BeamSearch:
             torch.zeros(new, device=device),
             torch.full(new, -1, dtype=torch.long, device=device),
             torch.zeros(shape, dtype=torch.bool, device=device),
+            torch.zeros((*shape, 0), device=device),
         )
 
     def run(self) -> SearchResult:
         """Search to the end."""
         length = self.prompt_len
-        states = self.decoder.read_prompt(self.prompt)
+        self.decoder.read_prompt(self.prompt)
         while True:
             if length == self.running.tokens.shape[2]:
                 self._widen()
-            tops = self._extend(states, length)
+            if self.settings.coverage_penalty:
+                self._cover()
+            tops = self._extend(length)
             ends = self._ends(tops.tokens, length + 1)  # (batch, candidates)
             self._collect(tops, ends, length)
             parents = self._go_on(tops, ends, length)
@@ -216,7 +228,7 @@ class BeamSearch:
             if self.done.all() or ends.all():
                 break
             self.decoder.select(self._leave(parents))
-            states = self.decoder.step(self.running.tokens[:, :, length - 1])
+            self.decoder.step(self.running.tokens[:, :, length - 1])
         self._store()
         assert self.result is not None
         return self._cut(self.result)
@@ -226,36 +238,37 @@ class BeamSearch:
         self.running, self.finished = self.running.widened(ROOM, fill), self.finished.widened(ROOM, fill)
         self.result = None if self.result is None else self.result.widened(ROOM, fill)
 
-    def _extend(self, states: torch.Tensor, length: int) -> Continuations:
+    def _cover(self) -> None:
+        """Add what the last token of each running hypothesis paid to the source."""
+        paid = self.decoder.attention()
+        if not self.running.coverage.shape[2]:
+            width = (*self.running.scores.shape, paid.shape[2])
+            self.running.coverage, self.finished.coverage = (paid.new_zeros(width) for _ in range(2))
+        self.running.coverage = self.running.coverage + paid
+
+    def _extend(self, length: int) -> Continuations:
         """The best continuations of each sentence, twice as many as beams or more, since some of them end.
 
         Args:
-            states: of the decoder, (batch, beams, d_model); (batch, 1, d_model) after the prompt.
             length: tokens of the targets so far.
         """
         batch, beams = self.running.scores.shape
-        blocks = self.candidates.blocks(batch, beams, states.device)
-        tops = Continuations.of_all([self._extend_some(states[some], some, length) for some in blocks])
-        if self.settings.coverage_penalty:
-            attention = self.decoder.attention
-            assert attention is not None
-            attention = attention.expand(-1, beams, -1)  # the prompt's is one beam's
-            self.coverage = attention.clone() if self.coverage is None else self.coverage + attention
-        return tops
+        blocks = self.next_tokens.blocks(batch, beams, self.prompt.device)
+        return Continuations.of_all([self._extend_some(some, length) for some in blocks])
 
-    def _extend_some(self, states: torch.Tensor, some: slice, length: int) -> Continuations:
+    def _extend_some(self, some: slice, length: int) -> Continuations:
         """Of some sentences of the batch."""
-        beams = self.settings.num_beams
-        logits = self.decoder.project(states)
-        if states.shape[1] < beams:  # after the prompt all beams are one
+        beams, running = self.settings.num_beams, self.running.scores[some]
+        logits = self.decoder.logits(some)
+        if len(logits) < running.numel():  # after the prompt all beams are one
             logits = logits.repeat_interleave(beams, dim=0)
-        forced = forced_tokens(self.settings, self.alive[some], length - self.prompt_len)
-        return self.candidates.best(
+        allowed = allowed_tokens(self.settings, self.alive[some], length, self.prompt_len)
+        return self.next_tokens.best(
             logits,
-            self.running.scores[some],
-            max(2, 1 + len(self.settings.eos)) * beams,
+            running,
+            max(2, 1 + self.settings.ends_foreseen) * beams,
             self.running.tokens[some, :, :length].flatten(0, 1),
-            None if forced is None else forced.repeat_interleave(beams),
+            None if allowed is None else allowed.for_beams(beams),
         )
 
     def _continued(self, tops: Continuations, places: torch.Tensor, length: int) -> _Hypotheses:
@@ -288,7 +301,7 @@ class BeamSearch:
         ended = self._continued(tops, first, length)
         ended.scores = ended.scores / self.settings.normaliser(length + 1 - self.prompt_len)
         if self.settings.coverage_penalty:
-            ended.scores = ended.scores + self._coverage_of(tops.parents[:, :beams])
+            ended.scores = ended.scores + self.settings.coverage_penalty * covered(ended.coverage)
         full = self.finished.ended.all(1, keepdim=True) & (self.settings.early_stopping is True)
         for excluded in (full, self.done[:, None], ~just_ended):
             ended.scores = ended.scores + excluded * NEVER
@@ -296,46 +309,41 @@ class BeamSearch:
         merged = self.finished.merged(ended)
         self.finished = merged.pick(merged.scores.topk(beams).indices)
 
-    def _coverage_of(self, parents: torch.Tensor) -> torch.Tensor:
-        """beta times the sum over the source of log(min(attention so far, 1)), equation 14; (batch, candidates)."""
-        assert self.coverage is not None
-        logarithms = self.coverage.clamp(max=1.0).log()
-        if self.decoder.hidden is not None:
-            logarithms = logarithms.masked_fill(self.decoder.hidden[:, 0] < 0, 0.0)
-        return self.settings.coverage_penalty * logarithms.sum(-1).gather(1, parents)
-
     def _go_on(self, tops: Continuations, ends: torch.Tensor, length: int) -> torch.Tensor:
         """The best that have not ended are the next beams; the beams that they come from, (batch, beams)."""
         tops.scores = tops.scores + ends * NEVER
         places = tops.scores.topk(self.settings.num_beams).indices
         self.running = self._continued(tops, places, length)
-        parents = tops.parents.gather(1, places)
-        if self.coverage is not None:
-            self.coverage = self.coverage.gather(1, parents[:, :, None].expand(-1, -1, self.coverage.shape[2]))
-        return parents
+        return tops.parents.gather(1, places)
 
     def _mark_done(self, ends: torch.Tensor, length: int) -> None:
         """Sentences that nothing can improve, whose beams are all finished, or that have none left."""
         settings = self.settings
-        new = length - self.prompt_len
-        if settings.early_stopping == "never" and settings.normaliser(2) > settings.normaliser(1):
-            new = settings.max_length - self.prompt_len
-        best_possible = self.running.scores[:, :1] / settings.normaliser(new)
+        best_possible = self.running.scores[:, :1] / self._best_normaliser(length)
         worst = torch.where(self.finished.ended, self.finished.scores.amin(1, keepdim=True), NEVER)
         hopeless = ~(best_possible > worst).any(1)
         full = self.finished.ended.all(1) & (settings.early_stopping is True)
         self.done = self.done | hopeless | full | ends.all(1)
 
+    def _best_normaliser(self, length: int) -> float | torch.Tensor:
+        """What log-probabilities may yet be divided by: each sentence's own, whatever limits its neighbours have."""
+        settings = self.settings
+        if settings.early_stopping != "never" or settings.normaliser(2) <= settings.normaliser(1):
+            return settings.normaliser(length - self.prompt_len)
+        if settings.limits is None:
+            return settings.normaliser(settings.max_length - self.prompt_len)
+        limits = settings.limits[self.alive].clamp(max=settings.max_length).tolist()
+        normalisers = [settings.normaliser(limit - self.prompt_len) for limit in limits]
+        return self.running.scores.new_tensor(normalisers)[:, None]
+
     def _leave(self, parents: torch.Tensor) -> torch.Tensor:
         """Take finished sentences out of the batch; the parents of those that stay."""
-        stay = who_stays(self.done) if self.candidates.rows_may_leave else None
+        stay = who_stays(self.done) if self.next_tokens.rows_may_leave else None
         if stay is None:
             return parents
         self._store()
         self.running, self.finished = self.running.of(stay), self.finished.of(stay)
         self.alive, self.done = self.alive[stay], self.done[stay]
-        if self.coverage is not None:
-            self.coverage = self.coverage.index_select(0, stay)
         self.decoder.keep(stay)
         return parents.index_select(0, stay)
 
@@ -344,8 +352,9 @@ class BeamSearch:
         if self.result is None:
             self.result = self.finished
             return
-        for whole, part in zip(vars(self.result).values(), vars(self.finished).values(), strict=True):
-            whole[self.alive] = part
+        for name, whole in vars(self.result).items():
+            if name != "coverage":  # it is in the score by now
+                whole[self.alive] = getattr(self.finished, name)
 
     def _cut(self, found: _Hypotheses) -> SearchResult:
         returned = self.settings.num_return_sequences
@@ -356,12 +365,17 @@ class BeamSearch:
             found.scores,
             found.log_probabilities[:, :new],
             found.beams[:, :new],
-            self.candidates.step_scores,
+            self.next_tokens.step_scores,
         )
 
 
+def covered(coverage: torch.Tensor) -> torch.Tensor:
+    """The sum over the source of log(min(attention so far, 1)), equation 14; (batch, any)."""
+    return coverage.clamp(max=1.0).log().sum(-1)
+
+
 def greedy_search(
-    decoder: StepDecoder, prompt: torch.Tensor, processors: Any, settings: SearchSettings
+    decoder: Decoder, prompt: torch.Tensor, processors: Any, settings: SearchSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The likeliest token at each step.
 
@@ -374,10 +388,11 @@ def greedy_search(
     done = torch.zeros(sentences, dtype=torch.bool, device=prompt.device)
     tokens, scores = [prompt], []
     ids = prompt
-    logits = decoder.project(decoder.read_prompt(prompt))
+    decoder.read_prompt(prompt)
     while True:
+        logits = decoder.logits(slice(0, len(alive)))
         processed = processors(ids, logits.clone() if processors else logits)
-        chosen = allow_only(processed, forced_tokens(settings, alive, length - prompt.shape[1])).argmax(-1)
+        chosen = allow_only(processed, allowed_tokens(settings, alive, length, prompt.shape[1])).argmax(-1)
         log_probability = logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
         chosen = chosen.masked_fill(done, settings.fill)
         newest = torch.full((sentences, 1), settings.fill, device=prompt.device)
@@ -396,4 +411,7 @@ def greedy_search(
         if stay is not None:
             alive, ids, done, chosen = alive[stay], ids[stay], done[stay], chosen[stay]
             decoder.keep(stay)
-        logits = decoder.project(decoder.step(chosen[:, None]))
+        decoder.step(chosen[:, None])
+
+
+__all__ = ["BeamSearch", "SearchResult", "SearchSettings", "greedy_search"]

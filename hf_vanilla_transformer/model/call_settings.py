@@ -1,0 +1,319 @@
+"""What one call of `generate` asks for, settled once: by the call, by a config given to it, by the model's own config.
+
+The nearest holds: the call, then the given config, then the model's, then `transformers`' defaults. Everything that
+decodes (`generate`, `Translator`, the pipeline) or tells how a model decodes (the illustrated page, `doctor`, cards)
+asks here.
+
+Settings of this project's own, beside those of `transformers`:
+
+- `max_extra_tokens`: most tokens a target may have beyond those of its own source (section 6.1 uses 50);
+- `gnmt_length_penalty`, `coverage_penalty`: alpha and beta of Wu et al. 2016, equation 14 (section 6.1: alpha 0.6);
+- `target_prefix`: what each target must begin with.
+"""
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from transformers.generation import GenerationConfig, LogitsProcessor, StoppingCriteria
+
+from .configuration_vanilla_transformer import longest_sentence
+from .masks import source_mask
+
+PAPER_EXTRA_TOKENS = 50
+PAPER_DECODING = {"num_beams": 4, "max_extra_tokens": PAPER_EXTRA_TOKENS, "gnmt_length_penalty": 0.6}
+"""Section 6.1."""
+
+OWN = ("max_extra_tokens", "gnmt_length_penalty", "coverage_penalty", "target_prefix")
+LENGTHS = ("max_length", "max_new_tokens")
+_DEFAULTS: dict[str, Any] = {
+    "num_beams": 1,
+    "num_return_sequences": 1,
+    "do_sample": False,
+    "early_stopping": False,
+    "length_penalty": 1.0,
+    "use_cache": True,
+}
+
+
+@dataclass(frozen=True)
+class CallSettings:
+    """How one call decodes.
+
+    Attributes:
+        num_beams: 1 is greedy, or sampling.
+        num_return_sequences: targets of each source.
+        length_penalty: exponent of the length that log-probabilities are divided by, where the next is None.
+        gnmt_length_penalty: alpha of Wu et al. 2016, or None.
+        coverage_penalty: beta of the same, 0 for none.
+        max_extra_tokens: as above; None where another length was asked for, or none at all.
+        eos_ids: ids that end a target, by the configs and the call.
+        forced_eos_ids: those that a target is made to end with at its limit; empty for none.
+        target_prefix: (batch, any) ids, -100 where a target is free, or None.
+        asked: which of this project's own settings the call or its config asked for, rather than the model's config.
+        values: everything else that is set, by its name in `GenerationConfig`.
+    """
+
+    num_beams: int
+    num_return_sequences: int
+    length_penalty: float
+    gnmt_length_penalty: float | None
+    coverage_penalty: float
+    max_extra_tokens: int | None
+    eos_ids: tuple[int, ...]
+    forced_eos_ids: tuple[int, ...]
+    target_prefix: torch.Tensor | None
+    asked: frozenset[str]
+    values: Mapping[str, Any]
+
+    def normaliser(self, tokens: int) -> float:
+        """What the log-probability of so many new tokens, the end included, is divided by."""
+        if self.gnmt_length_penalty is not None:
+            return gnmt_normaliser(tokens, self.gnmt_length_penalty)
+        return max(tokens, 1) ** self.length_penalty
+
+    def normaliser_in_words(self) -> str:
+        """The same as a formula."""
+        if self.gnmt_length_penalty is not None:
+            return f"((5 + tokens) / 6)^{self.gnmt_length_penalty:g}"
+        return "the number of tokens" if self.length_penalty == 1 else f"tokens^{self.length_penalty:g}"
+
+    def length_settings(self) -> dict[str, float]:
+        """The one length penalty that holds, as an argument of `generate`."""
+        if self.gnmt_length_penalty is not None:
+            return {"gnmt_length_penalty": self.gnmt_length_penalty}
+        return {"length_penalty": self.length_penalty}
+
+    def own_settings(self) -> list[str]:
+        """This project's own settings that matter to the result and that `transformers`' search does not know."""
+        matters = {
+            "gnmt_length_penalty": self.gnmt_length_penalty is not None and self.num_beams > 1,
+            "coverage_penalty": self.coverage_penalty > 0 and self.num_beams > 1,
+            "target_prefix": self.target_prefix is not None,
+        }
+        return [name for name, does in matters.items() if does]
+
+    def has_length(self) -> bool:
+        """Whether anything limits the length of targets, `transformers`' default of 20 tokens aside."""
+        names = (*LENGTHS, "max_time")
+        return self.max_extra_tokens is not None or any(self.values.get(name) is not None for name in names)
+
+
+def settle(call: Mapping[str, Any], given: GenerationConfig | None, own: GenerationConfig) -> CallSettings:
+    """Settle what a call asks for.
+
+    Args:
+        call: arguments of `generate`; those of this project's own count as not given where they are None.
+        given: the call's `generation_config`.
+        own: the model's `generation_config`.
+
+    Raises:
+        ValueError: a setting out of its range, or two that contradict each other.
+    """
+    nearest_first = (without_unset(call), _stated(given), _stated(own))
+    values = {**_DEFAULTS, **nearest_first[2], **nearest_first[1], **nearest_first[0]}
+    alpha, power, alpha_from = _length_penalty(nearest_first)
+    coverage, coverage_from = _own_setting("coverage_penalty", nearest_first)
+    prefix = call.get("target_prefix")
+    asked = {
+        name: place < 2 for name, place in (("gnmt_length_penalty", alpha_from), ("coverage_penalty", coverage_from))
+    }
+    settings = CallSettings(
+        num_beams=_count(values, "num_beams"),
+        num_return_sequences=_count(values, "num_return_sequences"),
+        length_penalty=power,
+        gnmt_length_penalty=alpha,
+        coverage_penalty=coverage or 0.0,
+        max_extra_tokens=_extra_tokens(nearest_first),
+        eos_ids=as_ids(values.get("eos_token_id")),
+        forced_eos_ids=as_ids(values.get("forced_eos_token_id")),
+        target_prefix=prefix,
+        asked=frozenset([name for name, nearer in asked.items() if nearer] + ["target_prefix"]),
+        values=values,
+    )
+    _check(settings)
+    return settings
+
+
+def without_unset(call: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call but for those that are None where None can only mean "not given".
+
+    An `eos_token_id=None` means that no token ends a target, and `max_length=None` takes the place of the config's.
+    """
+    unset_by_none = vars(GenerationConfig()).keys() - _DEFAULTS.keys()
+    return {name: value for name, value in call.items() if value is not None or name in unset_by_none}
+
+
+def _stated(config: GenerationConfig | None) -> dict[str, Any]:
+    """What a config says: None says nothing."""
+    return {} if config is None else {name: value for name, value in vars(config).items() if value is not None}
+
+
+def _own_setting(name: str, nearest_first: tuple[dict[str, Any], ...]) -> tuple[Any, int]:
+    """A setting of this project's own, and how far away it was found."""
+    for place, stated in enumerate(nearest_first):
+        if stated.get(name) is not None:
+            return stated[name], place
+    return None, len(nearest_first)
+
+
+def _length_penalty(nearest_first: tuple[dict[str, Any], ...]) -> tuple[float | None, float, int]:
+    """Alpha or None, the exponent, and how far away they were found: the nearest that names either kind holds.
+
+    Within one config alpha wins: `Seq2SeqTrainer` fills the model's with `length_penalty=1.0`.
+    """
+    call = nearest_first[0]
+    if call.get("length_penalty") is not None and call.get("gnmt_length_penalty") is not None:
+        raise ValueError(
+            f"A length penalty is of one kind, but `length_penalty` {call['length_penalty']} and "
+            f"`gnmt_length_penalty` {call['gnmt_length_penalty']} were given. Leave one of them out."
+        )
+    for place, stated in enumerate(nearest_first):
+        alpha, power = stated.get("gnmt_length_penalty"), stated.get("length_penalty")
+        if alpha is not None:
+            return alpha, 1.0, place
+        if power is not None:
+            return None, power, place
+    return None, 1.0, len(nearest_first)
+
+
+def _extra_tokens(nearest_first: tuple[dict[str, Any], ...]) -> int | None:
+    """The allowance, or None where another length was asked for nearer to the call; within one config it wins."""
+    for stated in nearest_first:
+        if stated.get("max_extra_tokens") is not None:
+            return stated["max_extra_tokens"]
+        if any(stated.get(name) is not None for name in LENGTHS):
+            return None
+    return None
+
+
+def _count(values: Mapping[str, Any], name: str) -> int:
+    count = values[name] if values.get(name) is not None else _DEFAULTS[name]
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        meaning = " (1 is greedy)" if name == "num_beams" else ""
+        raise ValueError(f"`{name}` must be a whole number of at least 1{meaning}, got {count!r}.")
+    return count
+
+
+def _check(settings: CallSettings) -> None:
+    extra = settings.max_extra_tokens
+    if extra is not None and (isinstance(extra, bool) or not isinstance(extra, int) or extra < 0):
+        raise ValueError(f"`max_extra_tokens` must be at least 0, got {extra!r}.")
+    for name in ("length_penalty", "gnmt_length_penalty", "coverage_penalty"):
+        value = getattr(settings, name)
+        if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):
+            raise ValueError(f"`{name}` must be a finite number, got {value!r}.")
+    if settings.coverage_penalty < 0:
+        raise ValueError(f"`coverage_penalty` must be at least 0, got {settings.coverage_penalty}.")
+
+
+def as_ids(value: Any) -> tuple[int, ...]:
+    """Token ids, of which a config may name none, one or several."""
+    if value is None:
+        return ()
+    if isinstance(value, torch.Tensor):
+        value = value.tolist()
+    return (int(value),) if isinstance(value, int) else tuple(int(each) for each in value)
+
+
+def gnmt_normaliser(tokens: int, alpha: float) -> float:
+    """((5 + tokens) / 6) ** alpha, Wu et al. 2016, equation 14."""
+    return ((5 + tokens) / 6) ** alpha
+
+
+# The limits of each target
+
+
+def length_limits(
+    settings: CallSettings, config: Any, source_lens: torch.Tensor | None, prompt_len: int
+) -> torch.Tensor | None:
+    """Most new tokens of each target, its end included: its source's allowance, and the model's positions.
+
+    Args:
+        settings: of the call.
+        config: of the model; one with learned positions has an end.
+        source_lens: tokens of each source, (batch,); None if they are not known.
+        prompt_len: tokens of the targets that are there already.
+
+    Returns:
+        (batch,), or None where nothing but `max_length` and its like limits targets.
+    """
+    if source_lens is None:
+        return None
+    limits = None if settings.max_extra_tokens is None else source_lens + settings.max_extra_tokens
+    positions = longest_sentence(config)
+    if positions is not None:
+        room = max(1, positions + 1 - prompt_len)  # the last token is never read
+        limits = torch.full_like(source_lens, room) if limits is None else limits.clamp(max=room)
+    return limits
+
+
+def source_lengths(inputs: Mapping[str, Any], pad_token_id: int | None = None) -> torch.Tensor | None:
+    """Real tokens of each source, (batch,), from the arguments of `generate`; None if there is no source."""
+    if inputs.get("attention_mask") is not None:
+        return inputs["attention_mask"].sum(-1).long()
+    if inputs.get("input_ids") is not None:
+        return source_mask(inputs["input_ids"], pad_token_id).sum(-1)
+    states = inputs.get("inputs_embeds")
+    if states is None and inputs.get("encoder_outputs") is not None:
+        states = inputs["encoder_outputs"][0]
+    return None if states is None else torch.full((states.shape[0],), states.shape[1], device=states.device)
+
+
+class SourceLengthLimit(StoppingCriteria):
+    """Ends each target at its own limit ("maximum output length [...] input length + 50", section 6.1).
+
+    Args:
+        limits: most new tokens of each sentence, end of sentence included; shape (batch,).
+        prompt_len: decoder tokens that were there before the first new one.
+    """
+
+    def __init__(self, limits: torch.Tensor, prompt_len: int) -> None:
+        self.limits = limits
+        self.prompt_len = prompt_len
+
+    def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        return input_ids.shape[1] - self.prompt_len >= for_rows(self.limits, input_ids)
+
+
+class ForcedEndAtLimit(LogitsProcessor):
+    """`forced_eos_token_id` at each target's own limit, where `transformers` forces it at the longest of the batch.
+
+    Args:
+        limits, prompt_len: as of `SourceLengthLimit`.
+        eos_ids: ids that the last token is chosen from.
+    """
+
+    def __init__(self, limits: torch.Tensor, prompt_len: int, eos_ids: Iterable[int]) -> None:
+        self.limits = limits
+        self.prompt_len = prompt_len
+        self.eos_ids = list(eos_ids)
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        last: Any = input_ids.shape[1] - self.prompt_len == for_rows(self.limits, input_ids) - 1
+        forced: Any = torch.full_like(scores, float("-inf"))
+        forced[:, self.eos_ids] = 0
+        chosen: Any = torch.where(last[:, None], forced, scores)
+        return chosen
+
+
+def for_rows(limits: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
+    """One for each row: `generate` repeats each sentence for its beams."""
+    return limits.repeat_interleave(input_ids.shape[0] // limits.shape[0]).to(input_ids.device)
+
+
+__all__ = [
+    "PAPER_DECODING",
+    "PAPER_EXTRA_TOKENS",
+    "CallSettings",
+    "ForcedEndAtLimit",
+    "SourceLengthLimit",
+    "as_ids",
+    "gnmt_normaliser",
+    "length_limits",
+    "settle",
+    "source_lengths",
+    "without_unset",
+]

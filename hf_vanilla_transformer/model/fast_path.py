@@ -1,0 +1,422 @@
+"""The one entrance of `generate`: what a call asks for is settled, who decodes it is decided, and then it is decoded.
+
+A call that the fast path computes exactly (`admission.py`) is searched by `beam_search.py` on packed weights. The
+search is handed to `transformers` as its documented `custom_generate`, so that masks, lengths, logits processors and
+criteria are those that `transformers` prepares. Any other call is left to `transformers` as it is. Nothing of a call
+is kept on the model; how it was decoded is part of the output.
+"""
+
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, fields
+from typing import Any
+
+import torch
+from transformers.generation import (
+    EosTokenCriteria,
+    GenerationConfig,
+    LogitsProcessorList,
+    MaxLengthCriteria,
+    MaxTimeCriteria,
+    StoppingCriteriaList,
+)
+from transformers.generation.utils import GenerateBeamEncoderDecoderOutput, GenerateEncoderDecoderOutput
+from transformers.modeling_outputs import BaseModelOutput
+from transformers.utils import logging
+
+from .admission import computing_type, is_known_class, why_not_call, why_not_model
+from .beam_search import BeamSearch, SearchSettings, greedy_search
+from .call_settings import (
+    LENGTHS,
+    OWN,
+    ForcedEndAtLimit,
+    SourceLengthLimit,
+    length_limits,
+    settle,
+    source_lengths,
+    without_unset,
+)
+from .configuration_vanilla_transformer import longest_sentence
+from .masks import source_mask
+from .packed_weights import PackedModel, Precision, Weights
+from .step_decoder import StepDecoder
+
+logger = logging.get_logger(__name__)
+
+FAST = "fast"
+"""`search_path` of what the fast path decoded."""
+_BY_POSITION = (
+    *("prefix_allowed_tokens_fn", "synced_gpus", "assistant_model", "streamer"),
+    *("negative_prompt_ids", "negative_prompt_attention_mask", "custom_generate"),
+)
+"""Arguments of `GenerationMixin.generate` by position, after the first four."""
+_NEVER_READ = ("labels", "num_items_in_batch")
+"""Given by trainers that decode what they train on; `generate` hands them to the encoder and no further."""
+
+
+@dataclass
+class TranslationOutput(GenerateBeamEncoderDecoderOutput):
+    """What beam search returns with `return_dict_in_generate`: as in `transformers`, and
+
+    search_path (`str`):
+        How the call was decoded: `"fast"`, or why it was left to `transformers`.
+    token_log_probabilities (`torch.Tensor` of shape `(batch * num_return_sequences, new tokens)`, *optional*):
+        The natural logarithm of each new token's probability, 0 after the end, a forced prefix included. Of the fast
+        path, which also gives `sequences_scores` always, and returns no `past_key_values`.
+    """
+
+    token_log_probabilities: torch.Tensor | None = None
+    search_path: str | None = None
+
+
+@dataclass
+class GreedyTranslationOutput(GenerateEncoderDecoderOutput):
+    """What greedy decoding and sampling return with `return_dict_in_generate`; the rest as of `TranslationOutput`."""
+
+    token_log_probabilities: torch.Tensor | None = None
+    search_path: str | None = None
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Packed weights that last, of a model that was admitted when they were taken.
+
+    Attributes:
+        packed: the copies.
+        precision: of their matrix products.
+    """
+
+    packed: PackedModel
+    precision: Precision | None
+
+    @classmethod
+    def of(cls, model: Any, precision: Precision | None = None) -> "Snapshot | None":
+        """The weights as they are now, or None if the fast path does not compute this model's `forward`."""
+        if why_not_model(model, lasting=True) is not None:
+            return None
+        if precision is None and computing_type(model) is not model.dtype:
+            precision = "bf16"
+        with torch.no_grad(), without_autocast(model):
+            return cls(PackedModel(model, Weights(precision, lasting=True)), precision)
+
+
+class Call:
+    """One call of `generate`, settled and decided before any work: `Call(...).run(by_transformers)`.
+
+    Args:
+        model: any encoder-decoder with `generate`; the fast path decodes models of ours only.
+        arguments: of the call, by name.
+        snapshot: packed weights to decode with in place of the model's.
+        says: whether to log that the fast path does not decode it.
+
+    Attributes:
+        settings: what is asked for.
+        limits: most new tokens of each target, (batch,), or None.
+        obstacle: why it is left to `transformers`, in words, or None.
+
+    Raises:
+        ValueError: a setting out of range, two that contradict each other, or one of this project's own beside what
+            only `transformers` decodes.
+    """
+
+    def __init__(
+        self, model: Any, arguments: Mapping[str, Any], snapshot: Snapshot | None = None, says: bool = True
+    ) -> None:
+        self.model, self.snapshot = model, snapshot
+        self.arguments = without_unset(arguments)
+        self._name_inputs()
+        self.given: GenerationConfig | None = self.arguments.pop("generation_config", None)
+        self.settings = settle(self.arguments, self.given, model.generation_config)
+        for name in (*OWN, *_NEVER_READ):
+            self.arguments.pop(name, None)
+        self.prompt_len = self._prompt_len()
+        self.limits = self._limits()
+        self.own_loop = self.arguments.get("custom_generate") is not None
+        self.obstacle = self._obstacle()
+        self._require_known_settings(says and not self.own_loop)
+
+    def _name_inputs(self) -> None:
+        """One name for the source, and a mask for it: `GenerationMixin` makes none for encoders."""
+        given = self.arguments
+        source = given.pop("inputs", None)
+        if source is not None and "input_ids" not in given:
+            given["input_ids"] = source
+        elif source is not None:
+            given["inputs"] = source  # `transformers` says what is wrong with both
+        source = given.get("input_ids")
+        if given.get("attention_mask") is None and isinstance(source, torch.Tensor) and source.dim() == 2:
+            given["attention_mask"] = source_mask(source, self.model.config.pad_token_id)
+
+    def _prompt_len(self) -> int:
+        """Decoder tokens before the first new one: a given prefix, with the start token that `generate` prepends."""
+        prefix = self.arguments.get("decoder_input_ids")
+        if prefix is None:
+            return 1
+        values = self.settings.values
+        start = values.get("decoder_start_token_id")
+        start = values.get("bos_token_id") if start is None else start
+        return prefix.shape[1] + int(start is not None and bool((prefix[:, 0] != start).all()))
+
+    def _limits(self) -> torch.Tensor | None:
+        lens = source_lengths(self.arguments, self.model.config.pad_token_id)
+        prefix = self.settings.target_prefix
+        if prefix is not None and lens is not None and len(prefix) != len(lens):
+            raise ValueError(
+                f"`target_prefix` must have a row for each source, got {len(prefix)} rows for {len(lens)} sources."
+            )
+        limits = length_limits(self.settings, self.model.config, lens, self.prompt_len)
+        asked = self._asked_length()
+        return limits if limits is None or asked is None else limits.clamp(max=asked)
+
+    def _asked_length(self) -> int | None:
+        """The new tokens that the call itself names, which hold beside its allowance."""
+        if self.settings.max_extra_tokens is None:
+            return None
+        longest = self.arguments.get("max_length")
+        new = self.arguments.get("max_new_tokens")
+        return new if new is not None else None if longest is None else max(1, longest - self.prompt_len)
+
+    def _forces_own_ends(self) -> bool:
+        """Whether targets are made to end at their own limits, each at another."""
+        return self.settings.max_extra_tokens is not None and bool(self.settings.forced_eos_ids)
+
+    def ask_for_scores(self) -> None:
+        """Have `transformers` give scores, where it decodes."""
+        if self.given is None:
+            self.arguments["output_scores"] = True
+        else:
+            self.given = copy.deepcopy(self.given)
+            self.given.output_scores = True
+
+    def _obstacle(self) -> str | None:
+        if self.own_loop:
+            return "a decoding loop of the caller's own"
+        if not is_known_class(self.model):
+            return why_not_model(self.model)
+        obstacle = why_not_call(self.model, self.arguments, self.settings, by_snapshot=self.snapshot is not None)
+        if obstacle is None and self.snapshot is None:
+            obstacle = why_not_model(self.model)
+        return obstacle
+
+    def _require_known_settings(self, says: bool) -> None:
+        """Refuse what was asked for and will not be done; say what the model's config asks for in vain."""
+        lost = [name for name in self.settings.own_settings() if self.obstacle is not None]
+        asked = [f"`{name}`" for name in lost if name in self.settings.asked]
+        if asked:
+            raise ValueError(
+                f"{' and '.join(asked)} needs our own search, which does not support {self.obstacle}. Leave one of "
+                "the two out."
+            )
+        if self.obstacle is not None and says:
+            names = " and ".join(f"`{name}`" for name in lost)
+            logger.warning_once(
+                f"{self.obstacle[0].upper()}{self.obstacle[1:]}: decoded by transformers' own search, which is slower"
+                + (f" and has no {names}: `length_penalty` holds." if lost else ".")
+            )
+
+    # Decoding
+
+    def run(self, by_transformers: Callable[..., Any], watch: Iterable[Any] = ()) -> Any:
+        """Decode, once.
+
+        Args:
+            by_transformers: `GenerationMixin.generate` of the model.
+            watch: criteria that stop nothing, added where `transformers` decodes.
+        """
+        if self.obstacle is None:
+            return self._search(by_transformers)
+        outputs = by_transformers(**self._arguments_with_limits([*watch]))
+        return outputs if self.own_loop else with_search_path(outputs, self.obstacle)
+
+    def _arguments_with_limits(self, watch: list[Any]) -> dict[str, Any]:
+        """The call's arguments, with each target's own limit as a criterion."""
+        arguments = dict(self.arguments)
+        criteria = [*watch, *(arguments.pop("stopping_criteria", None) or ())]
+        if self.limits is not None:
+            criteria.append(SourceLengthLimit(self.limits, self.prompt_len))
+            if self._forces_own_ends():
+                forced = ForcedEndAtLimit(self.limits, self.prompt_len, self.settings.forced_eos_ids)
+                processors = [*(arguments.get("logits_processor") or ()), forced]
+                arguments["logits_processor"] = LogitsProcessorList(processors)
+        if criteria:
+            arguments["stopping_criteria"] = StoppingCriteriaList(criteria)
+        return self._with_longest(arguments)
+
+    def _with_longest(self, arguments: dict[str, Any]) -> dict[str, Any]:
+        """The length of the longest target, unless the call named one, as a setting of `transformers`."""
+        more: dict[str, Any] = {"forced_eos_token_id": None} if self._forces_own_ends() else {}
+        if self.limits is not None and self.settings.max_extra_tokens is not None:
+            if not any(arguments.get(name) is not None for name in LENGTHS):
+                more |= {"max_new_tokens": int(self.limits.max()), "max_length": None}
+        elif self.limits is not None:
+            more |= self._clamped_length(int(self.limits.max()))
+        if self.given is None:
+            return {**arguments, **more}
+        given = self.given  # `generate` takes either a config or single settings; the caller's stays as it was
+        if more:
+            given = copy.deepcopy(given)
+            given.update(**more)
+            arguments = {name: value for name, value in arguments.items() if name not in more}
+        return {**arguments, "generation_config": given}
+
+    def _clamped_length(self, room: int) -> dict[str, Any]:
+        """A length that positions allow, where the one that holds is longer."""
+        values = self.settings.values
+        new = values.get("max_new_tokens")
+        if new is None and values.get("max_length") is not None:
+            new = values["max_length"] - self.prompt_len
+        if new is None or new <= room:
+            return {}
+        positions = longest_sentence(self.model.config)
+        logger.warning_once(
+            f"This model has positions for {positions:,} tokens: targets end there, although up to {new:,} new tokens "
+            "were asked for."
+        )
+        return {"max_new_tokens": room, "max_length": None}
+
+    def _search(self, by_transformers: Callable[..., Any]) -> Any:
+        arguments = self._with_longest(dict(self.arguments))
+        with without_autocast(self.model) as precision:
+            packed = self._packed(precision)
+            if self._encodes_here():
+                states = packed.encode(self.arguments["input_ids"], self.arguments["attention_mask"])
+                arguments["encoder_outputs"] = BaseModelOutput(last_hidden_state=states)
+
+            def search(model: Any, input_ids: torch.Tensor, **prepared: Any) -> Any:
+                return self._search_prepared(packed, input_ids, **prepared)
+
+            return by_transformers(**arguments, custom_generate=search)
+
+    def _packed(self, precision: Precision | None) -> PackedModel:
+        if self.snapshot is not None:
+            return self.snapshot.packed
+        steps = self.limits.max().item() if self.limits is not None else self._longest()
+        return PackedModel(self.model, Weights(precision, steps=int(steps)))
+
+    def _longest(self) -> int:
+        """About how many new tokens there may be."""
+        values = self.settings.values
+        return values.get("max_new_tokens") or values.get("max_length") or 20
+
+    def _encodes_here(self) -> bool:
+        """Whether packed weights encode the source: nothing but ids and their mask is given."""
+        given = self.arguments
+        others = ("encoder_outputs", "inputs_embeds", "position_ids", "inputs")
+        ids, mask = given.get("input_ids"), given.get("attention_mask")
+        whole = isinstance(ids, torch.Tensor) and ids.dim() == 2 and mask is not None and mask.shape == ids.shape
+        return whole and all(given.get(name) is None for name in others)
+
+    def _search_prepared(
+        self,
+        packed: PackedModel,
+        input_ids: torch.Tensor,
+        logits_processor: Any,
+        stopping_criteria: Any,
+        generation_config: Any,
+        encoder_outputs: Any,
+        attention_mask: torch.Tensor | None = None,
+        **_: Any,
+    ) -> Any:
+        """What `transformers` calls in place of its own loop, with a row for each beam: every first one is taken."""
+        beams = self.settings.num_beams
+        prompt = input_ids[::beams]
+        states = encoder_outputs[0][::beams]
+        mask = (
+            states.new_ones(states.shape[:2], dtype=torch.long) if attention_mask is None else attention_mask[::beams]
+        )
+        decoder = StepDecoder(
+            packed, states.to(packed.dtype), mask.to(states.device), beams, keep_attention=self._covers()
+        )
+        settings = self._search_settings(generation_config, stopping_criteria, logits_processor, prompt)
+        if beams == 1:
+            sequences, steps = greedy_search(decoder, prompt, logits_processor, settings)
+            if not generation_config.return_dict_in_generate:
+                return sequences
+            return GreedyTranslationOutput(sequences=sequences, token_log_probabilities=steps, search_path=FAST)  # type: ignore[arg-type]
+        found: Any = BeamSearch(decoder, prompt, logits_processor, settings).run()
+        if not generation_config.return_dict_in_generate:
+            return found.sequences
+        return TranslationOutput(
+            sequences=found.sequences,
+            sequences_scores=found.scores,
+            scores=tuple(found.step_scores) if generation_config.output_scores else None,
+            beam_indices=found.beam_indices.int(),
+            token_log_probabilities=found.token_log_probabilities,
+            search_path=FAST,
+        )
+
+    def _covers(self) -> bool:
+        return self.settings.coverage_penalty > 0 and self.settings.num_beams > 1
+
+    def _search_settings(
+        self, config: Any, criteria: Iterable[Any], processors: Iterable[Any], prompt: torch.Tensor
+    ) -> SearchSettings:
+        """The call's settings as the search names them; criteria bring their own numbers."""
+        device, beams = prompt.device, self.settings.num_beams
+        longest = [each.max_length for each in criteria if type(each) is MaxLengthCriteria]
+        ends = [each.eos_token_id for each in criteria if type(each) is EosTokenCriteria]
+        times = [each.initial_timestamp + each.max_time for each in criteria if type(each) is MaxTimeCriteria]
+        limits = [each.limits + each.prompt_len for each in criteria if type(each) is SourceLengthLimit]
+        if self.limits is not None:
+            limits.append(self.limits + self.prompt_len)
+        pad, eos = config._pad_token_tensor, config._eos_token_tensor
+        fill: Any = pad
+        if beams > 1:  # as `transformers` fills up after beam search
+            fill = -1 if eos is None else pad or eos[0]
+        forced = self.settings.forced_eos_ids if self._forces_own_ends() else ()
+        prefix = self.settings.target_prefix
+        return SearchSettings(
+            num_beams=beams,
+            num_return_sequences=self.settings.num_return_sequences,
+            max_length=min(longest, default=config.max_length),
+            limits=torch.stack([limit.to(device) for limit in limits]).amin(0) if limits else None,
+            eos=torch.cat([end.flatten().to(device) for end in ends]) if ends else prompt.new_empty(0),
+            ends_foreseen=0 if eos is None else len(eos),
+            forced_eos=torch.tensor(forced, dtype=torch.long, device=device),
+            fill=int(fill),
+            early_stopping=config.early_stopping,
+            normaliser=self.settings.normaliser,
+            coverage_penalty=self.settings.coverage_penalty if self._covers() else 0.0,
+            deadline=min(times, default=None),
+            prefix=None if prefix is None else prefix.to(device),
+            keep_scores=bool(config.return_dict_in_generate and config.output_scores),
+        )
+
+
+@contextmanager
+def without_autocast(model: Any) -> Iterator[Precision | None]:
+    """The precision that autocast asks for, and no autocast, which knows nothing of packed weights."""
+    precision: Precision | None = "bf16" if computing_type(model) is not model.dtype else None
+    with torch.autocast(model.device.type, enabled=False):
+        yield precision
+
+
+def with_search_path(outputs: Any, path: str) -> Any:
+    """`transformers`' output, which also says how it was decoded; tensors as they are."""
+    kinds: dict[Any, Any] = {
+        GenerateBeamEncoderDecoderOutput: TranslationOutput,
+        GenerateEncoderDecoderOutput: GreedyTranslationOutput,
+    }
+    kind = kinds.get(type(outputs))
+    if kind is None:
+        return outputs
+    return kind(**{field.name: getattr(outputs, field.name) for field in fields(outputs)}, search_path=path)
+
+
+def by_name(positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call of `generate`, all by name; those by position are the ones after the first four.
+
+    Raises:
+        TypeError: one is given twice, or there are more than `generate` takes.
+    """
+    if len(positional) > len(_BY_POSITION):
+        raise TypeError(f"`generate` takes {4 + len(_BY_POSITION)} arguments by position, got {4 + len(positional)}.")
+    given = dict(zip(_BY_POSITION, positional, strict=False))
+    twice = [name for name in given if name in named]
+    if twice:
+        raise TypeError(f"`generate` got {', '.join(twice)} twice, by position and by name.")
+    return {**given, **named}
+
+
+__all__ = ["FAST", "Call", "GreedyTranslationOutput", "Snapshot", "TranslationOutput", "by_name"]

@@ -1,0 +1,26 @@
+"""Where a saved folder says that its code is: the classes of the Auto classes, and the `translate` pipeline."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    # never run: the line makes the file travel with the model, since transformers copies what it sees imported
+    from .pipeline import TranslationPipeline  # noqa: F401
+
+AUTO_MAP = {
+    "AutoConfig": "configuration_vanilla_transformer.VanillaTransformerConfig",
+    "AutoModel": "modeling_vanilla_transformer.VanillaTransformerModel",
+    "AutoModelForSeq2SeqLM": "modeling_vanilla_transformer.VanillaTransformerForConditionalGeneration",
+}
+"""File and class of each Auto class."""
+
+PIPELINES: dict[str, Any] = {"translate": {"impl": "pipeline.TranslationPipeline", "pt": ["AutoModelForSeq2SeqLM"]}}
+"""File and class of what `transformers.pipeline` runs the folder's model by."""
+
+
+def name_code(config: Any) -> None:
+    """Write both into a config that is about to be saved with its code."""
+    config.auto_map = dict(AUTO_MAP)
+    config.custom_pipelines = {**(getattr(config, "custom_pipelines", None) or {}), **PIPELINES}
+
+
+__all__ = ["AUTO_MAP", "PIPELINES", "name_code"]

@@ -1,0 +1,386 @@
+"""Text in, text out: sentences of any number and length to hypotheses with their scores, by any encoder-decoder.
+
+The one implementation behind `Translator` and the `translate` pipeline. Sentences are checked, turned into token ids,
+sorted by length and cut into batches; a batch is decoded once, by whoever decodes it; hypotheses are cut at their end
+and given back in the order of the sentences. Nothing is truncated, and a sentence without text is not shown to the
+model.
+
+A hypothesis' score is the one beam search ranks by: the sum of the natural logarithms of its tokens' probabilities,
+end of sentence included, divided by ((5 + number of tokens) / 6) ** gnmt_length_penalty or, where that is not set, by
+(number of tokens) ** length_penalty. It is at most 0, and the same for greedy decoding as for a beam of one.
+"""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from transformers.generation import EosTokenCriteria, GenerationMixin, StoppingCriteria, StoppingCriteriaList
+
+from .call_settings import PAPER_EXTRA_TOKENS, CallSettings, as_ids, settle
+from .configuration_vanilla_transformer import is_ours
+from .fast_path import Call, Snapshot
+from .generation import TranslationGenerationMixin
+from .memory import keep_freed_memory
+from .sentences import (
+    MORE_POSITIONS,
+    Place,
+    batches_by_size,
+    batches_by_tokens,
+    batches_of_workers,
+    check_lengths,
+    check_sentences,
+    inference,
+    padded_source,
+    sentence_place,
+)
+
+BATCH_TOKENS = 4096
+MOST_WORKERS = 4
+"""Each holds a batch in memory."""
+NEVER = -1.0e8
+"""Beam search scores hypotheses that there are none of with -1e9."""
+
+Progress = Callable[[int], object]
+
+
+@dataclass(frozen=True)
+class DecodedHypothesis:
+    """One target.
+
+    Attributes:
+        ids: its tokens, without the start token, its end included.
+        score: see the module's docstring; NaN where it was not asked for.
+        finished: whether it ended by itself; `False` if it ran into its length limit.
+        token_log_probabilities: of each of its tokens, or None where the model's `generate` does not tell them.
+    """
+
+    ids: tuple[int, ...]
+    score: float
+    finished: bool
+    token_log_probabilities: tuple[float, ...] | None = None
+
+
+NOTHING = (DecodedHypothesis((), 0.0, True),)
+"""Of a sentence without text: the empty target, with certainty."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """How to decode many sentences.
+
+    Attributes:
+        settings: arguments of `generate`, a `generation_config` among them if there is one.
+        n_best: hypotheses of each sentence.
+        batch_tokens: most source tokens of a batch, padding included; a longer sentence goes alone.
+        batch_size: most sentences of a batch, in place of that.
+        with_scores: whether scores are wanted, which can cost memory where `transformers` decodes.
+    """
+
+    settings: Mapping[str, Any]
+    n_best: int = 1
+    batch_tokens: int = BATCH_TOKENS
+    batch_size: int | None = None
+    with_scores: bool = True
+
+
+class TextDecoder:
+    """A model and its tokenizer, from text to token ids and from these to hypotheses.
+
+    Args:
+        model: any encoder-decoder of `transformers` with `generate`.
+        tokenizer: its tokenizer.
+        snapshot: packed weights to decode with; without them the model's own are read at each call.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, snapshot: Snapshot | None = None) -> None:
+        self.model, self.tokenizer, self.snapshot = model, tokenizer, snapshot
+
+    def encode(
+        self, sentences: Sequence[str], place: Place = sentence_place, remedy: str = MORE_POSITIONS, **tokenizing: Any
+    ) -> list[list[int]]:
+        """Token ids of each sentence, end of sentence included; none for a sentence without text.
+
+        Args:
+            sentences: any number.
+            place: names a sentence in messages.
+            remedy: what else to do with a sentence that is too long than to split it.
+            tokenizing: settings of the tokenizer's call.
+
+        Raises:
+            TypeError: no list of strings.
+            ValueError: text that is no Unicode, or a sentence longer than the model has positions for.
+        """
+        check_sentences(sentences, place)
+        with_text = [index for index, sentence in enumerate(sentences) if sentence.strip()]
+        ids: list[list[int]] = [[] for _ in sentences]
+        if with_text:
+            tokenizing = {"truncation": False, "verbose": False, **tokenizing}
+            encoded = self.tokenizer([sentences[index] for index in with_text], **tokenizing)
+            for index, sentence in zip(with_text, encoded["input_ids"], strict=True):
+                ids[index] = list(sentence)
+        check_lengths(ids, self.model.config, place, remedy)
+        return ids
+
+    def decode(
+        self,
+        source_ids: Sequence[list[int]],
+        request: Request,
+        place: Place = sentence_place,
+        progress: Progress | None = None,
+    ) -> list[tuple[DecodedHypothesis, ...]]:
+        """Decode sentences; what one of them gives does not depend on the others, in the precision of the weights.
+
+        Args:
+            source_ids: as `encode` gives them.
+            request: how.
+            place: names a sentence in messages.
+            progress: called after each batch with its number of sentences, those without text once at the start.
+
+        Returns:
+            For each sentence its hypotheses, best first: as many as were asked for, or as many as there are.
+
+        Raises:
+            ValueError: a setting out of range or unknown to `generate`, or a sentence without any translation.
+        """
+        decoded: list[tuple[DecodedHypothesis, ...]] = [NOTHING] * len(source_ids)
+        if progress is not None:
+            progress(sum(not ids for ids in source_ids))
+        lengths = [len(ids) for ids in source_ids]
+        snapshot = self.snapshot
+        if snapshot is None and sum(lengths) > request.batch_tokens and self._is_fast_kind():
+            snapshot = Snapshot.of(self.model)  # for this call alone: several batches repay it
+        batches = self._batches(lengths, request, self._workers(snapshot))
+
+        def decode_batch(batch: list[int]) -> list[tuple[DecodedHypothesis, ...]]:
+            return self._decode_batch([source_ids[index] for index in batch], request, snapshot, batch, place)
+
+        if self.model.device.type == "cpu":
+            keep_freed_memory()
+        # a snapshot is in evaluation mode whatever the model is in
+        with torch.inference_mode() if snapshot is not None else inference(self.model):
+            for batch, found in zip(batches, self._side_by_side(decode_batch, batches, snapshot), strict=True):
+                for index, hypotheses in zip(batch, found, strict=True):
+                    decoded[index] = hypotheses
+                if progress is not None:
+                    progress(len(batch))
+        return decoded
+
+    def texts(self, rows: Sequence[Sequence[int]], **decoding: Any) -> list[str]:
+        """What token ids say, special tokens left out."""
+        if not rows:
+            return []
+        return list(self.tokenizer.batch_decode([list(row) for row in rows], skip_special_tokens=True, **decoding))
+
+    # Batches
+
+    def _is_fast_kind(self) -> bool:
+        return isinstance(self.model, TranslationGenerationMixin) and self.model.device.type == "cpu"  # type: ignore[attr-defined]
+
+    def _workers(self, snapshot: Snapshot | None) -> int:
+        """How many batches at once: most steps of a search are too small for all threads of a processor."""
+        several = snapshot is not None and self.model.device.type == "cpu"
+        return min(torch.get_num_threads(), MOST_WORKERS) if several else 1
+
+    def _batches(self, lengths: list[int], request: Request, workers: int) -> list[list[int]]:
+        if request.batch_size is not None:
+            return batches_by_size(lengths, request.batch_size)
+        if workers == 1:
+            return list(batches_by_tokens(lengths, request.batch_tokens))
+        return batches_of_workers(lengths, request.batch_tokens, workers)
+
+    def _side_by_side(
+        self, decode: Callable[[list[int]], Any], batches: list[list[int]], snapshot: Snapshot | None
+    ) -> Iterator[Any]:
+        """`map(decode, batches)`, on a processor by several threads at once."""
+        threads = torch.get_num_threads()
+        workers = min(self._workers(snapshot), len(batches))
+        if workers < 2:
+            yield from map(decode, batches)
+            return
+
+        def work(batch: list[int]) -> Any:
+            torch.set_num_threads(max(1, threads // workers))  # a thread's own, but for MKL's
+            with torch.inference_mode():
+                return decode(batch)
+
+        pool = ThreadPoolExecutor(workers)
+        try:
+            yield from pool.map(work, batches)
+        finally:
+            pool.shutdown(cancel_futures=True)
+            torch.set_num_threads(threads)
+
+    # One batch
+
+    def _decode_batch(
+        self,
+        source_ids: list[list[int]],
+        request: Request,
+        snapshot: Snapshot | None,
+        indices: list[int],
+        place: Place,
+    ) -> list[tuple[DecodedHypothesis, ...]]:
+        arguments = {
+            **padded_source(source_ids, self.model, self.tokenizer),
+            **with_settings(request.settings, return_dict_in_generate=True, num_return_sequences=request.n_best),
+        }
+        settings = settle(arguments, arguments.get("generation_config"), self.model.generation_config)
+        arguments = self._with_length(arguments, settings)
+        outputs, steps, limits = self._generate(arguments, snapshot, request)
+        hypotheses = self._hypotheses(outputs, steps, limits, settings, ends_of(settings, arguments))
+        each = range(0, len(hypotheses), request.n_best)
+        rows = [hypotheses[start : start + request.n_best] for start in each]
+        has_scores = steps is not None or getattr(outputs, "sequences_scores", None) is not None
+        if not has_scores:
+            return [tuple(row) for row in rows]
+        return [real_ones(row, place(index)) for row, index in zip(rows, indices, strict=True)]
+
+    def _with_length(self, arguments: dict[str, Any], settings: CallSettings) -> dict[str, Any]:
+        """The paper's limit for a model whose generation config states no length at all (section 6.1)."""
+        if settings.has_length():
+            return arguments
+        return with_settings(arguments, max_extra_tokens=PAPER_EXTRA_TOKENS)
+
+    def _generate(
+        self, arguments: dict[str, Any], snapshot: Snapshot | None, request: Request
+    ) -> tuple[Any, torch.Tensor | None, torch.Tensor | None]:
+        """One call of `generate`: its output, the log-probabilities of new tokens where told, (rows, new tokens), and
+        the longest that each target may be."""
+        model: Any = self.model
+        if is_ours(model) and not isinstance(model, TranslationGenerationMixin):
+            # a wrapper, or another copy of this code: it settles what it is given itself
+            call, obstacle = None, "not this class"
+        else:
+            call = Call(model, arguments, snapshot, says=is_ours(model))
+            obstacle = call.obstacle or ""
+        limits = None if call is None or call.limits is None else call.limits + call.prompt_len - 1
+        plain = isinstance(model, TranslationGenerationMixin) and type(model).generate is _OUR_GENERATE
+        by_transformers: Any = partial(GenerationMixin.generate, model) if plain else model.generate
+        if call is not None and not obstacle:
+            outputs = call.run(by_transformers)
+            return outputs, outputs.token_log_probabilities, limits
+        # scores of sequences come only with those of all tokens, which are gigabytes for a batch of beams
+        watcher = StepScores(keep_chosen=self._beams(arguments) == 1)
+        watch = [watcher] if request.with_scores else []
+        if call is not None:
+            if request.with_scores:
+                call.ask_for_scores()
+            outputs = call.run(by_transformers, watch)
+        else:
+            criteria = [*watch, *(arguments.pop("stopping_criteria", None) or ())]
+            arguments = with_settings(arguments, output_scores=True) if request.with_scores else arguments
+            outputs = by_transformers(**arguments, stopping_criteria=StoppingCriteriaList(criteria))
+        return outputs, watcher.log_probabilities() if request.with_scores else None, limits
+
+    def _beams(self, arguments: Mapping[str, Any]) -> int:
+        return settle(arguments, arguments.get("generation_config"), self.model.generation_config).num_beams
+
+    def _hypotheses(
+        self,
+        outputs: Any,
+        steps: torch.Tensor | None,
+        limits: torch.Tensor | None,
+        settings: CallSettings,
+        ends: frozenset[int],
+    ) -> list[DecodedHypothesis]:
+        """Each row of the output, cut at its end."""
+        tokens = outputs.sequences[:, 1:].tolist()  # without the decoder's start token
+        told = getattr(outputs, "sequences_scores", None)
+        scores = None if told is None else told.tolist()
+        told_steps = None if steps is None else steps.double().tolist()
+        sentences = len(tokens) if limits is None else len(limits)
+        most = [len(tokens[0])] * sentences if limits is None else limits.tolist()
+        each = len(tokens) // sentences
+        found = []
+        for row, ids in enumerate(tokens):
+            kept, finished = cut_at_end(ids, most[row // each], ends)
+            step = None if told_steps is None else told_steps[row]
+            prompt = 0 if step is None else max(0, len(ids) - len(step))
+            new = max(0, len(kept) - prompt)
+            score = float("nan")
+            if scores is not None:
+                score = scores[row]
+            elif step is not None:
+                score = sum(step[:new]) / settings.normaliser(new)
+            found.append(DecodedHypothesis(tuple(kept), score, finished, None if step is None else tuple(step[:new])))
+        return found
+
+
+_OUR_GENERATE = TranslationGenerationMixin.generate
+
+
+def ends_of(settings: CallSettings, arguments: Mapping[str, Any]) -> frozenset[int]:
+    """Ids that end a target: those of the configs and the call, or those of a criterion that takes their place."""
+    criteria = arguments.get("stopping_criteria") or ()
+    ids = [each.eos_token_id for each in criteria if type(each) is EosTokenCriteria]
+    return frozenset(settings.eos_ids if not ids else (i for of in ids for i in as_ids(of.flatten())))
+
+
+def real_ones(hypotheses: list[DecodedHypothesis], place: str) -> tuple[DecodedHypothesis, ...]:
+    """Those that there are: a beam that found fewer fills up with scores of minus a billion.
+
+    Raises:
+        ValueError: there are none, or the best has a score that is no number.
+    """
+    found = tuple(each for each in hypotheses if NEVER < each.score < math.inf)  # NaN is neither
+    if not found:
+        raise ValueError(
+            f"The model has no translation for {place}: every hypothesis has a score of {hypotheses[0].score}. Check "
+            "its weights with `doctor`, and that the settings do not forbid all tokens."
+        )
+    return found
+
+
+def cut_at_end(tokens: list[int], limit: int, ends: frozenset[int]) -> tuple[list[int], bool]:
+    """The tokens that belong to a hypothesis, its end included, and whether it ended by itself."""
+    for position, token in enumerate(tokens[:limit]):
+        if token in ends:
+            return tokens[: position + 1], True
+    return tokens[:limit], False
+
+
+def with_settings(settings: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    """Settings of `generate` with some more, in its `generation_config` if there is one: it takes one of the two."""
+    config = settings.get("generation_config")
+    if config is None:
+        return {**settings, **more}
+    config = copy.deepcopy(config)
+    config.update(**more)
+    for name, value in more.items():  # settings of this project's own
+        setattr(config, name, value)
+    return {**settings, "generation_config": config}
+
+
+class StepScores(StoppingCriteria):
+    """Stops nothing: watches the scores of each step go by, and lets go of them.
+
+    `generate` gives `sequences_scores` only to those who also take the scores of every token of the vocabulary at
+    every step, which is gigabytes for a batch of beams. Here each step's memory is released as the next begins.
+
+    Args:
+        keep_chosen: remember the log-probability of the token chosen, which makes sense without beams only.
+    """
+
+    def __init__(self, keep_chosen: bool) -> None:
+        self.keep_chosen = keep_chosen
+        self.chosen: list[torch.Tensor] = []  # for each step (batch,)
+
+    def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        if scores:
+            step = scores[-1]  # (batch, vocab), not normalised
+            if self.keep_chosen:
+                self.chosen.append(step.gather(-1, input_ids[:, -1:])[:, 0] - step.logsumexp(-1))
+            step.set_()
+        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
+
+    def log_probabilities(self) -> torch.Tensor | None:
+        """Of each token chosen, (batch, steps); None if they were not kept."""
+        return torch.stack(self.chosen, dim=1) if self.chosen else None
+
+
+__all__ = ["BATCH_TOKENS", "NOTHING", "DecodedHypothesis", "Request", "TextDecoder", "with_settings"]
