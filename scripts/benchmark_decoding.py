@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py decode
     python scripts/benchmark.py decode --model runs/mine --input test.en --reference test.de
+    python scripts/benchmark.py decode --against ../an-earlier-checkout
     python scripts/benchmark.py startup
 
 Both sides of a row have the same weights, by conversion, and as many threads; each measurement is a process of its
@@ -10,9 +11,12 @@ time divided by ours, as the median of the rounds and their spread.
 Without --model the weights are those of the paper's base model at vocabulary 32,000, at random; every target then has
 32 tokens, by the settings of both sides, since random weights end nowhere in particular.
 
-  call     one `generate` of 32 sentences, beam 4
+With --against the peer of every row is another checkout of this project, by its own script.
+
+  call     one `generate` of 32 sentences, beam 4; in bf16 and int8 one `Translator.translate` of them, whose weights
+           are rounded when it is made
   opus     the same, with bad words, a forced end and renormalised logits, as OPUS-MT folders ask for
-  sentence one sentence after the other, beam 4
+  sentence one sentence after the other, beam 4, likewise
   file     all sentences in file order, beam 4: here `Translator.translate`, Marian in batches of 32 in that order,
            CTranslate2 by `translate_batch` with `batch_type="tokens"`, which sorts by length itself
 
@@ -63,6 +67,7 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--input", help="sentences, one a line; the built-in corpus' test set if not given")
     command.add_argument("--reference", help="their translations, to score both sides")
     command.add_argument("--sentences", type=int, default=1000, help="of the file (default: %(default)s)")
+    command.add_argument("--against", type=Path, metavar="DIR", help="another checkout of this project as the peer")
     command.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), help="all if not given")
 
 
@@ -114,6 +119,13 @@ def _ours(folder: Path, precision: str, workload: str, forced: bool) -> Callable
     if workload.startswith("file"):
         return lambda sentences: [t.text for t in translator.translate(sentences, **settings)]
     size = 1 if workload.startswith("sentence") else CALL_SENTENCES
+    if precision != "model":
+
+        def by_snapshot(sentences: list[str]) -> list[str]:
+            batches = [sentences[start : start + size] for start in range(0, len(sentences), size)]
+            return [t.text for batch in batches for t in translator.translate(batch, **settings)]
+
+        return by_snapshot
     return _batched_generate(translator.model, translator.tokenizer, settings, size)
 
 
@@ -238,18 +250,21 @@ def measure_decoding(options: argparse.Namespace) -> dict[str, Any]:
         for name in options.rows:
             workload, precision, peer = ROWS[name]
             runs: list[list[dict[str, Any]]] = [[], []]
+            sides = [(f"ours {precision}", Path(__file__).parents[1])]
+            sides.append((peer, sides[0][1]) if options.against is None else (f"ours {precision}", options.against))
             for _ in range(options.rounds):
-                for side, kept in zip((f"ours {precision}", peer), runs, strict=True):
-                    kept.append(_in_a_process(side, workload, folder))
+                for (side, checkout), kept in zip(sides, runs, strict=True):
+                    kept.append(_in_a_process(side, workload, folder, checkout))
             rows[name] = summarise(name, runs, options)
             print(as_line(rows[name]), flush=True)
     return {"rows": rows}
 
 
-def _in_a_process(side: str, workload: str, folder: Path) -> dict[str, Any]:
-    script = Path(__file__).with_name("benchmark.py")
+def _in_a_process(side: str, workload: str, folder: Path, checkout: Path) -> dict[str, Any]:
+    script = checkout / "scripts" / "benchmark.py"
     command = [sys.executable, str(script), "decode", "--side", side, "--workload", workload, "--folder", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    environment = {**os.environ, "PYTHONPATH": str(checkout)}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     if done.returncode:
         raise SystemExit(f"{side} failed on {workload}:\n{done.stderr[-3000:]}")
     return json.loads(done.stdout.strip().split("\n")[-1])
@@ -262,7 +277,12 @@ def summarise(name: str, runs: list[list[dict[str, Any]]], options: argparse.Nam
     ratios = [theirs / ours for ours, theirs in zip(*seconds, strict=True)]
     ours, theirs = (side[0]["translations"] for side in runs)
     row = {
-        **{"row": name, "workload": workload, "ours": precision, "peer": peer},
+        **{
+            "row": name,
+            "workload": workload,
+            "ours": precision,
+            "peer": peer if options.against is None else f"ours in {options.against}",
+        },
         **{"ours_seconds": statistics.median(seconds[0]), "peer_seconds": statistics.median(seconds[1])},
         "ratio": {"min": min(ratios), "median": statistics.median(ratios), "max": max(ratios)},
         "same_translations": sum(one == other for one, other in zip(ours, theirs, strict=True)) / len(ours),

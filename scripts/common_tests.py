@@ -1,11 +1,15 @@
 """Run the ecosystem's own tests of models on ours and, in the same harness, on its Marian and Bart.
 
 python scripts/common_tests.py
+python scripts/common_tests.py --checkout ../transformers
 
 The tests come from the source distribution of the installed version of transformers, fetched from the package registry
-into a temporary folder; four modules that it lacks have stand-ins in `scripts/common_tests/`. Prints each outcome that
-differs, each failure and each test that ours skips, with its reason. The exit code is 0 if ours fails none and passes
-each test that either of the others passes. Takes about ten minutes on two cores.
+into a temporary folder; four modules that it lacks have stand-ins in `scripts/common_tests/`. With a checkout of the
+repository of transformers, at the tag of the installed version, what that holds takes their place: the mixins of
+generation and of exporters among it, of which the slow ones are run too.
+
+Prints each outcome that differs, each failure and each test that ours skips, with its reason. The exit code is 0 if
+ours fails none and passes each test that either of the others passes. Takes about ten minutes on two cores.
 """
 
 import argparse
@@ -28,6 +32,8 @@ STAND_INS = {
     "configuration_test_utils.py": "utils/test_configuration_utils.py",
     "test_models.py": "test_models.py",
 }
+OF_CHECKOUT = ("generation/test_utils.py", "exporters", "utils/test_configuration_utils.py", "test_memory_leak.py")
+"""What a checkout holds in place of stand-ins, of which all but the models and the processes give way."""
 OURS, PEERS = "VanillaTransformerTest", ("MarianTest", "BartTest")
 
 
@@ -54,12 +60,40 @@ def lay_out(source: Path, folder: Path) -> None:
         (package / "__init__.py").touch()
 
 
-def run(folder: Path, selection: str) -> dict[str, dict[str, tuple[str, str]]]:
+def take_from_checkout(checkout: Path, folder: Path) -> list[str]:
+    """Put a checkout's tests in the place of the source distribution's and of stand-ins; the names of what it had.
+
+    Raises:
+        SystemExit: it is no checkout of transformers.
+    """
+    theirs = checkout / "tests"
+    if not (theirs / "generation" / "test_utils.py").is_file():
+        raise SystemExit(
+            f"--checkout needs a checkout of the repository of transformers, with tests/generation/test_utils.py in "
+            f"it, but {checkout} has none. Clone it at the tag of the installed version, v{version('transformers')}."
+        )
+    wanted = [*(f"test_{mixin}.py" for mixin in MIXINS), *OF_CHECKOUT]
+    found = [name for name in wanted if (theirs / name).exists()]
+    for name in found:
+        target = folder / "tests" / name
+        if (theirs / name).is_dir():
+            shutil.copytree(theirs / name, target, dirs_exist_ok=True)
+        else:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(theirs / name, target)
+    for package in {path.parent for path in (folder / "tests").rglob("*.py")}:
+        (package / "__init__.py").touch()
+    return found
+
+
+def run(folder: Path, selection: str, slow: bool = False) -> dict[str, dict[str, tuple[str, str]]]:
     """For each class of tests, the outcome and the reason of each test."""
     report = folder / "report.xml"
     command = [sys.executable, "-m", "pytest", "tests/test_models.py", "-q", "--tb=short", "-p", "no:cacheprovider"]
     command += [f"--junitxml={report}", "-k", selection] if selection else [f"--junitxml={report}"]
     environment = {**os.environ, "PYTHONPATH": str(folder), "HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
+    if slow:
+        environment["RUN_SLOW"] = "1"
     log = folder / "log.txt"
     with log.open("w") as output:
         subprocess.run(command, cwd=folder, env=environment, check=False, stdout=output, stderr=subprocess.STDOUT)
@@ -109,6 +143,7 @@ def main() -> int:
     """Fetch, run, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", metavar="FILE", help="a source distribution that is here already")
+    parser.add_argument("--checkout", metavar="DIR", help="a checkout of the repository of transformers")
     parser.add_argument("--keep", metavar="DIR", help="a new folder to keep tests and log in")
     parser.add_argument("-k", dest="selection", default="", metavar="EXPRESSION", help="run only these, as of pytest")
     options = parser.parse_args()
@@ -116,7 +151,9 @@ def main() -> int:
         folder = Path(options.keep or temporary).resolve()
         folder.mkdir(exist_ok=True)
         lay_out(Path(options.source) if options.source else fetch_source(folder), folder)
-        short = report(run(folder, options.selection))
+        if options.checkout:
+            print(f"From the checkout: {', '.join(take_from_checkout(Path(options.checkout), folder))}")
+        short = report(run(folder, options.selection, slow=options.checkout is not None))
     print(f"\nOurs falls short in {len(short)}: {', '.join(short)}" if short else "\nOurs falls short in none.")
     return 1 if short else 0
 

@@ -32,6 +32,33 @@ def test_mixins_and_stand_ins_become_one_package(common_tests, tmp_path):
         assert (tests / path).exists(), path
 
 
+def test_a_checkouts_tests_take_the_place_of_stand_ins(common_tests, tmp_path):
+    checkout, run = tmp_path / "checkout", tmp_path / "run"
+    mixins = ("generation/test_utils.py", "exporters/test_export.py", "test_modeling_common.py")
+    for name in (*mixins, "trainer/other.py"):
+        path = checkout / "tests" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("# theirs")
+    for name in ("generation/test_utils.py", "test_models.py"):
+        path = run / "tests" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("# ours")
+
+    found = common_tests.take_from_checkout(checkout, run)
+
+    assert found == ["test_modeling_common.py", "generation/test_utils.py", "exporters"]
+    assert (run / "tests" / "generation" / "test_utils.py").read_text() == "# theirs"
+    assert (run / "tests" / "exporters" / "test_export.py").read_text() == "# theirs"
+    assert (run / "tests" / "exporters" / "__init__.py").exists()
+    assert (run / "tests" / "test_models.py").read_text() == "# ours"
+    assert not (run / "tests" / "trainer").exists()
+
+
+def test_a_folder_that_is_no_checkout_is_refused(common_tests, tmp_path):
+    with pytest.raises(SystemExit, match=r"--checkout needs a checkout of the repository of transformers"):
+        common_tests.take_from_checkout(tmp_path, tmp_path / "run")
+
+
 @pytest.mark.parametrize(
     ("ours", "peer", "short"),
     [

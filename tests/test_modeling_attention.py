@@ -7,7 +7,7 @@ import torch
 from tiny import logits_of, padded_pairs, tiny_config, tiny_model
 from torch import nn
 
-from hf_vanilla_transformer.model import modeling_vanilla_transformer
+from hf_vanilla_transformer.model import attention_kernels, modeling_vanilla_transformer
 from hf_vanilla_transformer.model.modeling_vanilla_transformer import MultiHeadAttention, scaled_dot_product_attention
 
 # Equation 1
@@ -60,7 +60,7 @@ def test_a_query_that_may_see_nothing_gives_no_nan():
 
 def test_multi_head_attention_is_torchs_with_the_same_weights():
     torch.manual_seed(0)
-    ours = MultiHeadAttention(tiny_config(attn_implementation="eager"), num_heads=4).eval()
+    ours = MultiHeadAttention(tiny_config(attn_implementation="eager"), "encoder").eval()
     ours.config._attn_implementation = "eager"
     theirs = nn.MultiheadAttention(32, 4, batch_first=True).eval()
     theirs.in_proj_weight.data = torch.cat([ours.q_proj.weight, ours.k_proj.weight, ours.v_proj.weight])
@@ -148,7 +148,7 @@ def test_asking_by_the_config_gives_weights_too():
 
 
 def test_the_switch_to_eager_is_said_once(caplog, monkeypatch):
-    logger = modeling_vanilla_transformer.logger
+    logger = attention_kernels.logger
     monkeypatch.setattr(logger, "propagate", True)
     monkeypatch.setattr(logger.parent, "propagate", True)
     type(logger).warning_once.cache_clear()

@@ -29,7 +29,6 @@ from transformers import (
 )
 
 from hf_vanilla_transformer import TranslationPipeline, Translator, restore_translation_pipeline
-from hf_vanilla_transformer.model.pipeline import batches_by_length
 
 LETTERS = sorted({letter for sentence in (*FRENCH, *ENGLISH) for letter in sentence if letter != " "})
 TEXTS = ["le petit chat dort", "merci", "la petite maison est vieille", "je suis étudiant"]
@@ -121,22 +120,6 @@ class Column(torch.utils.data.Dataset):
 
     def __getitem__(self, index):
         return self.dataset[index][0]
-
-
-@pytest.mark.parametrize("batch_size", [None, 1, 3])
-def test_batches_hold_sentences_of_like_length(batch_size):
-    lengths = [3, 900, 3, 1, 2, 700, 5000, 2]
-    batches = list(batches_by_length(lengths, batch_size))
-
-    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
-    sorted_lengths = [lengths[i] for batch in batches for i in batch]
-    assert sorted_lengths == sorted(lengths, reverse=True)
-    for batch in batches:
-        if batch_size is None:
-            assert len(batch) == 1 or len(batch) * max(lengths[i] for i in batch) <= 2048
-        else:
-            assert len(batch) <= batch_size
-    assert batch_size != 3 or [len(batch) for batch in batches] == [3, 3, 2]
 
 
 def test_each_batch_is_decoded_once(ours, monkeypatch):

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from hf_vanilla_transformer.model.sentences import batches_by_tokens, batches_of_workers, pad
+from hf_vanilla_transformer.model.sentences import batches_by_size, batches_by_tokens, batches_of_workers, pad
 
 
 @pytest.mark.parametrize("batch_tokens", [1, 7, 24, 1000])
@@ -43,3 +43,12 @@ def test_a_single_batch_is_left_whole():
 
 def test_padding_goes_to_the_right():
     assert pad([[5], [6, 7, 8]], 0, torch.device("cpu")).tolist() == [[5, 0, 0], [6, 7, 8]]
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_batches_of_so_many_sentences_are_of_like_length(size):
+    lengths = [3, 900, 3, 1, 0, 2, 700, 5000, 2]
+    batches = batches_by_size(lengths, size)
+    flat = [lengths[i] for batch in batches for i in batch]
+    assert flat == sorted((length for length in lengths if length), reverse=True)
+    assert [len(batch) for batch in batches] == ([1] * 8 if size == 1 else [3, 3, 2])

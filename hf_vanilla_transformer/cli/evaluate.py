@@ -58,7 +58,7 @@ def build_parser() -> argparse.ArgumentParser:
         "or a dataset's name (its training split)",
     )
     add_decoding_options(parser)
-    add_precision_option(parser, "model", "so that a score does not depend on the machine")
+    add_precision_option(parser)
     return parser
 
 

@@ -51,7 +51,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--n_best", type=positive, default=1, metavar="K", help="hypotheses of each line (default: 1)")
     parser.add_argument("--interactive", action="store_true", help="translate what you type, line by line")
     add_decoding_options(parser)
-    add_precision_option(parser, "auto", "and named on stderr")
+    add_precision_option(parser)
     return parser
 
 

@@ -19,7 +19,6 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
-from torch.utils._python_dispatch import _len_torch_dispatch_stack
 from transformers.activations import ACT2FN
 from transformers.generation import (
     EosTokenCriteria,
@@ -270,7 +269,7 @@ class _Check:
             known = self.kinds.get(type(child))
             wanted = (layer,) if kind.parts is None else kind.parts[name]
             if known is None or known.name not in wanted:
-                return f"a {type(child).__name__} as {{}}", [name]
+                return f"a {type(child).__module__}.{type(child).__name__} as {{}}", [name]
             found = self.module(child, known, layer if known.parts is None else "")
             if found is not None:
                 found[1].append(name)
@@ -448,7 +447,7 @@ def names_of(things: Iterable[Any], known: tuple[type, ...]) -> list[str]:
 def _by_surroundings() -> Iterator[tuple[str, Any]]:
     """What stands between all calls of torch and what they do."""
     yield "tracing", torch.compiler.is_compiling() or torch.jit.is_tracing()
-    yield "a dispatch mode", _len_torch_dispatch_stack()
+    yield "a dispatch mode", torch._C._len_torch_dispatch_stack()
     modes = torch.overrides._get_current_function_mode_stack()
     yield "a function mode", names_of(modes, (torch.utils._device.DeviceContext,))
 

@@ -148,6 +148,10 @@ class Call:
         if given.get("attention_mask") is None and isinstance(source, torch.Tensor) and source.dim() == 2:
             given["attention_mask"] = source_mask(source, self.model.config.pad_token_id)
 
+        states = given.get("encoder_outputs")
+        if states is not None:  # a copy, since `transformers` repeats what it holds in place
+            given["encoder_outputs"] = BaseModelOutput(*states) if isinstance(states, tuple) else copy.copy(states)
+
     def _prompt_len(self) -> int:
         """Decoder tokens before the first new one: a given prefix, with the start token that `generate` prepends."""
         prefix = self.arguments.get("decoder_input_ids")

@@ -20,6 +20,8 @@ from transformers.utils import cached_file
 logger = logging.getLogger(__name__)
 
 MANIFEST_NAME = "manifest.json"
+ADAPTER_CONFIG = "adapter_config.json"
+"""PEFT's name for the config of adapters, which are trained beside the weights of another folder."""
 _FORMAT = 1
 
 
@@ -172,7 +174,10 @@ class CheckedFolders:
     """Mixed into a `PreTrainedModel`: its folders load whole or not at all, and as the umask says."""
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        """As in `PreTrainedModel`; takes away the manifest of the weights that it replaces."""
+        """As in `PreTrainedModel`; takes away the manifest of the weights that it replaces.
+
+        Of a model with adapters (`add_adapter`) these alone are saved, as of any other model.
+        """
         folder = Path(args[0] if args else kwargs["save_directory"])
         is_writer = kwargs.get("is_main_process", True)
         if is_writer:
@@ -205,6 +210,19 @@ class CheckedFolders:
             require_finite_weights(model, str(name))
             _require_all_weights(() if output_loading_info else report["missing_keys"], str(name))
         return (model, report) if output_loading_info else model
+
+
+def require_no_adapters(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder with adapters in it: its weights, if it has any, are not all that its model computes with.
+
+    Raises:
+        ValueError: it holds some.
+    """
+    if (Path(folder) / ADAPTER_CONFIG).is_file():
+        raise ValueError(
+            f"{folder} holds adapters ({ADAPTER_CONFIG}), which are not the weights of a whole model. Load it, merge "
+            "them by PEFT's `merge_and_unload()`, and save the model to a new folder."
+        )
 
 
 def require_sound_files(folder: str | os.PathLike[str], complete: bool = True) -> None:
@@ -294,13 +312,17 @@ def _is_finite(tensor: torch.Tensor) -> bool:
 
 
 def give_weights_the_mode_of_the_config(folder: Path) -> None:
-    """safetensors writes files that only their owner can read; the umask asked for what `config.json` got."""
-    mode = (folder / "config.json").stat().st_mode & 0o777
+    """safetensors writes files that only their owner can read; the umask asked for what the config got."""
+    configs = [folder / name for name in ("config.json", ADAPTER_CONFIG) if (folder / name).is_file()]
+    if not configs:
+        return
+    mode = configs[0].stat().st_mode & 0o777
     for path in folder.glob("*.safetensors"):
         path.chmod(mode)
 
 
 __all__ = [
+    "ADAPTER_CONFIG",
     "MANIFEST_NAME",
     "CheckedFolders",
     "damaged_files",
@@ -308,6 +330,7 @@ __all__ = [
     "read_manifest",
     "require_empty_folder",
     "require_finite_weights",
+    "require_no_adapters",
     "require_sound_files",
     "sealed_folder",
     "sha256_of_file",

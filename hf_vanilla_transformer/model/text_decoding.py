@@ -14,6 +14,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -161,8 +162,7 @@ class TextDecoder:
 
         if self.model.device.type == "cpu":
             keep_freed_memory()
-        # a snapshot is in evaluation mode whatever the model is in
-        with torch.inference_mode() if snapshot is not None else inference(self.model):
+        with torch.inference_mode():
             for batch, found in zip(batches, self._side_by_side(decode_batch, batches, snapshot), strict=True):
                 for index, hypotheses in zip(batch, found, strict=True):
                     decoded[index] = hypotheses
@@ -179,7 +179,7 @@ class TextDecoder:
     # Batches
 
     def _is_fast_kind(self) -> bool:
-        return isinstance(self.model, TranslationGenerationMixin) and self.model.device.type == "cpu"  # type: ignore[attr-defined]
+        return has_our_generate(self.model) and self.model.device.type == "cpu"
 
     def _workers(self, snapshot: Snapshot | None) -> int:
         """How many batches at once: most steps of a search are too small for all threads of a processor."""
@@ -231,7 +231,9 @@ class TextDecoder:
         }
         settings = settle(arguments, arguments.get("generation_config"), self.model.generation_config)
         arguments = self._with_length(arguments, settings)
-        outputs, steps, limits = self._generate(arguments, snapshot, request)
+        # a snapshot is in evaluation mode whatever the model is in
+        with nullcontext() if snapshot is not None else inference(self.model):
+            outputs, steps, limits = self._generate(arguments, snapshot, request)
         hypotheses = self._hypotheses(outputs, steps, limits, settings, ends_of(settings, arguments))
         each = range(0, len(hypotheses), request.n_best)
         rows = [hypotheses[start : start + request.n_best] for start in each]
@@ -252,14 +254,14 @@ class TextDecoder:
         """One call of `generate`: its output, the log-probabilities of new tokens where told, (rows, new tokens), and
         the longest that each target may be."""
         model: Any = self.model
-        if is_ours(model) and not isinstance(model, TranslationGenerationMixin):
-            # a wrapper, or another copy of this code: it settles what it is given itself
-            call, obstacle = None, "not this class"
+        plain = has_our_generate(model)
+        if is_ours(model) and not plain:
+            # a wrapper, a `generate` of the user's, another copy of this code: it settles what it is given itself
+            call, obstacle = None, "another generate"
         else:
-            call = Call(model, arguments, snapshot, says=is_ours(model))
+            call = Call(model, arguments, snapshot, says=plain)
             obstacle = call.obstacle or ""
         limits = None if call is None or call.limits is None else call.limits + call.prompt_len - 1
-        plain = isinstance(model, TranslationGenerationMixin) and type(model).generate is _OUR_GENERATE
         by_transformers: Any = partial(GenerationMixin.generate, model) if plain else model.generate
         if call is not None and not obstacle:
             outputs = call.run(by_transformers)
@@ -270,11 +272,13 @@ class TextDecoder:
         if call is not None:
             if request.with_scores:
                 call.ask_for_scores()
-            outputs = call.run(by_transformers, watch)
+            with inference(model):
+                outputs = call.run(by_transformers, watch)
         else:
             criteria = [*watch, *(arguments.pop("stopping_criteria", None) or ())]
             arguments = with_settings(arguments, output_scores=True) if request.with_scores else arguments
-            outputs = by_transformers(**arguments, stopping_criteria=StoppingCriteriaList(criteria))
+            with inference(model):
+                outputs = by_transformers(**arguments, stopping_criteria=StoppingCriteriaList(criteria))
         return outputs, watcher.log_probabilities() if request.with_scores else None, limits
 
     def _beams(self, arguments: Mapping[str, Any]) -> int:
@@ -312,6 +316,11 @@ class TextDecoder:
 
 
 _OUR_GENERATE = TranslationGenerationMixin.generate
+
+
+def has_our_generate(model: Any) -> bool:
+    """Whether `model.generate` is that of this package, so that what it does is known before it is called."""
+    return getattr(type(model), "generate", None) is _OUR_GENERATE and "generate" not in vars(model)
 
 
 def ends_of(settings: CallSettings, arguments: Mapping[str, Any]) -> frozenset[int]:

@@ -24,6 +24,7 @@ from ..model.manifest import (
     give_weights_the_mode_of_the_config,
     read_manifest,
     require_empty_folder,
+    require_no_adapters,
     require_sound_files,
     sealed_folder,
 )
@@ -107,6 +108,7 @@ def _choose(checkpoints: PathLike | Sequence[PathLike], last: int | None) -> lis
 def _check_checkpoint(folder: Path) -> None:
     if not folder.is_dir():
         raise FileNotFoundError(f"There is no checkpoint folder {folder}. Check the path.")
+    require_no_adapters(folder)
     if not ((folder / WEIGHTS).is_file() or (folder / INDEX).is_file()):
         raise FileNotFoundError(f"The checkpoint {folder} has no {WEIGHTS}: it was not written to its end. Delete it.")
     if not (folder / "config.json").is_file():

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from ..model.manifest import require_no_adapters
 from ..tokenization import load_tokenizer
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -112,6 +113,7 @@ def check_vocabulary(model: Any, tokenizer: Any, name: str) -> None:
 def _check_config_file(folder: Path) -> None:
     if not folder.is_dir():
         raise NotADirectoryError(f"A model is loaded from its folder, but {folder} is a file. Give its folder.")
+    require_no_adapters(folder)
     if not (folder / "config.json").is_file():
         checkpoints = sorted(path.name for path in folder.glob("checkpoint-*"))
         hint = f" It holds {', '.join(checkpoints)}: give one of these." if checkpoints else " Check the path."
