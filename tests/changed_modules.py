@@ -225,6 +225,23 @@ for name, place in {
     change(f"{name} in a module that looks like it", slow=None if name.endswith("embedding") else True)(wrap)
 
 
+@change("values without a bias beside keys with one", slow=None)
+def _(model, monkeypatch):
+    decoder_layer(model).self_attn.v_proj.bias = None
+
+
+@change("a sparse weight")
+def _(model, monkeypatch):
+    fc1 = encoder_layer(model).fc1
+    fc1.weight = nn.Parameter((fc1.weight * (fc1.weight > 0)).detach().to_sparse_csr(), requires_grad=False)
+
+
+@change("a weight that is a transposed view", slow=None, matters=False)
+def _(model, monkeypatch):
+    for layer in (encoder_layer(model).fc1, decoder_layer(model).fc2, model.lm_head):
+        layer.weight = nn.Parameter(layer.weight.detach().t().contiguous().t())
+
+
 @change("lm_head with a bias", slow=None)
 def _(model, monkeypatch):
     new = nn.Linear(model.lm_head.in_features, model.lm_head.out_features)

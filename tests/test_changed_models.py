@@ -94,10 +94,13 @@ def case(request):
     change = CHANGES[request.param]
     model, source = model_for(change), source_for(change)
     model.generate(**source, **IN_BEAMS, max_new_tokens=2)
+    before = set(model.modules())
     with pytest.MonkeyPatch.context() as monkeypatch:
         given = change.apply(model, monkeypatch)
         changed = given if isinstance(given, Changed) else Changed(given or model)
         changed.inner = changed.inner or changed.model
+        for module in set(changed.inner.modules()) - before:
+            module.training = False  # as fresh modules are: that alone would keep the call from the fast path
         next_logits = by_forward(changed.forward or changed.model, **source, **changed.inputs)
         yield Case(change, changed, expect(next_logits, len(change.lengths), usual_rules(NEW), BEAMS))
 

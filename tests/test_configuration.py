@@ -1,12 +1,16 @@
 """The config: the paper's table 3, every check, and the round trip through a file."""
 
+import json
+
 import pytest
 import torch
 from huggingface_hub.errors import StrictDataclassError
+from peft import LoraConfig, get_peft_model
 from tiny import SEPARATE_VOCABULARIES, tiny_config
-from transformers import AutoConfig
+from transformers import AutoConfig, MarianConfig, MarianMTModel, T5Config
 
 from hf_vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+from hf_vanilla_transformer.model.configuration_vanilla_transformer import is_ours, longest_sentence
 
 # Rows of table 3: what differs from base, and parameters in millions as printed there
 TABLE_3 = {
@@ -140,3 +144,43 @@ def test_one_vocabulary_keeps_one_size():
 
     assert (shared.decoder_vocab_size, separate.decoder_vocab_size) == (77, 50)
     assert type(shared).from_dict(shared.to_dict()).decoder_vocab_size == 77
+
+
+def test_head_dim_reads_as_a_number_and_is_saved_as_given(tmp_path):
+    """Other tools read `getattr(config, "head_dim", d_model // heads)`; None would be no width."""
+    config = VanillaTransformerConfig(d_model=64, encoder_attention_heads=2, decoder_attention_heads=4)
+    assert config.head_dim == 16
+    assert config.head_widths("encoder") == (2, 32, 32)
+    assert config.head_widths("decoder") == (4, 16, 16)
+    assert config.get_text_config(decoder=True).head_dim == 16
+    assert config.to_dict()["head_dim"] is None
+
+    config.d_model = 128
+    assert config.head_dim == 32
+    config.save_pretrained(tmp_path)
+    assert json.loads((tmp_path / "config.json").read_text(encoding="utf-8")).get("head_dim") is None
+    loaded = VanillaTransformerConfig.from_pretrained(tmp_path)
+    loaded.decoder_attention_heads = 8
+    assert loaded.head_dim == 16
+    loaded.head_dim = 7
+    assert loaded.head_dim == loaded.to_dict()["head_dim"] == loaded.head_widths("encoder")[1] == 7
+
+
+@pytest.mark.parametrize(
+    ("positions", "longest"),
+    [({}, None), ({"positional_encoding": "fairseq"}, None), ({"positional_encoding": "learned"}, 1024)],
+)
+def test_the_config_knows_how_long_a_sentence_may_be(positions, longest):
+    config = VanillaTransformerConfig(**positions)
+    assert config.longest_sentence == longest_sentence(config) == longest
+    assert longest_sentence(MarianConfig(max_position_embeddings=77)) == 77
+    assert longest_sentence(T5Config()) is None
+
+
+def test_a_model_of_ours_is_known_whatever_wraps_it():
+    model = VanillaTransformerForConditionalGeneration(tiny_config())
+    assert is_ours(model)
+    assert is_ours(get_peft_model(model, LoraConfig(target_modules=["q_proj"])))
+    assert not is_ours(torch.nn.Linear(2, 2))
+    marian = {"vocab_size": 20, "d_model": 16, "encoder_layers": 1, "decoder_layers": 1, "pad_token_id": 0}
+    assert not is_ours(MarianMTModel(MarianConfig(**marian)))

@@ -5,6 +5,7 @@ import hashlib
 import json
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
 import hf_vanilla_transformer
 from hf_vanilla_transformer import (
+    Translator,
     VanillaTransformerConfig,
     VanillaTransformerForConditionalGeneration,
     VanillaTransformerModel,
@@ -217,3 +219,23 @@ def test_the_travelling_files_import_nothing_that_a_stranger_lacks():
             for name in names:
                 root = name.split(".")[0]
                 assert root in {"torch", "transformers", "huggingface_hub"} | sys.stdlib_module_names
+
+
+def test_a_folder_pushed_by_the_first_version_still_loads(tmp_path):
+    """Its code is its own, from before the files had a room: with the package that is not read, without it it is."""
+    with zipfile.ZipFile(Path(__file__).parent / "data" / "pushed_by_0.1.0.zip") as kept:
+        kept.extractall(tmp_path)
+    expected = json.loads((tmp_path / "expected.json").read_text(encoding="utf-8"))
+    folder = tmp_path / "pushed"
+
+    translator = Translator.from_pretrained(folder, device="cpu")
+    found = translator.translate([row["source"] for row in expected])
+
+    assert [translation.text for translation in found] == [row["text"] for row in expected]
+    assert [t.score for t in found] == pytest.approx([row["score"] for row in expected], abs=1e-5)
+    with_package = in_a_fresh_process(WITH_PACKAGE, folder, trust=False, resaved=tmp_path / "resaved")
+    without = in_a_fresh_process(WITHOUT_PACKAGE, folder, trust=True)
+    assert (with_package["package imported"], without["package imported"]) == (True, False)
+    for what in ("logits", "states", "generated"):
+        assert with_package[what] == without[what]
+    assert in_a_fresh_process(WITHOUT_PACKAGE, tmp_path / "resaved", trust=True)["logits"] == without["logits"]

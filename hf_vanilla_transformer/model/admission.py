@@ -244,8 +244,8 @@ class _Check:
             return "the parameters of {}", []
         for name, tensor in parameters.items():
             if type(tensor) is nn.Parameter:
-                if not tensor.numel() or tensor.is_meta:
-                    return "a weight of {} that is not here", []
+                if not tensor.numel() or tensor.is_meta or tensor.layout is not torch.strided:
+                    return "a weight of {} that is not here, or in another layout", []
                 if self.like is not None and (tensor.dtype, tensor.device) != self.like:
                     return "weights of several types or devices", []
             elif tensor is not None or name != "bias":

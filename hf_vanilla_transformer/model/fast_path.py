@@ -160,7 +160,9 @@ class Call:
         values = self.settings.values
         start = values.get("decoder_start_token_id")
         start = values.get("bos_token_id") if start is None else start
-        return prefix.shape[1] + int(start is not None and bool((prefix[:, 0] != start).all()))
+        if start is None:
+            return prefix.shape[1]
+        return prefix.shape[1] + int((prefix[:, 0] != torch.as_tensor(start, device=prefix.device)).all())
 
     def _limits(self) -> torch.Tensor | None:
         lens = source_lengths(self.arguments, self.model.config.pad_token_id)

@@ -74,16 +74,15 @@ def product(
     """One matrix product for several layers, their outputs side by side.
 
     Args:
-        layers: of one input width, all with a bias or none.
+        layers: of one input width.
         weights: whence, and in which precision: `"bf16"` and `"int8"` compute in that, from and to the input's type.
-        bias: in place of the layers' own, taken already.
+        bias: to add beside the layers' own.
         relu: whether negative outputs become 0.
         once: whether it is multiplied with once or a few times in a call, as the encoder's are.
     """
     joined = len(layers) > 1
     weight: Any = torch.cat([layer.weight.detach() for layer in layers]) if joined else layers[0].weight.detach()
-    if bias is None and layers[0].bias is not None:
-        bias = torch.cat([layer.bias.detach() for layer in layers]) if joined else weights.take(layers[0].bias)
+    bias = _sum_of(_joined_biases(layers, weights), bias)
     on_cpu, full, precision = weight.device.type == "cpu", weight.dtype == torch.float32, weights.precision
     if (
         on_cpu
@@ -101,6 +100,20 @@ def product(
     if precision == "bf16":
         return plain_product(weight.bfloat16(), None if bias is None else bias.bfloat16(), relu)
     return plain_product(weight if joined else weights.take(layers[0].weight), bias, relu)
+
+
+def _joined_biases(layers: list[nn.Linear], weights: Weights) -> torch.Tensor | None:
+    """Side by side, 0 for a layer that has none; None if none has."""
+    if all(layer.bias is None for layer in layers):
+        return None
+    if len(layers) == 1:
+        return weights.take(layers[0].bias)
+    biases = [layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias for layer in layers]
+    return torch.cat([bias.detach() for bias in biases])
+
+
+def _sum_of(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:
+    return other if one is None else one if other is None else one + other
 
 
 def plain_product(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool) -> Linear:
