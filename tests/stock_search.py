@@ -5,6 +5,7 @@ from typing import Any
 from transformers import GenerationMixin
 
 from hf_vanilla_transformer.model import fast_path
+from hf_vanilla_transformer.model.call_settings import OWN
 
 
 def by_transformers(model: Any, **settings: Any) -> Any:
@@ -14,5 +15,5 @@ def by_transformers(model: Any, **settings: Any) -> Any:
         def _obstacle(self) -> str:
             return "a comparison"
 
-    own = {name: settings.pop(name, None) for name in fast_path.OWN}
+    own = {name: settings.pop(name, None) for name in OWN}
     return Stock(model, {**settings, **own}, says=False).run(lambda **given: GenerationMixin.generate(model, **given))

@@ -6,7 +6,8 @@ from stock_search import by_transformers
 from tiny import EOS, lively_model, pad_batch, sentences, tiny_config, tiny_model, until_end
 from transformers import GenerationConfig
 
-from hf_vanilla_transformer.model.call_settings import length_limits, settle
+from hf_vanilla_transformer.model.call_settings import settle
+from hf_vanilla_transformer.model.length_limits import length_limits
 
 ROWS = sentences([3, 5, 12, 9, 4, 7])
 IDS, MASK = pad_batch(ROWS)

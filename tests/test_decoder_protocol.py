@@ -7,8 +7,11 @@ import pytest
 import torch
 from tiny import BOS, EOS, lively_model, pad_batch, sentences
 
-from hf_vanilla_transformer.model.beam_search import BeamSearch, SearchSettings, greedy_search
-from hf_vanilla_transformer.model.packed_weights import PackedModel, Weights
+from hf_vanilla_transformer.model.beam_search import BeamSearch
+from hf_vanilla_transformer.model.greedy_search import greedy_search
+from hf_vanilla_transformer.model.packed_layers import PackedModel
+from hf_vanilla_transformer.model.packed_products import Weights
+from hf_vanilla_transformer.model.search_settings import SearchSettings
 from hf_vanilla_transformer.model.step_decoder import StepDecoder
 
 ROWS = sentences([4, 9, 6, 12])

@@ -10,10 +10,12 @@ from stock_search import by_transformers
 from tiny import beams_over_the_target_vocabulary, lively_model, pad_batch, sentences, until_end
 from transformers import DynamicCache, EncoderDecoderCache, StoppingCriteria, TextStreamer
 
-from hf_vanilla_transformer.model import fast_path, next_tokens, packed_weights, step_decoder
-from hf_vanilla_transformer.model.beam_search import BeamSearch, who_stays
+from hf_vanilla_transformer.model import fast_path, next_tokens, packed_layers, packed_products, step_decoder
+from hf_vanilla_transformer.model.beam_search import BeamSearch
 from hf_vanilla_transformer.model.next_tokens import NextTokens, chunk_maxima, likeliest
-from hf_vanilla_transformer.model.packed_weights import PackedModel, Weights
+from hf_vanilla_transformer.model.packed_layers import PackedModel
+from hf_vanilla_transformer.model.packed_products import Weights
+from hf_vanilla_transformer.model.search_settings import who_stays
 from hf_vanilla_transformer.model.step_decoder import LANES, StepDecoder, full_lanes
 from hf_vanilla_transformer.translation.precision import PRECISIONS, take_snapshot
 
@@ -302,7 +304,7 @@ def test_a_source_is_encoded_alike_in_parts(monkeypatch):
     model = lively_model()
     whole = model.model.encoder(IDS, attention_mask=MASK).last_hidden_state
     for tokens in (1, 2 * IDS.shape[1], 10_000):
-        monkeypatch.setattr(packed_weights, "TOKENS_AT_ONCE", tokens)
+        monkeypatch.setattr(packed_layers, "TOKENS_AT_ONCE", tokens)
         states = PackedModel(model, Weights()).encode(IDS, MASK)
         torch.testing.assert_close(states[MASK.bool()], whole[MASK.bool()], rtol=1e-5, atol=1e-5)
 
@@ -371,8 +373,8 @@ def test_a_precision_is_near_the_weights_own(precision, shape):
 def test_few_rows_of_a_small_matrix_are_multiplied_in_float32(precision):
     """The call of the packed product would take longer than it saves."""
     layer = torch.nn.Linear(32, 48)
-    multiply = packed_weights.product([layer], Weights(precision, lasting=True), relu=True)
-    few = packed_weights.FEW_ROWS
+    multiply = packed_products.product([layer], Weights(precision, lasting=True), relu=True)
+    few = packed_products.FEW_ROWS
     x = torch.randn(2 * few, 32)
     assert torch.equal(multiply(x[: few - 1]), layer(x[: few - 1]).relu())
     torch.testing.assert_close(multiply(x), layer(x).relu(), atol=0.05, rtol=0.05)
@@ -387,7 +389,7 @@ def test_products_within_a_call_are_those_of_the_layers(rows, shape, steps):
     torch.manual_seed(0)
     layers, x = [torch.nn.Linear(*shape, bias=False) for _ in range(2)], torch.randn(rows, shape[0])
     bias = torch.randn(2 * shape[1])
-    multiply = packed_weights.product(layers, Weights(steps=steps), bias)
+    multiply = packed_products.product(layers, Weights(steps=steps), bias)
     expected = torch.cat([layer(x) for layer in layers], dim=1) + bias
     for _ in range(2):
         torch.testing.assert_close(multiply(x), expected, atol=1e-4, rtol=1e-4)

@@ -6,7 +6,7 @@ from typing import Any
 
 from transformers import GenerationConfig
 
-from ..model.admission import has_adapters, require_plain_weights
+from ..model.model_admission import has_adapters, require_plain_weights
 from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 
 LONGEST = 512

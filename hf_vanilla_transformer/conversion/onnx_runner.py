@@ -123,7 +123,7 @@ class OnnxTranslator:
         while unfinished.any():
             step = self._run(self.decoder, {"decoder_input_ids": tokens[:, -1:], **source, **past})
             past = {name: step[name.replace("past", "present")] for name in past}
-            logits = self._constrain(step["logits"], tokens, int(limits.max()))
+            logits = self._constrain(step["logits"], tokens, limits)
             chosen = np.where(unfinished, logits.argmax(-1), self.settings["pad_token_id"])
             tokens = np.concatenate((tokens, chosen[:, None]), axis=1)
             unfinished &= ~np.isin(chosen, ends) & (tokens.shape[1] - 1 < limits)
@@ -148,10 +148,11 @@ class OnnxTranslator:
             raise ValueError(f"At least 1 new token must be allowed, got {most}. Raise `max_new_tokens`.")
         return np.full(len(attention_mask), most)
 
-    def _constrain(self, logits: np.ndarray, tokens: np.ndarray, longest: int) -> np.ndarray:
+    def _constrain(self, logits: np.ndarray, tokens: np.ndarray, limits: np.ndarray) -> np.ndarray:
         """The logits (batch, vocab) of the next token after `tokens` (batch, length), forbidden ones at -inf.
 
-        In the order of `generate`, where what suppresses comes after what forces.
+        In the order of `generate`, where what suppresses comes after what forces, and a target is made to end at its
+        own limit, (batch,).
         """
         settings, length = self.settings, tokens.shape[1]
         logits = logits.copy()
@@ -165,10 +166,11 @@ class OnnxTranslator:
         if length < (settings.get("min_length") or 0 if fewest is None else 1 + fewest):
             logits[:, ends] = -np.inf
         first = settings.get("forced_bos_token_id")
-        for forced, place in ((first, 1), (settings.get("forced_eos_token_id"), longest)):
-            if forced is not None and length == place:
-                logits[:] = -np.inf
-                logits[:, forced] = 0.0
+        for forced, places in ((first, 1), (settings.get("forced_eos_token_id"), limits)):
+            rows = np.broadcast_to(length == places, len(logits))
+            if forced is not None and rows.any():
+                logits[rows] = -np.inf
+                logits[np.ix_(rows, np.atleast_1d(forced))] = 0.0
         logits[:, settings.get("suppress_tokens") or []] = -np.inf
         if length == (1 if first is None else 2):
             logits[:, settings.get("begin_suppress_tokens") or []] = -np.inf

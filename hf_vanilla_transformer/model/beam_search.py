@@ -1,4 +1,4 @@
-"""Beam search and greedy decoding (section 6.1) on any `Decoder`, with the results of `transformers`' own.
+"""Beam search (section 6.1) on any `Decoder`, with the results of `transformers`' own.
 
 What makes it fast: the decoder's steps, next tokens taken from the logits, and that sentences leave the batch as soon
 as they are finished.
@@ -10,114 +10,17 @@ source by attention.
 Shapes use: batch (sentences that are not finished), beams, candidates, length (of targets so far), vocab.
 """
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from .next_tokens import Allowed, Continuations, NextTokens, allow_only
+from .next_tokens import Continuations, NextTokens
+from .search_settings import SearchResult, SearchSettings, allowed_tokens, is_late, who_stays
 from .step_decoder import Decoder
 
 NEVER = -1.0e9
 """`transformers`' score of what is not to be chosen."""
-SIZES_OF_AN_OCTAVE = 8
-"""Sizes of a batch between a power of two and the next."""
-
-
-@dataclass
-class SearchSettings:
-    """How to search, settled.
-
-    Attributes:
-        num_beams: at least 1.
-        num_return_sequences: at most `num_beams`.
-        max_length: of targets, prompt included.
-        limits: most tokens of each sentence's target, prompt included; (sentences,), or None.
-        eos: ids that end a sentence; (any,).
-        ends_foreseen: how many of them candidates are kept for, beside those that go on.
-        forced_eos: ids that a target is made to end with at its own limit; (any,), empty for none.
-        fill: id after the end.
-        early_stopping: as in `transformers`.
-        normaliser: new tokens of a hypothesis, its end included, to what its log-probability is divided by.
-        coverage_penalty: beta of equation 14; 0 is none.
-        deadline: `time.time()` at which to stop.
-        prefix: tokens that each target must begin with, after the prompt; (sentences, any), -100 where it is free.
-        keep_scores: collect the log-probabilities of all tokens at each step; no sentence leaves the batch then.
-    """
-
-    num_beams: int
-    num_return_sequences: int
-    max_length: int
-    limits: torch.Tensor | None
-    eos: torch.Tensor
-    ends_foreseen: int
-    forced_eos: torch.Tensor
-    fill: int
-    early_stopping: bool | str = False
-    normaliser: Callable[[int], float] = float
-    coverage_penalty: float = 0.0
-    deadline: float | None = None
-    prefix: torch.Tensor | None = None
-    keep_scores: bool = False
-
-
-@dataclass
-class SearchResult:
-    """What a search found.
-
-    Attributes:
-        sequences: (sentences * returned, length), prompt included, best first.
-        scores: normalised, (sentences * returned,).
-        token_log_probabilities: of each new token, 0 after the end; (sentences * returned, new tokens).
-        beam_indices: row of the batch that each new token came from, -1 after the end; like the former.
-        step_scores: of each step (sentences * beams, vocab), if kept.
-    """
-
-    sequences: torch.Tensor
-    scores: torch.Tensor
-    token_log_probabilities: torch.Tensor
-    beam_indices: torch.Tensor
-    step_scores: list[torch.Tensor] = field(default_factory=list)
-
-
-def allowed_tokens(settings: SearchSettings, alive: torch.Tensor, length: int, prompt_len: int) -> "Allowed | None":
-    """What the sentences of the batch may go on with at this length, or None where all are free."""
-    new, tokens, ends = length - prompt_len, None, None
-    if settings.prefix is not None and new < settings.prefix.shape[1]:
-        tokens = settings.prefix[alive, new]
-    if settings.limits is not None and settings.forced_eos.numel():
-        ends = settings.limits[alive] == length + 1
-    return None if tokens is None and ends is None else Allowed(tokens, ends, settings.forced_eos)
-
-
-def who_stays(done: torch.Tensor) -> torch.Tensor | None:
-    """The rows that go on if those that are done leave, or None if all do.
-
-    Each stays in its place, but for the last, which take the places of others. Some that are done stay so that batches
-    are of few sizes: a matrix product of a new size has a kernel made for it, which can take longer than the product.
-
-    Returns:
-        (fewer,).
-    """
-    staying = int((~done).sum())
-    step = max(1, 2 ** (staying.bit_length() - SIZES_OF_AN_OCTAVE.bit_length()))
-    staying = -(-staying // step) * step
-    if staying >= len(done):
-        return None
-    rows = torch.arange(staying, device=done.device)
-    movers = (~done[staying:]).nonzero()[:, 0] + staying
-    rows[done[:staying].nonzero()[: len(movers), 0]] = movers
-    return rows
-
-
-def is_late(settings: SearchSettings) -> bool:
-    """Whether the search's time is up."""
-    return settings.deadline is not None and time.time() > settings.deadline
-
-
-# Beam search
 
 
 @dataclass
@@ -374,44 +277,4 @@ def covered(coverage: torch.Tensor) -> torch.Tensor:
     return coverage.clamp(max=1.0).log().sum(-1)
 
 
-def greedy_search(
-    decoder: Decoder, prompt: torch.Tensor, processors: Any, settings: SearchSettings
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """The likeliest token at each step.
-
-    Returns:
-        Targets with their prompt, (sentences, length), and the log-probability of each new token before processors,
-        0 after the end, (sentences, new tokens).
-    """
-    sentences, length = prompt.shape
-    alive = torch.arange(sentences, device=prompt.device)
-    done = torch.zeros(sentences, dtype=torch.bool, device=prompt.device)
-    tokens, scores = [prompt], []
-    ids = prompt
-    decoder.read_prompt(prompt)
-    while True:
-        logits = decoder.logits(slice(0, len(alive)))
-        processed = processors(ids, logits.clone() if processors else logits)
-        chosen = allow_only(processed, allowed_tokens(settings, alive, length, prompt.shape[1])).argmax(-1)
-        log_probability = logits.gather(1, chosen[:, None])[:, 0] - logits.logsumexp(-1)
-        chosen = chosen.masked_fill(done, settings.fill)
-        newest = torch.full((sentences, 1), settings.fill, device=prompt.device)
-        newest[alive, 0] = chosen
-        tokens.append(newest)
-        score = torch.zeros(sentences, device=prompt.device)
-        score[alive] = log_probability.masked_fill(done, 0.0)
-        scores.append(score)
-        ids, length = torch.cat((ids, chosen[:, None]), dim=1), length + 1
-        done = done | torch.isin(chosen, settings.eos)
-        if settings.limits is not None:
-            done = done | (length >= settings.limits[alive])
-        if length >= settings.max_length or is_late(settings) or done.all():
-            return torch.cat(tokens, dim=1), torch.stack(scores, dim=1)
-        stay = None if processors else who_stays(done)
-        if stay is not None:
-            alive, ids, done, chosen = alive[stay], ids[stay], done[stay], chosen[stay]
-            decoder.keep(stay)
-        decoder.step(chosen[:, None])
-
-
-__all__ = ["BeamSearch", "SearchResult", "SearchSettings", "greedy_search"]
+__all__ = ["BeamSearch"]

@@ -7,9 +7,7 @@ is kept on the model; how it was decoded is part of the output.
 """
 
 import copy
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -21,84 +19,28 @@ from transformers.generation import (
     MaxTimeCriteria,
     StoppingCriteriaList,
 )
-from transformers.generation.utils import GenerateBeamEncoderDecoderOutput, GenerateEncoderDecoderOutput
 from transformers.modeling_outputs import BaseModelOutput
 from transformers.utils import logging
 
-from .admission import computing_type, is_known_class, why_not_call, why_not_model
-from .beam_search import BeamSearch, SearchSettings, greedy_search
-from .call_settings import (
-    LENGTHS,
-    OWN,
-    ForcedEndAtLimit,
-    SourceLengthLimit,
-    length_limits,
-    settle,
-    source_lengths,
-    without_unset,
-)
+from .beam_search import BeamSearch
+from .call_admission import why_not_call
+from .call_settings import LENGTHS, OWN, settle, without_unset
 from .configuration_vanilla_transformer import longest_sentence
+from .greedy_search import greedy_search
+from .length_limits import ForcedEndAtLimit, SourceLengthLimit, length_limits, source_lengths
 from .masks import source_mask
-from .packed_weights import PackedModel, Precision, Weights
+from .model_admission import is_known_class, why_not_model
+from .outputs import FAST, GreedyTranslationOutput, TranslationOutput, with_search_path
+from .packed_layers import PackedModel
+from .packed_products import Precision, Weights
+from .search_settings import SearchSettings
+from .snapshot import Snapshot, without_autocast
 from .step_decoder import StepDecoder
 
 logger = logging.get_logger(__name__)
 
-FAST = "fast"
-"""`search_path` of what the fast path decoded."""
-_BY_POSITION = (
-    *("prefix_allowed_tokens_fn", "synced_gpus", "assistant_model", "streamer"),
-    *("negative_prompt_ids", "negative_prompt_attention_mask", "custom_generate"),
-)
-"""Arguments of `GenerationMixin.generate` by position, after the first four."""
 _NEVER_READ = ("labels", "num_items_in_batch")
 """Given by trainers that decode what they train on; `generate` hands them to the encoder and no further."""
-
-
-@dataclass
-class TranslationOutput(GenerateBeamEncoderDecoderOutput):
-    """What beam search returns with `return_dict_in_generate`: as in `transformers`, and
-
-    search_path (`str`):
-        How the call was decoded: `"fast"`, or why it was left to `transformers`.
-    token_log_probabilities (`torch.Tensor` of shape `(batch * num_return_sequences, new tokens)`, *optional*):
-        The natural logarithm of each new token's probability, 0 after the end, a forced prefix included. Of the fast
-        path, which also gives `sequences_scores` always, and returns no `past_key_values`.
-    """
-
-    token_log_probabilities: torch.Tensor | None = None
-    search_path: str | None = None
-
-
-@dataclass
-class GreedyTranslationOutput(GenerateEncoderDecoderOutput):
-    """What greedy decoding and sampling return with `return_dict_in_generate`; the rest as of `TranslationOutput`."""
-
-    token_log_probabilities: torch.Tensor | None = None
-    search_path: str | None = None
-
-
-@dataclass(frozen=True)
-class Snapshot:
-    """Packed weights that last, of a model that was admitted when they were taken.
-
-    Attributes:
-        packed: the copies.
-        precision: of their matrix products.
-    """
-
-    packed: PackedModel
-    precision: Precision | None
-
-    @classmethod
-    def of(cls, model: Any, precision: Precision | None = None) -> "Snapshot | None":
-        """The weights as they are now, or None if the fast path does not compute this model's `forward`."""
-        if why_not_model(model, lasting=True) is not None:
-            return None
-        if precision is None and computing_type(model) is not model.dtype:
-            precision = "bf16"
-        with torch.no_grad(), without_autocast(model):
-            return cls(PackedModel(model, Weights(precision, lasting=True)), precision)
 
 
 class Call:
@@ -390,39 +332,4 @@ class Call:
         )
 
 
-@contextmanager
-def without_autocast(model: Any) -> Iterator[Precision | None]:
-    """The precision that autocast asks for, and no autocast, which knows nothing of packed weights."""
-    precision: Precision | None = "bf16" if computing_type(model) is not model.dtype else None
-    with torch.autocast(model.device.type, enabled=False):
-        yield precision
-
-
-def with_search_path(outputs: Any, path: str) -> Any:
-    """`transformers`' output, which also says how it was decoded; tensors as they are."""
-    kinds: dict[Any, Any] = {
-        GenerateBeamEncoderDecoderOutput: TranslationOutput,
-        GenerateEncoderDecoderOutput: GreedyTranslationOutput,
-    }
-    kind = kinds.get(type(outputs))
-    if kind is None:
-        return outputs
-    return kind(**{field.name: getattr(outputs, field.name) for field in fields(outputs)}, search_path=path)
-
-
-def by_name(positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call of `generate`, all by name; those by position are the ones after the first four.
-
-    Raises:
-        TypeError: one is given twice, or there are more than `generate` takes.
-    """
-    if len(positional) > len(_BY_POSITION):
-        raise TypeError(f"`generate` takes {4 + len(_BY_POSITION)} arguments by position, got {4 + len(positional)}.")
-    given = dict(zip(_BY_POSITION, positional, strict=False))
-    twice = [name for name in given if name in named]
-    if twice:
-        raise TypeError(f"`generate` got {', '.join(twice)} twice, by position and by name.")
-    return {**given, **named}
-
-
-__all__ = ["FAST", "Call", "GreedyTranslationOutput", "Snapshot", "TranslationOutput", "by_name"]
+__all__ = ["Call"]

@@ -4,13 +4,20 @@ Each sentence may grow to its own source length plus `max_extra_tokens`, whateve
 the source is never attended to, even if no mask was given. How a call is decoded is decided in `fast_path.py`.
 """
 
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
 import torch
 from transformers.generation import GenerationConfig, GenerationMixin, LogitsProcessorList, StoppingCriteriaList
 
-from .fast_path import Call, by_name
+from .fast_path import Call
+
+_BY_POSITION = (
+    *("prefix_allowed_tokens_fn", "synced_gpus", "assistant_model", "streamer"),
+    *("negative_prompt_ids", "negative_prompt_attention_mask", "custom_generate"),
+)
+"""Arguments of `GenerationMixin.generate` by position, after the first four."""
 
 
 class TranslationGenerationMixin(GenerationMixin):
@@ -84,6 +91,21 @@ class TranslationGenerationMixin(GenerationMixin):
         does not fit a call that asks for attention weights.
         """
         return attention_mask
+
+
+def by_name(positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of a call of `generate`, all by name; those by position are the ones after the first four.
+
+    Raises:
+        TypeError: one is given twice, or there are more than `generate` takes.
+    """
+    if len(positional) > len(_BY_POSITION):
+        raise TypeError(f"`generate` takes {4 + len(_BY_POSITION)} arguments by position, got {4 + len(positional)}.")
+    given = dict(zip(_BY_POSITION, positional, strict=False))
+    twice = [name for name in given if name in named]
+    if twice:
+        raise TypeError(f"`generate` got {', '.join(twice)} twice, by position and by name.")
+    return {**given, **named}
 
 
 __all__ = ["TranslationGenerationMixin"]

@@ -24,7 +24,7 @@ from transformers.generation import (
     SuppressTokensLogitsProcessor,
 )
 
-from .packed_weights import HIDDEN
+from .packed_layers import HIDDEN
 
 CHUNK = 64
 """Logits compared by their chunks' maxima first."""

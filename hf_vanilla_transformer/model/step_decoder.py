@@ -14,7 +14,7 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import nn
 
-from .packed_weights import HIDDEN, KeysAndValues, PackedLayer, PackedModel, hidden_source
+from .packed_layers import HIDDEN, KeysAndValues, PackedLayer, PackedModel, hidden_source
 
 SLOTS_AT_FIRST = 64
 """Room for most targets; what is not written to costs nothing."""

@@ -20,11 +20,11 @@ from functools import partial
 from typing import Any
 
 import torch
-from transformers.generation import EosTokenCriteria, GenerationMixin, StoppingCriteria, StoppingCriteriaList
+from transformers.generation import EosTokenCriteria, GenerationMixin, StoppingCriteriaList
 
 from .call_settings import PAPER_EXTRA_TOKENS, CallSettings, as_ids, settle
 from .configuration_vanilla_transformer import is_ours
-from .fast_path import Call, Snapshot
+from .fast_path import Call
 from .generation import TranslationGenerationMixin
 from .memory import keep_freed_memory
 from .sentences import (
@@ -39,6 +39,8 @@ from .sentences import (
     padded_source,
     sentence_place,
 )
+from .snapshot import Snapshot
+from .step_scores import StepScores
 
 BATCH_TOKENS = 4096
 MOST_WORKERS = 4
@@ -365,31 +367,4 @@ def with_settings(settings: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     return {**settings, "generation_config": config}
 
 
-class StepScores(StoppingCriteria):
-    """Stops nothing: watches the scores of each step go by, and lets go of them.
-
-    `generate` gives `sequences_scores` only to those who also take the scores of every token of the vocabulary at
-    every step, which is gigabytes for a batch of beams. Here each step's memory is released as the next begins.
-
-    Args:
-        keep_chosen: remember the log-probability of the token chosen, which makes sense without beams only.
-    """
-
-    def __init__(self, keep_chosen: bool) -> None:
-        self.keep_chosen = keep_chosen
-        self.chosen: list[torch.Tensor] = []  # for each step (batch,)
-
-    def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.Tensor:
-        if scores:
-            step = scores[-1]  # (batch, vocab), not normalised
-            if self.keep_chosen:
-                self.chosen.append(step.gather(-1, input_ids[:, -1:])[:, 0] - step.logsumexp(-1))
-            step.set_()
-        return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
-
-    def log_probabilities(self) -> torch.Tensor | None:
-        """Of each token chosen, (batch, steps); None if they were not kept."""
-        return torch.stack(self.chosen, dim=1) if self.chosen else None
-
-
-__all__ = ["BATCH_TOKENS", "NOTHING", "DecodedHypothesis", "Request", "TextDecoder", "with_settings"]
+__all__ = ["BATCH_TOKENS", "NOTHING", "DecodedHypothesis", "Progress", "Request", "TextDecoder", "with_settings"]

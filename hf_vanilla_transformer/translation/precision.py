@@ -7,10 +7,10 @@ from typing import Any, get_args
 import torch
 from torch import nn
 
-from ..model.admission import why_not_model
 from ..model.configuration_vanilla_transformer import is_ours
-from ..model.fast_path import Snapshot
-from ..model.packed_weights import Precision, Weights, product
+from ..model.model_admission import why_not_model
+from ..model.packed_products import Precision, Weights, product
+from ..model.snapshot import Snapshot
 
 logger = logging.getLogger(__name__)
 

@@ -1,4 +1,4 @@
-"""Which models and calls the fast path may decode: exactly those whose result it computes. What it does not know is an
+"""Which models the fast path may decode: exactly those whose `forward` it computes. What it does not know is an
 obstacle, never ignored.
 
 The fast path reads the model's weights and computes by its own code what `forward` computes with them. So a model is
@@ -13,20 +13,14 @@ Whatever else reads weights (exports) asks `require_plain_weights`, by the same 
 
 import sys
 import types
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 import torch
 from torch import nn
 from torch.nn.modules import module as torch_module
 from transformers.activations import ACT2FN
-from transformers.generation import (
-    EosTokenCriteria,
-    GenerationConfig,
-    GenerationMixin,
-    MaxLengthCriteria,
-    MaxTimeCriteria,
-)
+from transformers.generation import GenerationMixin
 from transformers.integrations.flash_attention import flash_attention_forward
 from transformers.integrations.flex_attention import flex_attention_forward
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -35,7 +29,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS, PreTrainedModel
 from transformers.utils import output_capturing
 
-from .call_settings import CallSettings, SourceLengthLimit
+from .autocast import autocast_of
 
 # Models: what each class is made of, by the names of the modeling file
 
@@ -304,154 +298,6 @@ def _why_not_attention(model: Any, config: Any) -> str | None:
     return None
 
 
-# Autocast
-
-
-def autocast_of(model: Any) -> tuple[torch.dtype, str] | None:
-    """The type that accelerate's wrapper around the model's own `forward` computes in, and the device it acts on.
-
-    `Accelerator.prepare` puts it on the instance; None if there is no such wrapper, or something else in it.
-    """
-    wrapped, own, weights = vars(model).get("forward"), vars(type(model)).get("forward"), model.dtype
-    if not isinstance(wrapped, types.MethodType) or wrapped.__self__ is not model:
-        return None
-    of_accelerate = "accelerate.utils.operations"
-    to_float32: Any = getattr(wrapped.__func__, "__wrapped__", None)
-    if wrapped.__func__.__globals__["__name__"] != of_accelerate or type(to_float32).__module__ != of_accelerate:
-        return None
-    in_autocast = to_float32.model_forward
-    if not isinstance(in_autocast, types.FunctionType):
-        return None
-    if in_autocast.__code__ is not _DECORATED_BY_AUTOCAST or getattr(in_autocast, "__wrapped__", None) is not own:
-        return None
-    cells = dict(zip(in_autocast.__code__.co_freevars, in_autocast.__closure__ or (), strict=True))
-    autocast = cells["autocast_instance"].cell_contents
-    if cells["func"].cell_contents is not own or type(autocast) is not torch.autocast:
-        return None
-    dtype: torch.dtype = autocast.fast_dtype if autocast._enabled else weights
-    return dtype, autocast.device
-
-
-_DECORATED_BY_AUTOCAST = torch.autocast("cpu", enabled=False)(lambda: None).__code__
-
-
-def computing_type(model: Any) -> torch.dtype:
-    """The type that the model's matrix products are computed in: under autocast that of autocast."""
-    found = autocast_of(model)
-    device = model.device.type
-    if found is not None and found[1] == device:
-        return found[0]
-    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
-
-
-# Calls
-
-
-_ENTRANCES = ("streamer", "synced_gpus", "assistant_model", "tokenizer", "assistant_tokenizer")
-"""Arguments that `custom_generate` loses."""
-_READ = {"encoder_outputs", "attention_mask", "input_ids", "inputs_embeds", "position_ids", "decoder_input_ids"}
-_NOT_READ = {"labels", "num_items_in_batch", "return_dict", "return_loss", "skip_logits", "trust_remote_code"}
-"""Inputs that the result of decoding does not depend on."""
-_PROCESSED = {"prefix_allowed_tokens_fn", "negative_prompt_ids", "negative_prompt_attention_mask"}
-_CRITERIA = (MaxLengthCriteria, EosTokenCriteria, MaxTimeCriteria, SourceLengthLimit)
-_HARMLESS_FIELDS = {
-    *("cache_config", "max_cache_len", "compile_config", "disable_compile", "transformers_version"),
-    *("temperature", "top_k", "top_p", "min_p", "top_h", "typical_p", "epsilon_cutoff", "eta_cutoff"),
-    *("num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold"),
-    *("max_matching_ngram_size", "assistant_lookbehind", "target_lookbehind", "assistant_ensemble_weight"),
-}
-"""Of sampling, assisted decoding and compiled static caches, which are other obstacles."""
-_SETTLED_FIELDS = {
-    *("max_length", "max_new_tokens", "min_length", "min_new_tokens", "early_stopping", "max_time"),
-    *("do_sample", "num_beams", "num_beam_groups", "use_cache", "cache_implementation", "num_return_sequences"),
-    *("repetition_penalty", "encoder_repetition_penalty", "length_penalty", "no_repeat_ngram_size", "bad_words_ids"),
-    *("renormalize_logits", "forced_bos_token_id", "forced_eos_token_id", "remove_invalid_values"),
-    *("exponential_decay_length_penalty", "suppress_tokens", "begin_suppress_tokens", "sequence_bias"),
-    *("guidance_scale", "watermarking_config", "encoder_no_repeat_ngram_size"),
-    *("output_attentions", "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate"),
-    *("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"),
-}
-"""What the search asks of the settled call, or `transformers` makes logits processors and criteria of."""
-
-
-def why_not_call(model: Any, call: Mapping[str, Any], settings: CallSettings, by_snapshot: bool = False) -> str | None:
-    """Why this call of `generate` is not decoded by the fast path, in words, or None if it is.
-
-    Args:
-        model: of ours.
-        call: all arguments of the call that are not None, by name.
-        settings: what they ask for, settled.
-        by_snapshot: whether packed weights are there already, in a precision of their own.
-    """
-    obstacles = (*_by_settings(settings), *_by_arguments(call), *_by_surroundings())
-    if not by_snapshot:
-        obstacles = (*obstacles, _by_autocast(model))
-    return next((name for name, stands in obstacles if stands), None)
-
-
-def _by_settings(settings: CallSettings) -> Iterator[tuple[str, Any]]:
-    values = settings.values
-    greedy = settings.num_beams == 1
-    kind = values.get("cache_implementation")
-    outputs = [name for name in ("attentions", "hidden_states", "logits") if values.get(f"output_{name}")]
-    yield "sampling", values.get("do_sample")
-    yield f"output of {' and '.join(outputs)}", outputs
-    yield "decoding without a cache", not values.get("use_cache")
-    yield f"a cache of kind {kind}", kind not in (None, "dynamic")
-    yield "groups of beams", (values.get("num_beam_groups") or 1) > 1
-    yield "more returned sequences than beams", settings.num_return_sequences > settings.num_beams
-    yield "scores of all tokens in greedy decoding", greedy and values.get("output_scores")
-    yield "no padding token", greedy and not _has_padding(settings)
-    unknown = [
-        name
-        for name in vars(GenerationConfig())
-        if not name.startswith("_") and name not in _HARMLESS_FIELDS | _SETTLED_FIELDS and _is_set(values.get(name))
-    ]
-    yield f"the setting {', '.join(unknown)}", unknown
-
-
-def _is_set(value: Any) -> bool:
-    return value is not None and value is not False and not (isinstance(value, (int, float)) and value == 0)
-
-
-def _has_padding(settings: CallSettings) -> bool:
-    """`transformers` takes the end of sentence where there is no padding token."""
-    return settings.values.get("pad_token_id") is not None or bool(settings.eos_ids)
-
-
-def _by_arguments(call: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
-    for name in _ENTRANCES:
-        yield f"a {name}" if name != "synced_gpus" else "several processes that share one model", call.get(name)
-    yield "a cache that is given", call.get("past_key_values") is not None
-    fields = vars(GenerationConfig()).keys()
-    known = {*_READ, *_NOT_READ, *_PROCESSED, *_ENTRANCES, *fields, "past_key_values", "logits_to_keep"}
-    arguments = sorted(call.keys() - known - {"generation_config", "logits_processor", "stopping_criteria"})
-    yield f"the inputs {', '.join(arguments)}", arguments
-    criteria = names_of(call.get("stopping_criteria") or (), _CRITERIA)
-    yield f"the stopping criterion {', '.join(criteria)}", criteria
-    yield "a choice of logits", not isinstance(call.get("logits_to_keep", 1), int)
-    mask = call.get("attention_mask")
-    yield "a mask that is not one number a token", isinstance(mask, torch.Tensor) and mask.dim() != 2
-
-
-def _by_autocast(model: Any) -> tuple[str, bool]:
-    kept, own = computing_type(model), model.dtype
-    return f"autocast to {kept}", kept is not own and (own, kept) != (torch.float32, torch.bfloat16)
-
-
-def names_of(things: Iterable[Any], known: tuple[type, ...]) -> list[str]:
-    """Classes of those that are none of the known ones exactly."""
-    return [type(thing).__name__ for thing in things if type(thing) not in known]
-
-
-def _by_surroundings() -> Iterator[tuple[str, Any]]:
-    """What stands between all calls of torch and what they do."""
-    yield "tracing", torch.compiler.is_compiling() or torch.jit.is_tracing()
-    yield "a dispatch mode", torch._C._len_torch_dispatch_stack()
-    modes = torch.overrides._get_current_function_mode_stack()
-    yield "a function mode", names_of(modes, (torch.utils._device.DeviceContext,))
-
-
 # Exits of weights
 
 
@@ -486,13 +332,4 @@ def has_adapters(model: Any) -> bool:
     return any(each.__module__.split(".")[0] == "peft" for each in classes)
 
 
-__all__ = [
-    "autocast_of",
-    "computing_type",
-    "has_adapters",
-    "is_known_class",
-    "known_to_the_fast_path",
-    "require_plain_weights",
-    "why_not_call",
-    "why_not_model",
-]
+__all__ = ["has_adapters", "is_known_class", "known_to_the_fast_path", "require_plain_weights", "why_not_model"]

@@ -1,0 +1,46 @@
+"""The type that a model computes in: that of its weights, or of autocast, also where accelerate wraps `forward` in it."""
+
+import types
+from typing import Any
+
+import torch
+
+
+def autocast_of(model: Any) -> tuple[torch.dtype, str] | None:
+    """The type that accelerate's wrapper around the model's own `forward` computes in, and the device it acts on.
+
+    `Accelerator.prepare` puts it on the instance; None if there is no such wrapper, or something else in it.
+    """
+    wrapped, own, weights = vars(model).get("forward"), vars(type(model)).get("forward"), model.dtype
+    if not isinstance(wrapped, types.MethodType) or wrapped.__self__ is not model:
+        return None
+    of_accelerate = "accelerate.utils.operations"
+    to_float32: Any = getattr(wrapped.__func__, "__wrapped__", None)
+    if wrapped.__func__.__globals__["__name__"] != of_accelerate or type(to_float32).__module__ != of_accelerate:
+        return None
+    in_autocast = to_float32.model_forward
+    if not isinstance(in_autocast, types.FunctionType):
+        return None
+    if in_autocast.__code__ is not _DECORATED_BY_AUTOCAST or getattr(in_autocast, "__wrapped__", None) is not own:
+        return None
+    cells = dict(zip(in_autocast.__code__.co_freevars, in_autocast.__closure__ or (), strict=True))
+    autocast = cells["autocast_instance"].cell_contents
+    if cells["func"].cell_contents is not own or type(autocast) is not torch.autocast:
+        return None
+    dtype: torch.dtype = autocast.fast_dtype if autocast._enabled else weights
+    return dtype, autocast.device
+
+
+_DECORATED_BY_AUTOCAST = torch.autocast("cpu", enabled=False)(lambda: None).__code__
+
+
+def computing_type(model: Any) -> torch.dtype:
+    """The type that the model's matrix products are computed in: under autocast that of autocast."""
+    found = autocast_of(model)
+    device = model.device.type
+    if found is not None and found[1] == device:
+        return found[0]
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
+
+
+__all__ = ["autocast_of", "computing_type"]

@@ -1,0 +1,92 @@
+"""How long each target of a batch may be: its own source's allowance (section 6.1), and the model's positions."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import torch
+from transformers.generation import LogitsProcessor, StoppingCriteria
+
+from .call_settings import CallSettings
+from .configuration_vanilla_transformer import longest_sentence
+from .masks import source_mask
+
+
+def length_limits(
+    settings: CallSettings, config: Any, source_lens: torch.Tensor | None, prompt_len: int
+) -> torch.Tensor | None:
+    """Most new tokens of each target, its end included: its source's allowance, and the model's positions.
+
+    Args:
+        settings: of the call.
+        config: of the model; one with learned positions has an end.
+        source_lens: tokens of each source, (batch,); None if they are not known.
+        prompt_len: tokens of the targets that are there already.
+
+    Returns:
+        (batch,), or None where nothing but `max_length` and its like limits targets.
+    """
+    if source_lens is None:
+        return None
+    limits = None if settings.max_extra_tokens is None else source_lens + settings.max_extra_tokens
+    positions = longest_sentence(config)
+    if positions is not None:
+        room = max(1, positions + 1 - prompt_len)  # the last token is never read
+        limits = torch.full_like(source_lens, room) if limits is None else limits.clamp(max=room)
+    return limits
+
+
+def source_lengths(inputs: Mapping[str, Any], pad_token_id: int | None = None) -> torch.Tensor | None:
+    """Real tokens of each source, (batch,), from the arguments of `generate`; None if there is no source."""
+    if inputs.get("attention_mask") is not None:
+        return inputs["attention_mask"].sum(-1).long()
+    if inputs.get("input_ids") is not None:
+        return source_mask(inputs["input_ids"], pad_token_id).sum(-1)
+    states = inputs.get("inputs_embeds")
+    if states is None and inputs.get("encoder_outputs") is not None:
+        states = inputs["encoder_outputs"][0]
+    return None if states is None else torch.full((states.shape[0],), states.shape[1], device=states.device)
+
+
+class SourceLengthLimit(StoppingCriteria):
+    """Ends each target at its own limit ("maximum output length [...] input length + 50", section 6.1).
+
+    Args:
+        limits: most new tokens of each sentence, end of sentence included; shape (batch,).
+        prompt_len: decoder tokens that were there before the first new one.
+    """
+
+    def __init__(self, limits: torch.Tensor, prompt_len: int) -> None:
+        self.limits = limits
+        self.prompt_len = prompt_len
+
+    def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.Tensor:
+        return input_ids.shape[1] - self.prompt_len >= for_rows(self.limits, input_ids)
+
+
+class ForcedEndAtLimit(LogitsProcessor):
+    """`forced_eos_token_id` at each target's own limit, where `transformers` forces it at the longest of the batch.
+
+    Args:
+        limits, prompt_len: as of `SourceLengthLimit`.
+        eos_ids: ids that the last token is chosen from.
+    """
+
+    def __init__(self, limits: torch.Tensor, prompt_len: int, eos_ids: Iterable[int]) -> None:
+        self.limits = limits
+        self.prompt_len = prompt_len
+        self.eos_ids = list(eos_ids)
+
+    def __call__(self, input_ids: torch.LongTensor, scores: torch.FloatTensor) -> torch.FloatTensor:
+        last: Any = input_ids.shape[1] - self.prompt_len == for_rows(self.limits, input_ids) - 1
+        forced: Any = torch.full_like(scores, float("-inf"))
+        forced[:, self.eos_ids] = 0
+        chosen: Any = torch.where(last[:, None], forced, scores)
+        return chosen
+
+
+def for_rows(limits: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
+    """One for each row: `generate` repeats each sentence for its beams."""
+    return limits.repeat_interleave(input_ids.shape[0] // limits.shape[0]).to(input_ids.device)
+
+
+__all__ = ["ForcedEndAtLimit", "SourceLengthLimit", "length_limits", "source_lengths"]

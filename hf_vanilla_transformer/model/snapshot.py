@@ -1,0 +1,47 @@
+"""Packed weights that last, for a `Translator`; and no autocast while packed weights are multiplied with."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from .autocast import computing_type
+from .model_admission import why_not_model
+from .packed_layers import PackedModel
+from .packed_products import Precision, Weights
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """Packed weights that last, of a model that was admitted when they were taken.
+
+    Attributes:
+        packed: the copies.
+        precision: of their matrix products.
+    """
+
+    packed: PackedModel
+    precision: Precision | None
+
+    @classmethod
+    def of(cls, model: Any, precision: Precision | None = None) -> "Snapshot | None":
+        """The weights as they are now, or None if the fast path does not compute this model's `forward`."""
+        if why_not_model(model, lasting=True) is not None:
+            return None
+        if precision is None and computing_type(model) is not model.dtype:
+            precision = "bf16"
+        with torch.no_grad(), without_autocast(model):
+            return cls(PackedModel(model, Weights(precision, lasting=True)), precision)
+
+
+@contextmanager
+def without_autocast(model: Any) -> Iterator[Precision | None]:
+    """The precision that autocast asks for, and no autocast, which knows nothing of packed weights."""
+    precision: Precision | None = "bf16" if computing_type(model) is not model.dtype else None
+    with torch.autocast(model.device.type, enabled=False):
+        yield precision
+
+
+__all__ = ["Snapshot", "without_autocast"]
