@@ -4,6 +4,7 @@
     python scripts/benchmark.py memory
     python scripts/benchmark.py decode
     python scripts/benchmark.py startup
+    python scripts/benchmark.py check
 
 Every measurement is a process of its own, A B A B ...
 
@@ -16,7 +17,7 @@ built-in corpus.
 batch for two steps, the second with the optimizer's state in place, on the processor; the figure is the peak of
 resident memory less what was resident before the first step.
 
-`decode` and `startup`: see `benchmark_decoding.py`.
+`decode`, `startup` and `check`: see `benchmark_decoding.py`.
 """
 
 import argparse
@@ -258,7 +259,8 @@ def parser() -> argparse.ArgumentParser:
     benchmark_decoding.add_arguments(decode)
     decode.add_argument("--workload", help=argparse.SUPPRESS)
     startup = commands.add_parser("startup", help="import and first translation, against transformers and Marian")
-    for command in (training, memory, decode, startup):
+    check = commands.add_parser("check", help="what every call pays to know that it may be decoded fast")
+    for command in (training, memory, decode, startup, check):
         command.add_argument("--rounds", type=int, default=3)
         command.add_argument("--output", help="keep all figures in this JSON file")
         command.add_argument("--side", help=argparse.SUPPRESS)
@@ -300,6 +302,7 @@ def main() -> int:
         "memory": measure_memory,
         "decode": benchmark_decoding.measure_decoding,
         "startup": benchmark_decoding.measure_startup,
+        "check": benchmark_decoding.measure_check,
     }[options.what]
     result = {"machine": machine(), **measure(options)}
     print(json.dumps(result["machine"]))

@@ -4,12 +4,16 @@
     python scripts/benchmark.py decode --model runs/mine --input test.en --reference test.de
     python scripts/benchmark.py decode --against ../an-earlier-checkout
     python scripts/benchmark.py startup
+    python scripts/benchmark.py check
 
 Both sides of a row have the same weights, by conversion, and as many threads; each measurement is a process of its
 own, which decodes the first 400 sentences once before its time is taken, in turn, A B A B ...; a row is the peer's
 time divided by ours, as the median of the rounds and their spread.
 Without --model the weights are those of the paper's base model at vocabulary 32,000, at random; every target then has
 32 tokens, by the settings of both sides, since random weights end nowhere in particular.
+
+`check` times what every call of `generate` pays to know whether the fast path computes it, at the paper's base size,
+as a share of greedy decoding of one sentence to 8 tokens, a very short call, and of 32 sentences with 4 beams.
 
 With --against the peer of every row is another checkout of this project, by its own script.
 
@@ -384,3 +388,39 @@ def start_side(side: str, folder: Path) -> None:
     model, tokenizer = (auto.from_pretrained(folder / side) for auto in (AutoModelForSeq2SeqLM, AutoTokenizer))
     batch = tokenizer(["où est la gare ?"], return_tensors="pt")
     model.generate(batch.input_ids, attention_mask=batch.attention_mask)
+
+
+# The check
+
+
+def measure_check(options: argparse.Namespace) -> dict[str, Any]:
+    """Milliseconds of settling and admitting a call, and its share of a short and of a usual call."""
+    import torch
+
+    from hf_vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
+    from hf_vanilla_transformer.model.fast_path import Call
+
+    model = VanillaTransformerForConditionalGeneration(VanillaTransformerConfig(vocab_size=32000)).eval()
+    rows = {}
+    for name, sentences, beams, tokens in (("one sentence", 1, 1, 8), ("32 sentences", CALL_SENTENCES, BEAMS, 32)):
+        ids = torch.randint(3, 32000, (sentences, 20))
+        given = {"inputs": ids, "num_beams": beams, "min_new_tokens": tokens, "max_new_tokens": tokens}
+        whole = _times(lambda given=given: model.generate(**given), options.rounds)
+        check = _times(lambda given=given: Call(model, given), 20 * options.rounds)
+        rows[name] = {"check_seconds": statistics.median(check), "share": statistics.median(check) / min(whole)}
+        print(
+            f"{name:<14} the check takes {1000 * rows[name]['check_seconds']:.2f} ms "
+            f"({1000 * min(check):.2f} to {1000 * max(check):.2f}), {rows[name]['share']:.2%} of the call",
+            flush=True,
+        )
+    return {"rows": rows}
+
+
+def _times(work: Callable[[], Any], rounds: int) -> list[float]:
+    work()
+    seconds = []
+    for _ in range(rounds):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return seconds

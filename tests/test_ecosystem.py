@@ -204,7 +204,7 @@ def test_dynamic_quantisation_of_torch(model):
     assert 0 < difference < 0.5
     found = generate(quantised, num_beams=2, return_dict_in_generate=True)
     assert found.sequences.shape == (3, 1 + NEW)
-    assert found.search_path == "a Linear as model.encoder.layers.0.fc1"
+    assert found.search_path == "a torch.ao.nn.quantized.dynamic.modules.linear.Linear as model.encoder.layers.0.fc1"
 
 
 def test_int8_weights_of_torchao(tmp_path, model):

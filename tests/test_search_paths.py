@@ -80,7 +80,7 @@ def test_a_model_in_training_or_with_foreign_layers_is_left_to_transformers():
         pass
 
     model.model.decoder.layers[0].fc1.__class__ = Adapted
-    assert path_of(model) == "a Adapted as model.decoder.layers.0.fc1"
+    assert path_of(model) == f"a {__name__}.Adapted as model.decoder.layers.0.fc1"
 
 
 def test_a_hook_still_sees_what_it_hooks():

@@ -3,14 +3,20 @@
 import pytest
 import torch
 from datasets import Dataset
-from tiny import EOS, PAD, sentences, tiny_model
-from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
+from peft import LoraConfig
+from tiny import EOS, PAD, lively_model, sentences, tiny_model
+from transformers import AutoModelForSeq2SeqLM, DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
+
+from hf_vanilla_transformer.model import fast_path
 
 
 class Padder:
     """All that the collator asks of a tokenizer."""
 
     padding_side = "right"
+
+    def save_pretrained(self, folder):
+        """It has no files."""
 
     def pad(self, features, padding=True, max_length=None, pad_to_multiple_of=None, return_tensors=None):
         longest = max(len(feature["input_ids"]) for feature in features)
@@ -108,3 +114,34 @@ def test_predicting_with_generate_keeps_the_limit_of_each_sentence(tmp_path):
         new = [int(((row != PAD) & (row != -100)).sum()) - 1 for row in torch.as_tensor(predictions)]
         assert new == [len(row) + 16 for row in rows["input_ids"]]
     assert stock.evaluate()["eval_loss"] > 0
+
+
+def test_predicting_with_generate_is_decoded_fast_by_the_models_own_penalty(tmp_path, monkeypatch):
+    """In bf16 under accelerate's wrapper, with the labels that the trainer passes."""
+    model, seen = lively_model(), []
+    model.generation_config.gnmt_length_penalty = 0.6
+    settle = fast_path.settle
+    monkeypatch.setattr(fast_path, "settle", lambda *given: seen.append(settle(*given)) or seen[-1])
+    searched = fast_path.Call._search
+    monkeypatch.setattr(fast_path.Call, "_search", lambda *given: seen.append("fast") or searched(*given))
+    stock = trainer(model, tmp_path, predict_with_generate=True, generation_num_beams=3, bf16=True, max_steps=1)
+    stock.train()
+
+    stock.predict(corpus(4))
+
+    assert seen[1::2] == ["fast"]
+    assert (seen[0].gnmt_length_penalty, seen[0].num_beams) == (0.6, 3)
+
+
+def test_it_saves_and_resumes_adapters(tmp_path):
+    """Its first checkpoint used to fail for want of a config.json beside them."""
+    tiny_model(dropout=0.0).save_pretrained(tmp_path / "base")
+    model = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "base")
+    model.add_adapter(LoraConfig(target_modules=["q_proj", "v_proj"]))
+    stock = trainer(model, tmp_path / "run", max_steps=2, save_strategy="steps", save_steps=1)
+
+    stock.train()
+
+    saved = AutoModelForSeq2SeqLM.from_pretrained(tmp_path / "run" / "checkpoint-2").eval()
+    ids = torch.tensor(sentences([5]))
+    torch.testing.assert_close(saved(input_ids=ids).logits, model.eval()(input_ids=ids).logits)

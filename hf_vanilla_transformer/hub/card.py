@@ -260,8 +260,8 @@ def _limits(facts: ModelFacts) -> str:
     lines = [plain(facts.details.limits)] if facts.details.limits else []
     if (facts.recipe or {}).get("data", {}).get("dataset_name") == "builtin-fr-en":
         lines.append("Its training text was written by a grammar: it knows some hundred words and no real text.")
-    if facts.config.positional_encoding == "learned":
-        lines.append(f"It takes at most {facts.config.max_position_embeddings:,} tokens.")
+    if facts.config.longest_sentence is not None:
+        lines.append(f"It takes at most {facts.config.longest_sentence:,} tokens.")
     lines.append("It translates sentence by sentence.")
     if not facts.details.limits:
         lines.append("What else it is not fit for: unknown.")

@@ -1,4 +1,4 @@
-"""The type that a model computes in: that of its weights, or of autocast, also where accelerate wraps `forward` in it."""
+"""The type that a model computes in: its weights', or that of autocast, which accelerate wraps `forward` in."""
 
 import types
 from typing import Any

@@ -1,9 +1,9 @@
 """The one entrance of `generate`: what a call asks for is settled, who decodes it is decided, and then it is decoded.
 
-A call that the fast path computes exactly (`admission.py`) is searched by `beam_search.py` on packed weights. The
-search is handed to `transformers` as its documented `custom_generate`, so that masks, lengths, logits processors and
-criteria are those that `transformers` prepares. Any other call is left to `transformers` as it is. Nothing of a call
-is kept on the model; how it was decoded is part of the output.
+A call that the fast path computes exactly (`model_admission.py`, `call_admission.py`) is searched by `beam_search.py`
+on packed weights. The search is handed to `transformers` as its documented `custom_generate`, so that masks, lengths,
+logits processors and criteria are those that `transformers` prepares. Any other call is left to `transformers` as it
+is. Nothing of a call is kept on the model; how it was decoded is part of the output.
 """
 
 import copy
