@@ -61,6 +61,15 @@ def test_a_penalty_that_was_asked_for_is_no_less_an_error_if_the_models_config_h
         model.generate(IDS, attention_mask=MASK, **settings, **given)
 
 
+def test_a_caller_that_hands_on_the_models_own_config_asks_for_nothing(caplog):
+    model = lively_model()
+    model.generation_config.update(num_beams=3, max_new_tokens=4)
+    model.generation_config.gnmt_length_penalty = 0.6
+    model.lm_head.register_forward_hook(lambda *_: None)
+    model.generate(IDS, attention_mask=MASK, generation_config=model.generation_config)
+    assert "has no `gnmt_length_penalty`: `length_penalty` holds" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

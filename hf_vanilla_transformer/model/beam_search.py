@@ -105,12 +105,12 @@ class BeamSearch:
         tokens = torch.full((*shape, self.prompt_len + ROOM), self.settings.fill, device=device)
         tokens[:, :, : self.prompt_len] = self.prompt[:, None]
         return _Hypotheses(
-            torch.full(shape, score, device=device),
+            torch.full(shape, score, dtype=torch.float32, device=device),
             tokens,
-            torch.zeros(new, device=device),
+            torch.zeros(new, dtype=torch.float32, device=device),
             torch.full(new, -1, dtype=torch.long, device=device),
             torch.zeros(shape, dtype=torch.bool, device=device),
-            torch.zeros((*shape, 0), device=device),
+            torch.zeros((*shape, 0), dtype=torch.float32, device=device),
         )
 
     def run(self) -> SearchResult:

@@ -8,16 +8,16 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from transformers.generation import EosTokenCriteria, GenerationConfig, MaxLengthCriteria, MaxTimeCriteria
+from transformers.generation import EosTokenCriteria, MaxLengthCriteria, MaxTimeCriteria
 
 from .autocast import computing_type
-from .call_settings import CallSettings
+from .call_settings import FIELDS, CallSettings
 from .length_limits import SourceLengthLimit
 
 _ENTRANCES = ("streamer", "synced_gpus", "assistant_model", "tokenizer", "assistant_tokenizer")
 """Arguments that `custom_generate` loses."""
 _READ = {"encoder_outputs", "attention_mask", "input_ids", "inputs_embeds", "position_ids", "decoder_input_ids"}
-_NOT_READ = {"labels", "num_items_in_batch", "return_dict", "return_loss", "skip_logits", "trust_remote_code"}
+_NOT_READ = {"labels", "num_items_in_batch", "return_dict", "return_loss", "trust_remote_code"}
 """Inputs that the result of decoding does not depend on."""
 _PROCESSED = {"prefix_allowed_tokens_fn", "negative_prompt_ids", "negative_prompt_attention_mask"}
 _CRITERIA = (MaxLengthCriteria, EosTokenCriteria, MaxTimeCriteria, SourceLengthLimit)
@@ -39,6 +39,12 @@ _SETTLED_FIELDS = {
     *("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"),
 }
 """What the search asks of the settled call, or `transformers` makes logits processors and criteria of."""
+_CRITERIA_CALLS = {kind: kind.__call__ for kind in _CRITERIA}
+_UNKNOWN_FIELDS = sorted(FIELDS - _HARMLESS_FIELDS - _SETTLED_FIELDS)
+_KNOWN_ARGUMENTS = {
+    *(*_READ, *_NOT_READ, *_PROCESSED, *_ENTRANCES, *FIELDS, "past_key_values", "logits_to_keep"),
+    *("generation_config", "logits_processor", "stopping_criteria"),
+}
 
 
 def why_not_call(model: Any, call: Mapping[str, Any], settings: CallSettings, by_snapshot: bool = False) -> str | None:
@@ -69,11 +75,7 @@ def _by_settings(settings: CallSettings) -> Iterator[tuple[str, Any]]:
     yield "more returned sequences than beams", settings.num_return_sequences > settings.num_beams
     yield "scores of all tokens in greedy decoding", greedy and values.get("output_scores")
     yield "no padding token", greedy and not _has_padding(settings)
-    unknown = [
-        name
-        for name in vars(GenerationConfig())
-        if not name.startswith("_") and name not in _HARMLESS_FIELDS | _SETTLED_FIELDS and _is_set(values.get(name))
-    ]
+    unknown = [name for name in _UNKNOWN_FIELDS if _is_set(values.get(name))]
     yield f"the setting {', '.join(unknown)}", unknown
 
 
@@ -90,13 +92,16 @@ def _by_arguments(call: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name in _ENTRANCES:
         yield f"a {name}" if name != "synced_gpus" else "several processes that share one model", call.get(name)
     yield "a cache that is given", call.get("past_key_values") is not None
-    fields = vars(GenerationConfig()).keys()
-    known = {*_READ, *_NOT_READ, *_PROCESSED, *_ENTRANCES, *fields, "past_key_values", "logits_to_keep"}
-    arguments = sorted(call.keys() - known - {"generation_config", "logits_processor", "stopping_criteria"})
+    arguments = sorted(call.keys() - _KNOWN_ARGUMENTS)
     yield f"the inputs {', '.join(arguments)}", arguments
-    criteria = names_of(call.get("stopping_criteria") or (), _CRITERIA)
+    criteria = [
+        type(each).__name__
+        for each in call.get("stopping_criteria") or ()
+        if _CRITERIA_CALLS.get(type(each)) is not type(each).__call__
+    ]
     yield f"the stopping criterion {', '.join(criteria)}", criteria
-    yield "a choice of logits", not isinstance(call.get("logits_to_keep", 1), int)
+    kept = call.get("logits_to_keep", 1)
+    yield "a choice of logits", not isinstance(kept, int) or kept < 0
     mask = call.get("attention_mask")
     yield "a mask that is not one number a token", isinstance(mask, torch.Tensor) and mask.dim() != 2
 

@@ -14,6 +14,7 @@ Settings of this project's own, beside those of `transformers`:
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import torch
@@ -23,8 +24,11 @@ PAPER_EXTRA_TOKENS = 50
 PAPER_DECODING = {"num_beams": 4, "max_extra_tokens": PAPER_EXTRA_TOKENS, "gnmt_length_penalty": 0.6}
 """Section 6.1."""
 
+FIELDS = frozenset(name for name in vars(GenerationConfig()) if not name.startswith("_"))
+"""What `transformers` knows as settings of generation."""
 OWN = ("max_extra_tokens", "gnmt_length_penalty", "coverage_penalty", "target_prefix")
 LENGTHS = ("max_length", "max_new_tokens")
+LARGEST_PENALTY = 100
 _DEFAULTS: dict[str, Any] = {
     "num_beams": 1,
     "num_return_sequences": 1,
@@ -33,6 +37,7 @@ _DEFAULTS: dict[str, Any] = {
     "length_penalty": 1.0,
     "use_cache": True,
 }
+_UNSET_BY_NONE = FIELDS - _DEFAULTS.keys()
 
 
 @dataclass(frozen=True)
@@ -109,11 +114,14 @@ def settle(call: Mapping[str, Any], given: GenerationConfig | None, own: Generat
     Raises:
         ValueError: a setting out of its range, or two that contradict each other.
     """
+    if given is not None and not isinstance(given, GenerationConfig):
+        raise TypeError(f"`generation_config` must be a GenerationConfig, got a {type(given).__name__}.")
+    given = None if given is own else given  # who hands on the model's own config asks for nothing
     nearest_first = (without_unset(call), _stated(given), _stated(own))
     values = {**_DEFAULTS, **nearest_first[2], **nearest_first[1], **nearest_first[0]}
     alpha, power, alpha_from = _length_penalty(nearest_first)
     coverage, coverage_from = _own_setting("coverage_penalty", nearest_first)
-    prefix = call.get("target_prefix")
+    prefix, _ = _own_setting("target_prefix", nearest_first)
     asked = {
         name: place < 2 for name, place in (("gnmt_length_penalty", alpha_from), ("coverage_penalty", coverage_from))
     }
@@ -139,8 +147,7 @@ def without_unset(call: Mapping[str, Any]) -> dict[str, Any]:
 
     An `eos_token_id=None` means that no token ends a target, and `max_length=None` takes the place of the config's.
     """
-    unset_by_none = vars(GenerationConfig()).keys() - _DEFAULTS.keys()
-    return {name: value for name, value in call.items() if value is not None or name in unset_by_none}
+    return {name: value for name, value in call.items() if value is not None or name in _UNSET_BY_NONE}
 
 
 def _stated(config: GenerationConfig | None) -> dict[str, Any]:
@@ -188,22 +195,44 @@ def _extra_tokens(nearest_first: tuple[dict[str, Any], ...]) -> int | None:
 
 def _count(values: Mapping[str, Any], name: str) -> int:
     count = values[name] if values.get(name) is not None else _DEFAULTS[name]
-    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+    if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
         meaning = " (1 is greedy)" if name == "num_beams" else ""
         raise ValueError(f"`{name}` must be a whole number of at least 1{meaning}, got {count!r}.")
-    return count
+    return int(count)
 
 
 def _check(settings: CallSettings) -> None:
     extra = settings.max_extra_tokens
-    if extra is not None and (isinstance(extra, bool) or not isinstance(extra, int) or extra < 0):
+    if extra is not None and (isinstance(extra, bool) or not isinstance(extra, Integral)):
+        raise ValueError(f"`max_extra_tokens` must be a whole number, got {extra!r}.")
+    if extra is not None and extra < 0:
         raise ValueError(f"`max_extra_tokens` must be at least 0, got {extra!r}.")
     for name in ("length_penalty", "gnmt_length_penalty", "coverage_penalty"):
         value = getattr(settings, name)
-        if value is not None and not (isinstance(value, (int, float)) and math.isfinite(value)):
+        if value is not None and not (_is_number(value) and math.isfinite(value)):
             raise ValueError(f"`{name}` must be a finite number, got {value!r}.")
+        if value is not None and abs(value) > LARGEST_PENALTY:
+            raise ValueError(f"`{name}` must be between -{LARGEST_PENALTY} and {LARGEST_PENALTY}, got {value!r}.")
+    if settings.target_prefix is not None:
+        _check_prefix(settings.target_prefix)
     if settings.coverage_penalty < 0:
         raise ValueError(f"`coverage_penalty` must be at least 0, got {settings.coverage_penalty}.")
+
+
+def _check_prefix(prefix: Any) -> None:
+    is_ids = isinstance(prefix, torch.Tensor) and prefix.dim() == 2 and prefix.dtype != torch.bool
+    if not is_ids or prefix.is_floating_point():
+        kind = f"{prefix.dtype} of shape {tuple(prefix.shape)}" if isinstance(prefix, torch.Tensor) else repr(prefix)
+        raise ValueError(
+            f"`target_prefix` must be a tensor of token ids, (batch, any), -100 where free; got {kind:.80}."
+        )
+    if ((prefix < 0) & (prefix != -100)).any():
+        raise ValueError(f"`target_prefix` must hold token ids, or -100 where free; got {int(prefix.min())}.")
+
+
+def _is_number(value: Any) -> bool:
+    one = isinstance(value, torch.Tensor) and value.dim() == 0
+    return one or (isinstance(value, Real) and not isinstance(value, bool))
 
 
 def as_ids(value: Any) -> tuple[int, ...]:
@@ -212,7 +241,7 @@ def as_ids(value: Any) -> tuple[int, ...]:
         return ()
     if isinstance(value, torch.Tensor):
         value = value.tolist()
-    return (int(value),) if isinstance(value, int) else tuple(int(each) for each in value)
+    return (int(value),) if isinstance(value, Integral) else tuple(int(each) for each in value)
 
 
 def gnmt_normaliser(tokens: int, alpha: float) -> float:
@@ -221,6 +250,7 @@ def gnmt_normaliser(tokens: int, alpha: float) -> float:
 
 
 __all__ = [
+    "FIELDS",
     "LENGTHS",
     "OWN",
     "PAPER_DECODING",

@@ -87,12 +87,18 @@ class Call:
         elif source is not None:
             given["inputs"] = source  # `transformers` says what is wrong with both
         source = given.get("input_ids")
+        if source is not None and not isinstance(source, torch.Tensor):
+            raise TypeError(f"Token ids come as a tensor, (batch, source_len), got a {type(source).__name__}.")
         if given.get("attention_mask") is None and isinstance(source, torch.Tensor) and source.dim() == 2:
             given["attention_mask"] = source_mask(source, self.model.config.pad_token_id)
 
         states = given.get("encoder_outputs")
         if states is not None:  # a copy, since `transformers` repeats what it holds in place
-            given["encoder_outputs"] = BaseModelOutput(*states) if isinstance(states, tuple) else copy.copy(states)
+            is_plain = type(states) in (tuple, list, dict)
+            made = (
+                BaseModelOutput(**states) if type(states) is dict else BaseModelOutput(*states) if is_plain else None
+            )
+            given["encoder_outputs"] = copy.copy(states) if made is None else made
 
     def _prompt_len(self) -> int:
         """Decoder tokens before the first new one: a given prefix, with the start token that `generate` prepends."""
@@ -108,7 +114,14 @@ class Call:
 
     def _limits(self) -> torch.Tensor | None:
         lens = source_lengths(self.arguments, self.model.config.pad_token_id)
-        prefix = self.settings.target_prefix
+        if lens is not None and not len(lens):
+            raise ValueError("`generate` needs at least one sentence, got an empty batch.")
+        prefix, config = self.settings.target_prefix, self.model.config
+        words = getattr(config, "decoder_vocab_size", None) or getattr(config, "vocab_size", None)
+        if prefix is not None and words is not None and prefix.numel() and prefix.max() >= words:
+            raise ValueError(
+                f"`target_prefix` must hold tokens of the target vocabulary ({words:,}), got {int(prefix.max())}."
+            )
         if prefix is not None and lens is not None and len(prefix) != len(lens):
             raise ValueError(
                 f"`target_prefix` must have a row for each source, got {len(prefix)} rows for {len(lens)} sources."

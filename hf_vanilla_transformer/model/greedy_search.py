@@ -33,7 +33,7 @@ def greedy_search(
         newest = torch.full((sentences, 1), settings.fill, device=prompt.device)
         newest[alive, 0] = chosen
         tokens.append(newest)
-        score = torch.zeros(sentences, device=prompt.device)
+        score = torch.zeros(sentences, dtype=torch.float32, device=prompt.device)
         score[alive] = log_probability.masked_fill(done, 0.0)
         scores.append(score)
         ids, length = torch.cat((ids, chosen[:, None]), dim=1), length + 1

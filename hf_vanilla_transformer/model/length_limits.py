@@ -32,7 +32,7 @@ def length_limits(
     if positions is not None:
         room = max(1, positions + 1 - prompt_len)  # the last token is never read
         limits = torch.full_like(source_lens, room) if limits is None else limits.clamp(max=room)
-    return limits
+    return None if limits is None else limits.clamp(min=1)
 
 
 def source_lengths(inputs: Mapping[str, Any], pad_token_id: int | None = None) -> torch.Tensor | None:

@@ -115,24 +115,37 @@ class _Original:
         self.functions = [
             *((vars(of), _functions(vars(of))) for of in (*written_here, GradientCheckpointingLayer, GenerationMixin)),
             *(
-                (vars(of), {name: vars(of)[name] for name in _OF_MODULES if name in vars(of)})
+                (vars(of), {name: _of_torch(vars(of).get(name)) for name in _OF_MODULES})
                 for of in (nn.Module, PreTrainedModel, *_OF_TORCH, *_activations())
             ),
-            (vars(module), _functions(vars(module))),
+            (vars(module), {**_functions(vars(module)), "ALL_ATTENTION_FUNCTIONS": ALL_ATTENTION_FUNCTIONS}),
             (vars(nn.functional), {name: getattr(nn.functional, name) for name in _OF_FUNCTIONAL}),
         ]
-        self.model_class = model_class
+        self.sizes = [(of, len(vars(of)), frozenset(vars(of))) for of in (*written_here, GradientCheckpointingLayer)]
 
     def replaced(self) -> str | None:
-        """The name of a function that is no longer the one that was loaded, or None."""
+        """The name of a function that is no longer the one that was loaded, or that was added since, or None."""
         for now, before in self.functions:
             for name, function in before.items():
                 if now.get(name) is not function:
                     return name
+        for of, size, names in self.sizes:
+            if len(vars(of)) != size:  # a name in the class itself hides its base's
+                added = [
+                    n for n in vars(of).keys() - names if callable(vars(of)[n]) or isinstance(vars(of)[n], property)
+                ]
+                if added:
+                    return sorted(added)[0]
         return None
 
 
-_OF_FUNCTIONAL = ("linear", "embedding", "layer_norm", "relu", "softmax", "scaled_dot_product_attention")
+def _of_torch(function: Any) -> Any:
+    """The function, or something that none is, if somebody replaced torch's before this package was imported."""
+    module = getattr(function, "__module__", None) or "torch"
+    return function if module.split(".")[0] in ("torch", "transformers") else object()
+
+
+_OF_FUNCTIONAL = ("dropout", "linear", "embedding", "layer_norm", "relu", "softmax", "scaled_dot_product_attention")
 
 
 def _functions(space: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,7 +206,7 @@ def why_not_model(model: Any, lasting: bool = False, weights_only: bool = False)
     found = check.module(model, original.kinds[type(model)])
     if found is not None:
         return found[0].format(".".join(reversed(found[1])) or "the model")
-    return None if weights_only else _why_not_attention(model, config)
+    return None if weights_only else _why_not_attention(model, config) or _why_not_widths(model)
 
 
 _Found = tuple[str, list[str]] | None
@@ -219,6 +232,8 @@ class _Check:
             hooks = (*state["_forward_hooks"].values(), *state["_forward_pre_hooks"].values())
             if any(getattr(hook, "__globals__", None) is not _IDLE_HOOKS for hook in hooks):
                 return "a hook on {}", []
+        if any(name in state for held in ("_modules", "_parameters", "_buffers") for name in state[held]):
+            return "an attribute in place of a module or weight of {}", []
         if "config" in state and state["config"] is not self.config:
             return "another config of {}", []
         if state["_buffers"] or kind.buffers:
@@ -244,6 +259,9 @@ class _Check:
                     return "weights of several types or devices", []
             elif tensor is not None or name != "bias":
                 return f"a {type(tensor).__name__} as {name} of {{}}", []
+        weight, bias = parameters.get("weight"), parameters.get("bias")
+        if bias is not None and (weight is None or tuple(bias.shape) != tuple(weight.shape[:1])):
+            return "a bias of another shape in {}", []
         return None
 
     def _buffers(self, buffers: dict[str, Any], kind: _Kind) -> _Found:
@@ -296,6 +314,35 @@ def _why_not_attention(model: Any, config: Any) -> str | None:
                 if getattr(layer, attention).is_causal is not ((stack, attention) == ("decoder", "self_attn")):
                     return f"another `is_causal` of {stack}.layers.{number}.{attention}"
     return None
+
+
+def _why_not_widths(model: Any) -> str | None:
+    """Widths that are not those of the paper's layers: `forward` may broadcast what packed weights do not."""
+    d_model, words = model.model.encoder.embed_tokens.weight.shape[1], model.lm_head.weight.shape[0]
+    if model.lm_head.weight.shape[1] != d_model or model.model.decoder.embed_tokens.weight.shape[1] != d_model:
+        return "embeddings of several widths"
+    if model.config.logits_bias and tuple(model.final_logits_bias.shape) != (1, words):
+        return "a final_logits_bias of another shape"
+    if not len(model.model.decoder.layers):
+        return "no decoder layer"
+    for stack in (model.model.encoder, model.model.decoder):
+        for number, layer in enumerate(stack.layers):
+            inner = layer.fc1.weight.shape[0]
+            widths = [(layer.fc1, inner, d_model), (layer.fc2, d_model, inner)]
+            for attention in (layer.self_attn, *((layer.encoder_attn,) if stack is model.model.decoder else ())):
+                heads, rest = divmod(attention.q_proj.weight.shape[0], attention.d_k)
+                keys, values = heads * attention.d_k, heads * attention.d_v
+                widths += [(attention.q_proj, keys, d_model), (attention.k_proj, keys, d_model)]
+                widths += [(attention.v_proj, values, d_model), (attention.out_proj, d_model, values)]
+                if (
+                    rest
+                    or "num_key_value_groups" in vars(attention)
+                    or not isinstance(attention.scaling, (int, float))
+                ):
+                    return f"another kind of attention in layer {number} of the {stack.side}"
+            if any(tuple(linear.weight.shape) != (out, given) for linear, out, given in widths):
+                return f"other widths in layer {number} of the {stack.side}"
+    return "`is_causal` of the config" if hasattr(model.config, "is_causal") else None
 
 
 # Exits of weights

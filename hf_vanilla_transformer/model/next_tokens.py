@@ -97,6 +97,7 @@ class NextTokens:
         # single tokens are forbidden in place: these processors would copy all logits for each
         self.bans = [banned for processor in masking if (banned := _banned_by(processor)) is not None]
         self.masking = [processor for processor in masking if _banned_by(processor) is None]
+        self.bad_words = [each for each in masking if _kind(each) is NoBadWordsLogitsProcessor and each.sequence_bias]
         self.forced_lengths = {
             1 if type(processor) is ForcedBOSTokenLogitsProcessor else processor.max_length - 1
             for processor in processors
@@ -129,6 +130,9 @@ class NextTokens:
             allowed: what each row may go on with, if not all are free.
         """
         length = ids.shape[1]
+        for processor in self.bad_words:
+            if max(max(words) for words in processor.sequence_bias) >= logits.shape[1]:
+                processor(ids, logits)  # says what is wrong with them
         ends = allowed is not None and allowed.ends is not None and bool(allowed.ends.any())
         if self.needs_log_probabilities or length in self.forced_lengths or ends:
             scores = self.processors(ids, logits.log_softmax(-1))
@@ -142,7 +146,8 @@ class NextTokens:
         if not (self.renormalises or unchanged):
             total = self._log_sum_exp(logits, chunk_maxima(logits))
         for tokens in banned:
-            logits.index_fill_(1, tokens.to(logits.device), HIDDEN)
+            known = tokens[(tokens >= 0) & (tokens < logits.shape[1])]  # others are no tokens, and forbid nothing
+            logits.index_fill_(1, known.to(logits.device), HIDDEN)
         for processor in self.masking:
             logits = processor(ids, logits)
         logits = allow_only(logits, allowed)
@@ -257,6 +262,10 @@ def allow_only(scores: torch.Tensor, allowed: Allowed | None) -> torch.Tensor:
     if allowed is None:
         return scores
     if allowed.tokens is not None:
+        prescribed = allowed.tokens >= 0
+        wanted = scores.gather(1, allowed.tokens.clamp(min=0)[:, None])[:, 0]
+        if (prescribed & (wanted == HIDDEN)).any():
+            raise ValueError("`target_prefix` prescribes a token that other settings of this call forbid. Change one.")
         others = torch.arange(scores.shape[1], device=scores.device) != allowed.tokens[:, None]
         scores = scores.masked_fill(others & (allowed.tokens >= 0)[:, None], HIDDEN)
     if allowed.ends is not None:

@@ -95,13 +95,14 @@ def _joined_biases(layers: list[nn.Linear], weights: Weights) -> torch.Tensor | 
     if all(layer.bias is None for layer in layers):
         return None
     if len(layers) == 1:
-        return weights.take(layers[0].bias)
+        return weights.take(layers[0].bias).contiguous()  # oneDNN reads no strides of a bias
     biases = [layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias for layer in layers]
     return torch.cat([bias.detach() for bias in biases])
 
 
 def _sum_of(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tensor | None:
-    return other if one is None else one if other is None else one + other
+    both = other if one is None else one if other is None else one + other
+    return None if both is None else both.contiguous()
 
 
 def plain_product(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool) -> Linear:

@@ -101,7 +101,7 @@ class TranslationPipeline(Pipeline):
         if num_workers:
             logger.warning_once("`num_workers` has no effect: the translate pipeline tokenises whole batches at once.")
         batch_size = self._batch_size if batch_size is None else batch_size
-        if batch_size is not None and batch_size < 1:
+        if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
             raise ValueError(f"`batch_size` is a number of sentences and must be at least 1, got {batch_size}.")
         given = self._sanitize_parameters(**settings)
         preset = (self._preprocess_params, self._forward_params, self._postprocess_params)
@@ -112,7 +112,8 @@ class TranslationPipeline(Pipeline):
             translations = self._translate(inputs, batch_size, stages)
             several = self._all_settings(stages[1]).num_return_sequences > 1
             return translations if several else [translation for translation, *_ in translations]
-        if isinstance(inputs, Iterable) or hasattr(inputs, "__getitem__"):
+        is_several = isinstance(inputs, Iterable) or hasattr(inputs, "__getitem__")
+        if is_several and not isinstance(inputs, Mapping):
             return self._translate_stream(iter(inputs), batch_size, stages)
         raise TypeError(f"A sentence or several are needed, got a {type(inputs).__name__}. Give a string or a list.")
 

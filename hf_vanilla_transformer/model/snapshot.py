@@ -20,20 +20,23 @@ class Snapshot:
     Attributes:
         packed: the copies.
         precision: of their matrix products.
+        asked: whether the user asked for it, rather than autocast.
     """
 
     packed: PackedModel
     precision: Precision | None
+    asked: bool = False
 
     @classmethod
     def of(cls, model: Any, precision: Precision | None = None) -> "Snapshot | None":
         """The weights as they are now, or None if the fast path does not compute this model's `forward`."""
         if why_not_model(model, lasting=True) is not None:
             return None
+        asked = precision is not None
         if precision is None and computing_type(model) is not model.dtype:
             precision = "bf16"
         with torch.no_grad(), without_autocast(model):
-            return cls(PackedModel(model, Weights(precision, lasting=True)), precision)
+            return cls(PackedModel(model, Weights(precision, lasting=True)), precision, asked)
 
 
 @contextmanager

@@ -150,6 +150,7 @@ class TextDecoder:
         Raises:
             ValueError: a setting out of range or unknown to `generate`, or a sentence without any translation.
         """
+        refuse_rows(request.settings)
         decoded: list[tuple[DecodedHypothesis, ...]] = [NOTHING] * len(source_ids)
         if progress is not None:
             progress(sum(not ids for ids in source_ids))
@@ -242,6 +243,8 @@ class TextDecoder:
         has_scores = steps is not None or getattr(outputs, "sequences_scores", None) is not None
         if not has_scores:
             return [tuple(row) for row in rows]
+        # samples come in no order
+        rows = [sorted(row, key=lambda hypothesis: -hypothesis.score) for row in rows]
         return [real_ones(row, place(index)) for row, index in zip(rows, indices, strict=True)]
 
     def _with_length(self, arguments: dict[str, Any], settings: CallSettings) -> dict[str, Any]:
@@ -268,6 +271,11 @@ class TextDecoder:
         if call is not None and not obstacle:
             outputs = call.run(by_transformers)
             return outputs, outputs.token_log_probabilities, limits
+        if snapshot is not None and snapshot.asked:
+            raise ValueError(
+                f"{snapshot.precision} needs our own search, which does not support {obstacle}. Leave one of the two "
+                "out."
+            )
         # scores of sequences come only with those of all tokens, which are gigabytes for a batch of beams
         watcher = StepScores(keep_chosen=self._beams(arguments) == 1)
         watch = [watcher] if request.with_scores else []
@@ -318,6 +326,32 @@ class TextDecoder:
 
 
 _OUR_GENERATE = TranslationGenerationMixin.generate
+
+
+ROWS = (
+    *("inputs", "input_ids", "inputs_embeds", "encoder_outputs", "attention_mask", "position_ids", "labels"),
+    *("decoder_input_ids", "decoder_attention_mask", "decoder_inputs_embeds", "decoder_position_ids"),
+    *("past_key_values", "target_prefix", "prefix_allowed_tokens_fn", "custom_generate", "streamer"),
+)
+"""Arguments of `generate` that know sentences by their place in a batch."""
+
+
+def refuse_rows(settings: Mapping[str, Any]) -> None:
+    """Refuse what is given for each sentence, since sentences are sorted and cut into batches here.
+
+    Raises:
+        TypeError: something is.
+    """
+    given = [name for name in ROWS if settings.get(name) is not None]
+    config = settings.get("generation_config")
+    given += ["target_prefix"] if getattr(config, "target_prefix", None) is not None else []
+    start = settings.get("decoder_start_token_id", getattr(config, "decoder_start_token_id", None))
+    given += ["a list as decoder_start_token_id"] if isinstance(start, (list, tuple, torch.Tensor)) else []
+    if given:
+        raise TypeError(
+            f"Sentences are sorted by length and cut into batches, so {', '.join(given)} would reach the wrong ones. "
+            "Call the model's `generate` with a batch of your own."
+        )
 
 
 def has_our_generate(model: Any) -> bool:

@@ -72,9 +72,10 @@ class Translator:
 
     A translator is a snapshot: where the fast path decodes the model, its weights are copied, packed and rounded when
     the translator is made, and no later change of the model reaches it. Make another after a change. (Models of other
-    classes, or with adapters, hooks and their like, decode as they are at each call.) In the precision of the weights,
-    float32, what a sentence gives depends neither on its neighbours nor on the machine, up to rounding; `bf16` and
-    `int8` round differently in batches of other sizes, and `int8` scales all rows of a batch together.
+    classes, or with adapters, hooks and their like, and calls that the fast path does not decode, read the model as it
+    is then.) In the precision of the weights, float32, what a sentence gives depends neither on its neighbours nor on
+    the machine, up to rounding; `bf16` and `int8` round differently in batches of other sizes, and `int8` scales all
+    rows of a batch together.
 
     On a processor with glibc, the process keeps the memory that translating has freed, for the next step to use.
 
