@@ -232,7 +232,8 @@ class _Check:
             hooks = (*state["_forward_hooks"].values(), *state["_forward_pre_hooks"].values())
             if any(getattr(hook, "__globals__", None) is not _IDLE_HOOKS for hook in hooks):
                 return "a hook on {}", []
-        if any(name in state for held in ("_modules", "_parameters", "_buffers") for name in state[held]):
+        names = state.keys()
+        if not (names.isdisjoint(state["_modules"]) and names.isdisjoint(state["_parameters"])):
             return "an attribute in place of a module or weight of {}", []
         if "config" in state and state["config"] is not self.config:
             return "another config of {}", []
@@ -260,7 +261,7 @@ class _Check:
             elif tensor is not None or name != "bias":
                 return f"a {type(tensor).__name__} as {name} of {{}}", []
         weight, bias = parameters.get("weight"), parameters.get("bias")
-        if bias is not None and (weight is None or tuple(bias.shape) != tuple(weight.shape[:1])):
+        if bias is not None and (weight is None or bias.shape != weight.shape[:1]):
             return "a bias of another shape in {}", []
         return None
 
@@ -316,6 +317,11 @@ def _why_not_attention(model: Any, config: Any) -> str | None:
     return None
 
 
+def _shape(linear: nn.Module) -> torch.Size:
+    weight: Any = linear._parameters["weight"]
+    return weight.shape
+
+
 def _why_not_widths(model: Any) -> str | None:
     """Widths that are not those of the paper's layers: `forward` may broadcast what packed weights do not."""
     d_model, words = model.model.encoder.embed_tokens.weight.shape[1], model.lm_head.weight.shape[0]
@@ -325,23 +331,22 @@ def _why_not_widths(model: Any) -> str | None:
         return "a final_logits_bias of another shape"
     if not len(model.model.decoder.layers):
         return "no decoder layer"
-    for stack in (model.model.encoder, model.model.decoder):
-        for number, layer in enumerate(stack.layers):
-            inner = layer.fc1.weight.shape[0]
-            widths = [(layer.fc1, inner, d_model), (layer.fc2, d_model, inner)]
-            for attention in (layer.self_attn, *((layer.encoder_attn,) if stack is model.model.decoder else ())):
-                heads, rest = divmod(attention.q_proj.weight.shape[0], attention.d_k)
-                keys, values = heads * attention.d_k, heads * attention.d_v
-                widths += [(attention.q_proj, keys, d_model), (attention.k_proj, keys, d_model)]
-                widths += [(attention.v_proj, values, d_model), (attention.out_proj, d_model, values)]
-                if (
-                    rest
-                    or "num_key_value_groups" in vars(attention)
-                    or not isinstance(attention.scaling, (int, float))
-                ):
-                    return f"another kind of attention in layer {number} of the {stack.side}"
-            if any(tuple(linear.weight.shape) != (out, given) for linear, out, given in widths):
-                return f"other widths in layer {number} of the {stack.side}"
+    for side in ("encoder", "decoder"):
+        for number, layer in enumerate(getattr(model.model, side).layers):
+            parts = layer._modules  # every call waits for this, and a module's own attributes are slow
+            inner = _shape(parts["fc1"])[0]
+            widths = [(_shape(parts["fc1"]), (inner, d_model)), (_shape(parts["fc2"]), (d_model, inner))]
+            for name in ("self_attn", "encoder_attn")[: 1 + (side == "decoder")]:
+                state = vars(parts[name])
+                query, key, value, out = (_shape(state["_modules"][each]) for each in _ATTENTION)
+                heads, rest = divmod(query[0], state["d_k"])
+                keys, values = heads * state["d_k"], heads * state["d_v"]
+                widths += [(query, (keys, d_model)), (key, (keys, d_model))]
+                widths += [(value, (values, d_model)), (out, (d_model, values))]
+                if rest or "num_key_value_groups" in state or not isinstance(state["scaling"], (int, float)):
+                    return f"another kind of attention as {side}.layers.{number}.{name}"
+            if any(found != wanted for found, wanted in widths):
+                return f"other widths in {side}.layers.{number}"
     return "`is_causal` of the config" if hasattr(model.config, "is_causal") else None
 
 
