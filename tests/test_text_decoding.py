@@ -4,7 +4,7 @@ import threading
 
 import pytest
 import torch
-from tiny import lively_model, tiny_model
+from tiny import lively_model, prepared_in_bf16, tiny_model
 from transformers import GenerationConfig, MarianConfig, MarianMTModel, pipeline
 
 from hf_vanilla_transformer import Translator
@@ -211,11 +211,9 @@ def test_less_precision_changes_scores_a_little(tokenizer, sentences, precision)
 
 def test_autocast_of_accelerate_is_decoded_in_its_precision(tokenizer, sentences):
     """All validation while training meets it."""
-    from accelerate import Accelerator
-
     model = model_for(tokenizer)
     exact = Translator(model, tokenizer)
-    prepared = Accelerator(mixed_precision="bf16", cpu=True).prepare(model)
+    prepared = prepared_in_bf16(model)
     assert Translator(prepared, tokenizer).precision == "bf16"
     assert exact.precision is None
     assert len(Translator(prepared, tokenizer).translate(list(sentences)[:3])) == 3

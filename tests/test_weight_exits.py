@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
-from tiny import lively_model, pad_batch, padded_pairs, sentences
+from tiny import lively_model, pad_batch, padded_pairs, prepared_in_bf16, sentences
 from torch import nn
 from torch.nn.utils import prune
 from transformers import AutoModelForSeq2SeqLM, MarianConfig, MarianMTModel
@@ -78,13 +78,11 @@ def test_an_export_refuses_what_it_would_drop(change, export, tiny_model_folder,
     assert not (tmp_path / "there").exists()
 
 
-def test_a_model_that_is_training_or_prepared_by_accelerate_is_exported(monkeypatch):
-    from accelerate import Accelerator
-
+def test_a_model_that_is_training_or_prepared_by_accelerate_is_exported():
     model = lively_model(positional_encoding="concatenated")
     expected = to_marian(model).state_dict()
     model.train()
-    prepared = Accelerator(mixed_precision="bf16", cpu=True).prepare(model)
+    prepared = prepared_in_bf16(model)
     prepared(**padded_pairs(), output_attentions=True)  # leaves hooks that do nothing
     for name, weight in to_marian(prepared).state_dict().items():
         assert torch.equal(weight, expected[name]), name

@@ -99,3 +99,14 @@ def logits_of(
     model.set_attn_implementation(implementation)
     with torch.no_grad():
         return model(**inputs).logits
+
+
+def prepared_in_bf16(model: Any) -> Any:
+    """As accelerate's `prepare` gives a model back under `mixed_precision="bf16"`, whatever other tests prepared."""
+    from accelerate import Accelerator
+    from accelerate.state import AcceleratorState
+
+    AcceleratorState._reset_state(reset_partial_state=True)
+    prepared = Accelerator(mixed_precision="bf16", cpu=True).prepare(model)
+    AcceleratorState._reset_state(reset_partial_state=True)
+    return prepared
