@@ -11,7 +11,8 @@ def autocast_of(model: Any) -> tuple[torch.dtype, str] | None:
 
     `Accelerator.prepare` puts it on the instance; None if there is no such wrapper, or something else in it.
     """
-    wrapped, own, weights = vars(model).get("forward"), vars(type(model)).get("forward"), model.dtype
+    wrapped, own = vars(model).get("forward"), vars(type(model)).get("forward")
+    weights: Any = getattr(model, "dtype", None) if wrapped is not None else None
     if not isinstance(wrapped, types.MethodType) or wrapped.__self__ is not model:
         return None
     of_accelerate = "accelerate.utils.operations"

@@ -218,6 +218,7 @@ class _Check:
 
     def __init__(self, kinds: dict[type, _Kind], config: Any, like: Any, may_train: bool) -> None:
         self.kinds, self.config, self.like, self.may_train = kinds, config, like, may_train
+        self.on_cpu = like is not None and like[1].type == "cpu"
 
     def module(self, module: nn.Module, kind: _Kind, layer: str = "") -> _Found:
         """What is unknown of a module or of those in it; `layer` is the kind of layers that are in its lists."""
@@ -254,14 +255,17 @@ class _Check:
             return "the parameters of {}", []
         for name, tensor in parameters.items():
             if type(tensor) is nn.Parameter:
-                if not tensor.numel() or tensor.is_meta or tensor.layout is not torch.strided:
+                if not tensor.numel() or tensor.layout is not torch.strided or tensor.is_meta:
                     return "a weight of {} that is not here, or in another layout", []
-                if self.like is not None and (tensor.dtype, tensor.device) != self.like:
+                if self.like is not None and (
+                    tensor.dtype is not self.like[0]
+                    or not ((self.on_cpu and tensor.is_cpu) or tensor.device == self.like[1])
+                ):
                     return "weights of several types or devices", []
             elif tensor is not None or name != "bias":
                 return f"a {type(tensor).__name__} as {name} of {{}}", []
         weight, bias = parameters.get("weight"), parameters.get("bias")
-        if bias is not None and (weight is None or bias.shape != weight.shape[:1]):
+        if bias is not None and (weight is None or len(bias) != len(weight) or bias.dim() != 1):
             return "a bias of another shape in {}", []
         return None
 
