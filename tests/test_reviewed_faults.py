@@ -9,6 +9,7 @@ from transformers import EosTokenCriteria, GenerationConfig
 
 from hf_vanilla_transformer import Translator
 from hf_vanilla_transformer.model import modeling_vanilla_transformer as modeling
+from hf_vanilla_transformer.model.snapshot import Snapshot
 from hf_vanilla_transformer.tokenization import load_tokenizer
 
 IDS, MASK = pad_batch(sentences([6, 16, 9, 12, 7, 10, 5, 4]))
@@ -48,6 +49,22 @@ def test_a_method_added_to_a_class_whose_base_has_it_is_seen(of, name, monkeypat
 def test_a_replaced_dropout_is_followed(monkeypatch):
     monkeypatch.setattr(nn.functional, "dropout", lambda x, p=0.5, training=True, inplace=False: x * 0.5)
     require_right(lively_model(), fast=False)
+
+
+def test_a_buffer_hidden_behind_an_attribute_is_followed():
+    model = lively_model()
+    vars(model)["final_logits_bias"] = model.final_logits_bias + torch.arange(model.config.vocab_size) * 0.5
+    require_right(model, fast=False)
+
+
+def test_a_snapshot_is_not_taken_in_a_type_it_does_not_compute_in():
+    model = lively_model()
+    with torch.autocast("cpu", torch.float16):
+        assert Snapshot.of(model) is None
+    with torch.autocast("cpu", torch.bfloat16):
+        taken = Snapshot.of(model)
+    assert taken is not None
+    assert taken.precision == "bf16"
 
 
 def test_a_module_hidden_behind_an_attribute_is_followed():

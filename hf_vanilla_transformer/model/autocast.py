@@ -44,4 +44,10 @@ def computing_type(model: Any) -> torch.dtype:
     return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else model.dtype
 
 
-__all__ = ["autocast_of", "computing_type"]
+def unpacked_type(model: Any) -> torch.dtype | None:
+    """The type that autocast computes in, if packed weights do not: they know bfloat16 for a float32 model alone."""
+    kept, own = computing_type(model), model.dtype
+    return None if kept is own or (own, kept) == (torch.float32, torch.bfloat16) else kept
+
+
+__all__ = ["autocast_of", "computing_type", "unpacked_type"]

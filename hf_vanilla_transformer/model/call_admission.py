@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers.generation import EosTokenCriteria, MaxLengthCriteria, MaxTimeCriteria
 
-from .autocast import computing_type
+from .autocast import unpacked_type
 from .call_settings import FIELDS, CallSettings
 from .length_limits import SourceLengthLimit
 
@@ -107,8 +107,8 @@ def _by_arguments(call: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _by_autocast(model: Any) -> tuple[str, bool]:
-    kept, own = computing_type(model), model.dtype
-    return f"autocast to {kept}", kept is not own and (own, kept) != (torch.float32, torch.bfloat16)
+    kept = unpacked_type(model)
+    return f"autocast to {kept}", kept is not None
 
 
 def names_of(things: Iterable[Any], known: tuple[type, ...]) -> list[str]:

@@ -234,7 +234,7 @@ class _Check:
             if any(getattr(hook, "__globals__", None) is not _IDLE_HOOKS for hook in hooks):
                 return "a hook on {}", []
         names = state.keys()
-        if not (names.isdisjoint(state["_modules"]) and names.isdisjoint(state["_parameters"])):
+        if not all(names.isdisjoint(state[kept]) for kept in ("_modules", "_parameters", "_buffers")):
             return "an attribute in place of a module or weight of {}", []
         if "config" in state and state["config"] is not self.config:
             return "another config of {}", []

@@ -1,9 +1,8 @@
 """Matrix products of a model's weights, laid out to be multiplied.
 
-Those of `generate` are read where they stand: the weights of q, k and v are put
-side by side, and those of the decoder brought into the order that a processor's kernels read, for one call. Those of a
-`Translator` are a snapshot: copies, which may be rounded to bfloat16 or int8, and which no later change of the model
-reaches.
+Those of `generate` are read where they stand: the weights of q, k and v are put side by side, and those of the decoder
+brought into the order that a processor's kernels read, for one call. Those of a `Translator` are a snapshot: copies,
+which may be rounded to bfloat16 or int8, and which no later change of the model reaches.
 """
 
 import copy

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from .autocast import computing_type
+from .autocast import computing_type, unpacked_type
 from .model_admission import why_not_model
 from .packed_layers import PackedModel
 from .packed_products import Precision, Weights
@@ -33,6 +33,8 @@ class Snapshot:
         if why_not_model(model, lasting=True) is not None:
             return None
         asked = precision is not None
+        if not asked and unpacked_type(model) is not None:
+            return None
         if precision is None and computing_type(model) is not model.dtype:
             precision = "bf16"
         with torch.no_grad(), without_autocast(model):

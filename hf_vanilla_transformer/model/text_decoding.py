@@ -236,7 +236,7 @@ class TextDecoder:
         arguments = self._with_length(arguments, settings)
         # a snapshot is in evaluation mode whatever the model is in
         with nullcontext() if snapshot is not None else inference(self.model):
-            outputs, steps, limits = self._generate(arguments, snapshot, request)
+            outputs, steps, limits = self._generate(arguments, snapshot, request, settings.num_beams)
         hypotheses = self._hypotheses(outputs, steps, limits, settings, ends_of(settings, arguments))
         each = range(0, len(hypotheses), request.n_best)
         rows = [hypotheses[start : start + request.n_best] for start in each]
@@ -254,7 +254,7 @@ class TextDecoder:
         return with_settings(arguments, max_extra_tokens=PAPER_EXTRA_TOKENS)
 
     def _generate(
-        self, arguments: dict[str, Any], snapshot: Snapshot | None, request: Request
+        self, arguments: dict[str, Any], snapshot: Snapshot | None, request: Request, beams: int
     ) -> tuple[Any, torch.Tensor | None, torch.Tensor | None]:
         """One call of `generate`: its output, the log-probabilities of new tokens where told, (rows, new tokens), and
         the longest that each target may be."""
@@ -277,7 +277,7 @@ class TextDecoder:
                 "out."
             )
         # scores of sequences come only with those of all tokens, which are gigabytes for a batch of beams
-        watcher = StepScores(keep_chosen=self._beams(arguments) == 1)
+        watcher = StepScores(keep_chosen=beams == 1)
         watch = [watcher] if request.with_scores else []
         if call is not None:
             if request.with_scores:
@@ -290,9 +290,6 @@ class TextDecoder:
             with inference(model):
                 outputs = by_transformers(**arguments, stopping_criteria=StoppingCriteriaList(criteria))
         return outputs, watcher.log_probabilities() if request.with_scores else None, limits
-
-    def _beams(self, arguments: Mapping[str, Any]) -> int:
-        return settle(arguments, arguments.get("generation_config"), self.model.generation_config).num_beams
 
     def _hypotheses(
         self,
@@ -401,4 +398,4 @@ def with_settings(settings: Mapping[str, Any], **more: Any) -> dict[str, Any]:
     return {**settings, "generation_config": config}
 
 
-__all__ = ["BATCH_TOKENS", "NOTHING", "DecodedHypothesis", "Progress", "Request", "TextDecoder", "with_settings"]
+__all__ = ["BATCH_TOKENS", "DecodedHypothesis", "Progress", "Request", "TextDecoder"]
