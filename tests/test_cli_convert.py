@@ -9,7 +9,8 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from hf_vanilla_transformer import Translator, VanillaTransformerForConditionalGeneration
 from hf_vanilla_transformer.cli import main
-from hf_vanilla_transformer.model.manifest import damaged_files, read_manifest, sealed_folder
+from hf_vanilla_transformer.model.manifest import damaged_files, read_manifest
+from hf_vanilla_transformer.model.whole_folders import sealed_folder
 
 
 def converted(folder, output, kind="marian", *options: str):

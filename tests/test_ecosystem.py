@@ -15,7 +15,7 @@ from torch import nn
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 from transformers.utils.output_capturing import OutputRecorder
 
-from hf_vanilla_transformer.model.manifest import require_finite_weights
+from hf_vanilla_transformer.model.checked_folders import require_finite_weights
 
 ROWS = sentences([4, 9, 6])
 NEW = 6

@@ -1,7 +1,5 @@
 """Folders load whole or not at all: what `from_pretrained` of our classes refuses."""
 
-import json
-import logging
 import os
 import stat
 from pathlib import Path
@@ -41,7 +39,7 @@ def test_one_flipped_bit_is_refused(folder: Path):
     weights = bytearray((folder / "model.safetensors").read_bytes())
     weights[-5] ^= 1
     (folder / "model.safetensors").write_bytes(weights)
-    with pytest.raises(ValueError, match=r"not those that were saved there: model\.safetensors is not what was saved"):
+    with pytest.raises(ValueError, match=r"hold what was saved there, but model\.safetensors is not what was saved"):
         AutoModelForSeq2SeqLM.from_pretrained(folder)
     (folder / MANIFEST_NAME).unlink()
     AutoModelForSeq2SeqLM.from_pretrained(folder)  # nobody can tell any more
@@ -51,22 +49,6 @@ def test_lost_weights_are_named(folder: Path):
     (folder / "model.safetensors").unlink()
     with pytest.raises(ValueError, match=r"model\.safetensors is missing"):
         AutoModelForSeq2SeqLM.from_pretrained(folder)
-
-
-def test_an_edited_config_is_warned_of(folder: Path, caplog: pytest.LogCaptureFixture):
-    config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps({**config, "dropout": 0.3}))
-    with caplog.at_level(logging.WARNING):
-        assert AutoModelForSeq2SeqLM.from_pretrained(folder).config.dropout == 0.3
-    assert "config.json" in caplog.text
-    assert "Delete that file if the change was yours" in caplog.text
-
-
-def test_a_folder_without_manifest_is_let_pass_with_a_log_line(folder: Path, caplog: pytest.LogCaptureFixture):
-    (folder / MANIFEST_NAME).unlink()
-    with caplog.at_level(logging.INFO, logger="hf_vanilla_transformer"):
-        AutoModelForSeq2SeqLM.from_pretrained(folder)
-    assert "has no manifest.json; its files are taken as they are" in caplog.text
 
 
 def test_a_missing_tensor_is_an_error(folder: Path):

@@ -34,7 +34,7 @@ def main(argv: list[str] | None = None) -> int:
     from ..conversion.folders import require_its_tokenizer, save_converted
     from ..conversion.fsmt import from_fsmt
     from ..conversion.marian import from_marian
-    from ..model.manifest import require_empty_folder
+    from ..model.whole_folders import require_empty_folder
     from ..tokenization import load_tokenizer
 
     disable_progress_bar()  # reading a file of weights is no long work

@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import sys
 from textwrap import TextWrapper
 from typing import TYPE_CHECKING
@@ -17,7 +18,11 @@ Looks at its files (manifest, finite and complete weights, ties, saving and load
 settings, at how text becomes tokens on both sides, and at how it decodes: greedy is a beam of one, with a cache as
 without, in a batch as alone, padded on either side, and translations end by themselves. Nothing is changed.
 
-The exit code is 1 if a check fails. A note is something to know that is no fault."""
+With --seal, a folder that passes the checks of its files gets a manifest, by which everything that loads it then sees
+whether it is what was sealed. A file that differs from the manifest that is there must be named with --accept.
+
+The exit code is 1 if a check fails; with --seal, if nothing is sealed. A note is something to
+know that is no fault."""
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -32,28 +37,44 @@ def main(argv: list[str] | None = None) -> int:
         help="a source sentence to examine it with, may be given again; without any, words of its vocabulary are used",
     )
     parser.add_argument("--json", action="store_true", help="write one JSON object in place of a table")
+    parser.add_argument("--seal", action="store_true", help="write the folder's manifest if its files are whole")
+    parser.add_argument(
+        "--accept",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="with --seal: a file of the folder that differs from its manifest on purpose, may be given again",
+    )
     options = parser.parse_args(argv)
+    if options.accept and not options.seal:
+        parser.error("--accept is for --seal")
     if not all(text.strip() for text in options.text):
         parser.error("--text needs a sentence, but one of them is empty")
 
     from transformers.utils.logging import disable_progress_bar
 
-    from ..doctor import examine
+    from ..doctor import examine, require_sealable, seal
 
     disable_progress_bar()
+    folder = os.path.expanduser(options.model)
+    if options.seal:
+        require_sealable(folder, options.accept)
     findings = []
-    for finding in examine(options.model, tuple(options.text)):
+    for finding in examine(options.model, tuple(options.text), options.accept):
         findings.append(finding)
         if not options.json:
             _print_row(finding)
+    sealed = seal(folder, options.accept, findings) if options.seal else None
     failures = sum(finding.outcome == "fail" for finding in findings)
+    if options.seal:
+        print(f"\nSealed: {sealed}." if sealed else "\nNot sealed: its files are not whole.", file=sys.stderr)
     if options.json:
         _print_json(options, findings)
     elif failures:
         print(f"\n{failures} of {len(findings)} checks failed.")
     else:
         print(f"\n{options.model} is sound.")
-    return 1 if failures else 0
+    return int(not sealed) if options.seal else int(failures > 0)
 
 
 def _print_row(finding: "Finding") -> None:

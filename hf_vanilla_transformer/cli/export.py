@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     from transformers.utils.logging import disable_progress_bar
 
     from ..conversion.ctranslate2_export import require_quantization, to_ctranslate2
-    from ..model.manifest import require_empty_folder
+    from ..model.whole_folders import require_empty_folder
     from ..translation import load_model_and_tokenizer
 
     disable_progress_bar()

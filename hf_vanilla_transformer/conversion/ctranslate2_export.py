@@ -20,8 +20,8 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
-from ..model.manifest import require_empty_folder, sealed_folder
 from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
+from ..model.whole_folders import require_empty_folder, sealed_folder
 from .ctranslate2_options import named, padded_vocabulary, table_length, target_tokens, translate_options
 from .exports import end_ids, refuse_if_any, require_ours, require_packages, start_id
 from .vocabularies import source_vocabulary

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..model.manifest import sealed_folder
+from ..model.whole_folders import sealed_folder
 from .exports import require_saveable_settings
 from .vocabularies import source_vocabulary, target_vocabulary
 

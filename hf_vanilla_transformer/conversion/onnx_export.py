@@ -28,8 +28,8 @@ from transformers import PreTrainedTokenizerBase
 from transformers.cache_utils import DynamicCache, EncoderDecoderCache
 from transformers.modeling_outputs import BaseModelOutput
 
-from ..model.manifest import require_empty_folder, sealed_folder
 from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
+from ..model.whole_folders import require_empty_folder, sealed_folder
 from .exports import require_ours, require_packages, require_saveable_settings
 
 Tensors = list[torch.Tensor]

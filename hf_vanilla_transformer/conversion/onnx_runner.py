@@ -5,6 +5,7 @@ do_sample=False)` gives. `encoder.onnx` reads the source once and returns the ke
 attention; `decoder.onnx` is one step: the last token, those keys and values, and those of the past.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Sequence
@@ -59,6 +60,35 @@ def refuse_unknown_settings(settings: dict[str, Any]) -> None:
         )
 
 
+def _require_as_exported(folder: Path) -> None:
+    """Compare all files with the manifest that the export wrote; it may have been deleted after a change."""
+    manifest = folder / "manifest.json"
+    if not manifest.is_file():
+        return
+    try:
+        sealed = {
+            str(name): str(entry["sha256"]) for name, entry in json.loads(manifest.read_bytes())["files"].items()
+        }
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise ValueError(f"{manifest} is damaged: it must list files with their sha256. Export again.") from error
+    changed = [name for name, sha256 in sealed.items() if _sha256(folder / name) != sha256]
+    if changed:
+        raise ValueError(
+            f"{folder} must hold what was exported there, but {', '.join(changed[:3])} differs by its manifest.json. "
+            "Export again, or delete that file if the change was yours."
+        )
+
+
+def _sha256(path: Path) -> str | None:
+    if not path.is_file():
+        return None
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
 class OnnxTranslator:
     """An exported model in onnxruntime.
 
@@ -68,7 +98,8 @@ class OnnxTranslator:
 
     Raises:
         FileNotFoundError: a file of the export is missing.
-        ValueError: the generation config asks for what greedy decoding here does not know.
+        ValueError: the generation config asks for what greedy decoding here does not know, or a file is not the one
+            that was exported.
     """
 
     def __init__(self, folder: str | os.PathLike[str], providers: Sequence[str] | None = None) -> None:
@@ -77,6 +108,7 @@ class OnnxTranslator:
         missing = [name for name in names if not (folder / name).is_file()]
         if missing:
             raise FileNotFoundError(f"{folder} has no {', '.join(missing)}: give a folder of `export --to onnx`.")
+        _require_as_exported(folder)
         self.settings = json.loads((folder / "generation_config.json").read_text(encoding="utf-8"))
         refuse_unknown_settings(self.settings)
         self.encoder, self.decoder = (

@@ -12,8 +12,8 @@ import torch
 from huggingface_hub.errors import StrictDataclassError
 from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
+from ..model.checked_folders import require_finite_weights
 from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
-from ..model.manifest import require_finite_weights
 from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from ..translation.loading import load_model_and_report, require_matching_weights
 

@@ -2,5 +2,6 @@
 
 from .examination import CHECKS, examine
 from .findings import Finding
+from .sealing import require_sealable, seal
 
-__all__ = ["CHECKS", "Finding", "examine"]
+__all__ = ["CHECKS", "Finding", "examine", "require_sealable", "seal"]

@@ -1,13 +1,14 @@
 """All checks, in an order in which the first failure is likely the cause of those after it."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from ..model.sound_folders import trusting
 from ..tokenization import load_tokenizer
 from ..translation.loading import load_model_and_report
 from .decoding import check_batch, check_cache, check_end, check_greedy, check_padding
@@ -19,7 +20,6 @@ from .text import check_source_text, check_target_text, check_vocabulary
 
 Check = Callable[[Patient], Finding]
 
-OF_FILES: dict[str, Callable[[Path], Finding]] = {"manifest": check_manifest, "finite weights": check_finite_weights}
 AS_SAVED: dict[str, Check] = {
     "complete weights": check_complete_weights,
     "ties": check_ties,
@@ -36,15 +36,18 @@ IN_FLOAT32: dict[str, Check] = {
     "batch = single": check_batch,
     "padding on either side": check_padding,
 }
-CHECKS = ("loads", *OF_FILES, *AS_SAVED, *IN_FLOAT32)
+CHECKS = ("manifest", "finite weights", "loads", *AS_SAVED, *IN_FLOAT32)
 
 
-def examine(folder_or_id: str | os.PathLike[str], texts: tuple[str, ...] = ()) -> Iterator[Finding]:
+def examine(
+    folder_or_id: str | os.PathLike[str], texts: tuple[str, ...] = (), accept: Sequence[str] = ()
+) -> Iterator[Finding]:
     """Examine any sequence-to-sequence model.
 
     Args:
         folder_or_id: a model folder, or a name on the Hub.
         texts: source sentences to examine it with; some are made of its vocabulary if none are given.
+        accept: files that may differ from the folder's manifest.
 
     Yields:
         What each check finds, as it is done; `CHECKS` names them.
@@ -53,11 +56,12 @@ def examine(folder_or_id: str | os.PathLike[str], texts: tuple[str, ...] = ()) -
         FileNotFoundError, NotADirectoryError: no such folder or Hub name.
     """
     folder = folder_of(folder_or_id)
-    for name, check_files in OF_FILES.items():
-        yield guarded(name, check_files, folder)
+    yield guarded("manifest", lambda folder: check_manifest(folder, accept), folder)
+    yield guarded("finite weights", check_finite_weights, folder)
     try:
-        model, report = load_model_and_report(folder_or_id)
-        tokenizer = load_tokenizer(folder_or_id)
+        with trusting(folder):  # what differs was reported, and may be what is to be examined
+            model, report = load_model_and_report(folder_or_id)
+            tokenizer = load_tokenizer(folder_or_id)
     except (ValueError, FileNotFoundError) as error:
         yield Finding("loads", "fail", str(error), "Mend this first: nothing else can be examined.")
         for name in (*AS_SAVED, *IN_FLOAT32):

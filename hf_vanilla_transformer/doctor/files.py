@@ -1,30 +1,38 @@
 """Is a model's folder whole? What can be seen without running the model."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
 
 from ..model.manifest import MANIFEST_NAME, damaged_files, read_manifest
-from .findings import Finding, Patient
+from ..model.sound_folders import unsound_files
+from .findings import Finding, Outcome, Patient
 
 NAMES_SHOWN = 5
 
 
-def check_manifest(folder: Path) -> Finding:
-    """Whether every file is the one that was saved."""
+def check_manifest(folder: Path, accept: Sequence[str] = ()) -> Finding:
+    """Whether every file is the one that was saved, or may be another."""
     name = "manifest"
     try:
         manifest = read_manifest(folder)
-        problems = [] if manifest is None else damaged_files(folder)
+        unsound = unsound_files(folder) or {}
+        problems = [problem for file, problem in unsound.items() if file not in accept]
+        others = [problem for problem in damaged_files(folder) if problem not in problems]
     except ValueError as error:
-        return Finding(name, "fail", str(error), "Copy or download the folder again.")
+        outcome: Outcome = "note" if MANIFEST_NAME in accept else "fail"
+        return Finding(name, outcome, str(error), "Copy or download the folder again.")
     if manifest is None:
-        return Finding(name, "note", f"there is no {MANIFEST_NAME}: nothing tells whether files changed", "")
+        return Finding(name, "note", f"there is no {MANIFEST_NAME}: nothing tells whether files changed", "--seal")
     if problems:
-        remedy = f"Copy or download the folder again; after a change of your own, delete its {MANIFEST_NAME}."
+        remedy = "Copy or download the folder again; or, if the change is meant, seal it: --seal " + " ".join(
+            f"--accept {file}" for file in unsound
+        )
         return Finding(name, "fail", listed(problems), remedy)
+    if others:
+        return Finding(name, "note", listed(others), "accepted" if accept else "which changes no output")
     return Finding(name, "pass", f"{len(manifest['files'])} files are those that were saved")
 
 

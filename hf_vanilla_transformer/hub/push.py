@@ -5,7 +5,6 @@ makes no commit. The token comes from `hf auth login` or `HF_TOKEN`, and is writ
 """
 
 import os
-import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,7 +15,8 @@ from huggingface_hub.utils import validate_repo_id
 
 from ..evaluation import LedgerEntry, read_ledger, weights_fingerprint
 from ..model.configuration_vanilla_transformer import is_ours
-from ..model.manifest import require_empty_folder, require_sound_files
+from ..model.sound_folders import read_whole
+from ..model.whole_folders import new_folder
 from ..translation import load_model_and_tokenizer
 from .answers import explained
 from .card import write_card
@@ -111,11 +111,9 @@ def write_publication(
         FileNotFoundError, NotADirectoryError, ValueError: as of `push_to_hub`.
     """
     validate_repo_id(repo_id)
-    require_empty_folder(output)
-    with TemporaryDirectory(prefix="push-") as temporary:
-        publication = prepare(Path(model).expanduser(), Path(temporary), CardDetails(**details))
+    with new_folder(output) as beside:
+        publication = prepare(Path(model).expanduser(), beside, CardDetails(**details))
         publication.write_card(repo_id, None)
-        shutil.copytree(temporary, output, dirs_exist_ok=True)
     return publication.notes
 
 
@@ -179,8 +177,13 @@ def prepare(folder: Path, staged: Path, details: CardDetails) -> Publication:
     if not folder.is_dir():
         missing = NotADirectoryError if folder.exists() else FileNotFoundError
         raise missing(f"A model's folder is pushed, but {folder} is {'a file' if folder.exists() else 'not there'}.")
+    return read_whole(folder, lambda: _copy_what_is_published(folder, staged, details))
+
+
+def _copy_what_is_published(folder: Path, staged: Path, details: CardDetails) -> Publication:
+    for path in staged.iterdir():  # of a first try, if the folder was written to meanwhile
+        path.unlink()
     model, tokenizer = load_model_and_tokenizer(folder)
-    require_sound_files(folder)
     if not is_ours(model):
         raise ValueError(
             f"Models of ours are pushed, but {folder} holds one of type {model.config.model_type}. Convert it first: "

@@ -32,10 +32,10 @@ from transformers.utils.generic import merge_with_config_defaults
 from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 
 from .attention_kernels import config_for_call, drop_source_padding, is_flash, pad_to_one_head_dim
+from .checked_folders import CheckedFolders
 from .configuration_vanilla_transformer import Side, VanillaTransformerConfig
 from .generation import TranslationGenerationMixin
 from .loss import chunked_cross_entropy, label_smoothed_cross_entropy
-from .manifest import CheckedFolders
 from .masks import positions_from_mask, source_mask
 from .model_admission import known_to_the_fast_path
 from .resizing import ResizableEmbeddings, ResizableOutput

@@ -5,9 +5,11 @@ For any sequence-to-sequence model; what it takes and gives is what users of ver
 truncated unless asked for. Scores are explained there.
 """
 
+import os
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -19,6 +21,7 @@ from .call_settings import PAPER_EXTRA_TOKENS, CallSettings, settle
 from .configuration_vanilla_transformer import is_ours, longest_sentence
 from .languages import T5_TASK, choose_languages, t5_prefix, target_code
 from .sentences import Place, check_sentences
+from .sound_folders import UnsoundFolderError, read_whole, require_sound_download
 from .text_decoding import BATCH_TOKENS, DecodedHypothesis, Request, TextDecoder
 
 logger = logging.get_logger(__name__)
@@ -27,6 +30,32 @@ TASK = "translate"
 READ_AHEAD = 256  # sentences that a generator is asked for at a time, unless `batch_size` says otherwise
 NUM_BEAMS, MAX_NEW_TOKENS = 4, 256  # the defaults of version 4, for models that state none
 LARGEST_LENGTH = 10**9  # tokenizers without a length state a larger one
+
+
+class ModelRefusedError(Exception):
+    """Why a model is not loaded, in a sentence.
+
+    No `ValueError`: of these `transformers.pipeline` makes a page of tracebacks.
+    """
+
+
+class _SoundModels(AutoModelForSeq2SeqLM):
+    """`AutoModelForSeq2SeqLM`, but a folder of any class of models is checked as ours are."""
+
+    @classmethod
+    def from_pretrained(cls, name: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
+        def read() -> Any:
+            # by its own name, under which configs tell where their model's code is
+            return AutoModelForSeq2SeqLM.from_pretrained(name, *args, **kwargs)
+
+        try:
+            if os.path.isdir(name):
+                return read_whole(Path(name) / (kwargs.get("subfolder") or ""), read)
+            model = read()
+            require_sound_download(str(name), kwargs)
+            return model
+        except UnsoundFolderError as error:
+            raise ModelRefusedError(str(error)) from error
 
 
 class TranslationPipeline(Pipeline):
@@ -296,6 +325,6 @@ def _given(**settings: Any) -> dict[str, Any]:
 
 
 if TASK not in PIPELINE_REGISTRY.supported_tasks:
-    PIPELINE_REGISTRY.register_pipeline(TASK, TranslationPipeline, pt_model=AutoModelForSeq2SeqLM, type="text")
+    PIPELINE_REGISTRY.register_pipeline(TASK, TranslationPipeline, pt_model=_SoundModels, type="text")
 
 __all__ = ["TranslationPipeline"]

@@ -7,26 +7,30 @@ from __future__ import annotations
 
 import os
 import re
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..model.sound_folders import VOCABULARY_FILE, UnsoundFolderError, read_whole, require_sound_download
+from .panics import explained_panics
+
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-# The names under which the tokenizers of transformers keep their vocabularies
-VOCABULARY_FILE = re.compile(r"tokenizer\.json|tekken\.json|.*vocab.*|.*\.(model|spm|tiktoken|bpe|gguf)|merges\.txt")
 # A few need none: ByT5 and CANINE read bytes and characters
 CONFIG_FILE = "tokenizer_config.json"
+TRIAL = "A word, 1 number."
 HUB_TIMEOUT = 10.0  # seconds
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
 
-def load_tokenizer(folder_or_id: str | os.PathLike[str]) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder_or_id: str | os.PathLike[str], revision: str | None = None) -> PreTrainedTokenizerBase:
     """Read a tokenizer from a folder, without touching the network, or by its name from the Hub.
 
     Args:
         folder_or_id: a folder that holds a tokenizer (a saved model's folder does), or a Hub name such as "org/name".
+        revision: branch, tag or commit of a Hub name; the main branch if not given.
 
     Returns:
         What `AutoTokenizer` makes of it.
@@ -34,7 +38,7 @@ def load_tokenizer(folder_or_id: str | os.PathLike[str]) -> PreTrainedTokenizerB
     Raises:
         FileNotFoundError: no such folder, no tokenizer in it, or no such name on the Hub (or no way to reach it).
         NotADirectoryError: a file was given.
-        ValueError: an empty name, or tokenizer files that cannot be read.
+        ValueError: an empty name, tokenizer files that cannot be read, or files that differ from their manifest.
     """
     if not str(folder_or_id):
         raise ValueError("A tokenizer's folder or Hub name must not be empty: give one of the two.")
@@ -44,7 +48,7 @@ def load_tokenizer(folder_or_id: str | os.PathLike[str]) -> PreTrainedTokenizerB
     if folder.exists():
         raise NotADirectoryError(f"A tokenizer is read from a folder, but {folder} is a file: give its folder.")
     if isinstance(folder_or_id, str) and _may_be_hub_id(folder_or_id):
-        return _load_from_hub(folder_or_id)
+        return _load_from_hub(folder_or_id, revision)
     raise FileNotFoundError(f"There is no folder {folder} to read a tokenizer from: check the path.")
 
 
@@ -60,7 +64,9 @@ def _load_from_folder(folder: Path) -> PreTrainedTokenizerBase:
     if not has_vocabulary and CONFIG_FILE not in found:
         raise _nothing_to_load(folder, found)
     try:
-        return _read(str(folder), local_files_only=True)
+        return read_whole(folder, lambda: _read(str(folder), local_files_only=True))
+    except UnsoundFolderError:  # says itself what is wrong
+        raise
     except Exception as error:
         if not has_vocabulary:
             raise _nothing_to_load(folder, found) from error
@@ -82,17 +88,22 @@ def _nothing_to_load(folder: Path, found: list[str]) -> FileNotFoundError:
     )
 
 
-def _load_from_hub(name: str) -> PreTrainedTokenizerBase:
+def _load_from_hub(name: str, revision: str | None) -> PreTrainedTokenizerBase:
     """Ask once whether the Hub has it: without a network `AutoTokenizer` retries for minutes. Then try the cache."""
     from huggingface_hub import HfApi
 
     refusal: Exception | None = None
     try:
-        HfApi().model_info(name, timeout=HUB_TIMEOUT)
+        HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT)
     except Exception as error:
         refusal = error
+    options: dict[str, Any] = {"revision": revision, "local_files_only": refusal is not None}
     try:
-        return _read(name, local_files_only=refusal is not None)
+        tokenizer = _read(name, **options)
+        require_sound_download(name, options)
+        return tokenizer
+    except UnsoundFolderError:
+        raise
     except Exception as error:
         raise FileNotFoundError(
             f"{name!r} must be a folder here or a tokenizer on the Hub, but there is no such folder and the Hub says "
@@ -100,12 +111,17 @@ def _load_from_hub(name: str) -> PreTrainedTokenizerBase:
         ) from error
 
 
-def _read(folder_or_id: str, local_files_only: bool) -> PreTrainedTokenizerBase:
+def _read(folder_or_id: str, local_files_only: bool, revision: str | None = None) -> PreTrainedTokenizerBase:
     from transformers import AutoTokenizer
 
     # `False` also keeps AutoTokenizer from asking on the terminal about the model's code beside the tokenizer
     options: Any = {"local_files_only": local_files_only, "trust_remote_code": False}
-    tokenizer = AutoTokenizer.from_pretrained(folder_or_id, **options)
+    if revision is not None:
+        options["revision"] = revision
+    with explained_panics():
+        tokenizer = AutoTokenizer.from_pretrained(folder_or_id, **options)
+        with suppress(Exception):  # some need a language first; what panics now would panic at the first sentence
+            tokenizer.decode(tokenizer(TRIAL, verbose=False)["input_ids"])
     if type(tokenizer).__name__ == "FSMTTokenizer":
         from .fsmt import FSMTTokenizer
 

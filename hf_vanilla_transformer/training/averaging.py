@@ -19,15 +19,10 @@ from transformers.trainer import TRAINER_STATE_NAME
 
 from ..evaluation.ledger import AVERAGE_RECORD_NAME as RECORD_NAME
 from ..evaluation.ledger import LEDGER_NAME
-from ..model.manifest import (
-    MANIFEST_NAME,
-    give_weights_the_mode_of_the_config,
-    read_manifest,
-    require_empty_folder,
-    require_no_adapters,
-    require_sound_files,
-    sealed_folder,
-)
+from ..model.checked_folders import give_weights_the_mode_of_the_config, require_no_adapters
+from ..model.manifest import MANIFEST_NAME, read_manifest
+from ..model.sound_folders import require_sound_files, unchanged
+from ..model.whole_folders import require_empty_folder, sealed_folder
 from ..tokenization import load_tokenizer
 from .checkpoints import ARGUMENTS_NAME, SETTINGS_NAME, STREAM_STATE_NAME, checkpoints_of
 
@@ -59,18 +54,20 @@ def average_checkpoints(
         FileExistsError: `output_dir` holds something.
         FileNotFoundError: a folder, its weights, config or tokenizer is missing.
         ValueError: fewer checkpoints than asked for, files that are damaged or not as their manifest says, tensors
-            that differ in name, shape or (integers) value, or that hold infinities or NaN.
+            that differ in name, shape or (integers) value, or that hold infinities or NaN; or a folder that is written
+            to meanwhile.
     """
     output = Path(output_dir)
     require_empty_folder(output)
     folders = _choose(checkpoints, last)
     newest = folders[-1]
-    for folder in folders:
-        _check_checkpoint(folder)
-    load_tokenizer(newest)
-
     averaged = {"averaged": [str(folder) for folder in folders]}
-    with sealed_folder(output, {**_about_the_run(newest), **averaged}) as beside:
+    with ExitStack() as stack:
+        beside = stack.enter_context(sealed_folder(output, {**_about_the_run(newest), **averaged}))
+        for folder in folders:
+            stack.enter_context(unchanged(folder))
+            _check_checkpoint(folder)
+        load_tokenizer(newest)
         save_file(_mean_of(folders), beside / WEIGHTS, metadata={"format": "pt"})
         _copy_model_files(newest, beside)
         give_weights_the_mode_of_the_config(beside)

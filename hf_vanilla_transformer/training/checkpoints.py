@@ -16,6 +16,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
 from ..model.manifest import MANIFEST_NAME, damaged_files, read_manifest, write_manifest
+from ..model.whole_folders import move_files
 
 logger = logging.getLogger(__name__)
 
@@ -110,18 +111,9 @@ def publish_checkpoint(staged: Path, run: Path, about: Mapping[str, Any]) -> Pat
 
 
 def publish_model(staged: Path, folder: Path, about: Mapping[str, Any]) -> None:
-    """Seal a staged model and move its files to `folder`, weights late and the manifest last.
-
-    Between the first file and the last, the old manifest does not verify, or there are no weights: in no moment does
-    the folder pass for whole.
-    """
+    """Seal a staged model and move its files to `folder`, as of `move_files`."""
     write_manifest(staged, about)
-    folder.mkdir(parents=True, exist_ok=True)
-    late = {MANIFEST_NAME: 2, SAFE_WEIGHTS_NAME: 1, SAFE_WEIGHTS_INDEX_NAME: 1}
-    for path in sorted(staged.iterdir(), key=lambda path: (late.get(path.name, 0), path.name)):
-        if path.is_dir():
-            shutil.rmtree(folder / path.name, ignore_errors=True)
-        os.replace(path, folder / path.name)
+    move_files(staged, folder)
     staged.rmdir()
 
 

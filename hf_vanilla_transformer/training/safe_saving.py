@@ -16,7 +16,7 @@ import torch
 import transformers
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 
-from ..model.manifest import require_finite_weights
+from ..model.checked_folders import require_finite_weights
 from .checkpoints import (
     ARGUMENTS_NAME,
     delete_oldest_checkpoints,

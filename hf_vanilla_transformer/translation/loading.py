@@ -13,7 +13,8 @@ from typing import Any
 
 import torch
 
-from ..model.manifest import require_no_adapters
+from ..model.checked_folders import CheckedFolders, require_finite_weights, require_no_adapters
+from ..model.sound_folders import UnsoundFolderError, read_whole, require_sound_download
 from ..tokenization import load_tokenizer
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -33,13 +34,19 @@ def load_model_and_tokenizer(folder_or_id: str | os.PathLike[str]) -> tuple[Any,
         FileNotFoundError: no such folder or Hub name, or a folder without config, weights or tokenizer.
         NotADirectoryError: a file was given.
         ValueError: damaged weights or configs, weights that are missing, too many or of another shape than the config
-            says, a model that would need code of its own, or a tokenizer with more entries than the model has
-            embeddings.
+            says, files that differ from the folder's manifest, a model that would need code of its own, a tokenizer
+            with more entries than the model has embeddings, or a folder that is written to while it is read.
     """
-    model = load_model(folder_or_id)
-    tokenizer = load_tokenizer(folder_or_id)
-    check_vocabulary(model, tokenizer, str(folder_or_id))
-    return model, tokenizer
+
+    def read() -> tuple[Any, Any]:
+        model = load_model(folder_or_id)
+        # of the same commit, if it was downloaded
+        tokenizer = load_tokenizer(folder_or_id, revision=getattr(model.config, "_commit_hash", None))
+        check_vocabulary(model, tokenizer, str(folder_or_id))
+        return model, tokenizer
+
+    folder = Path(folder_or_id).expanduser()
+    return read_whole(folder, read) if str(folder_or_id) and folder.is_dir() else read()
 
 
 def load_model(folder_or_id: str | os.PathLike[str]) -> Any:
@@ -71,15 +78,23 @@ def load_model_and_report(
     name = str(folder if local else folder_or_id)
     parent = folder.parent
     if local:
-        _check_config_file(folder)
-    elif not HUB_ID.fullmatch(name) or (parent.name and parent.is_dir()):
+        if not folder.is_dir():
+            raise NotADirectoryError(f"A model is loaded from its folder, but {folder} is a file. Give its folder.")
+        return read_whole(folder, lambda: _load_folder(folder, model_type))
+    if not HUB_ID.fullmatch(name) or (parent.name and parent.is_dir()):
         # "runs/mine" could be a Hub name, but where there is a folder `runs` it is a slip of the keyboard
         raise FileNotFoundError(f"There is no model folder {folder_or_id}. Check the path.")
     if model_type is not None:
         _check_type(name, model_type, local)
-    if local:
-        _check_weights_file(folder)
     return _load(name, local)
+
+
+def _load_folder(folder: Path, model_type: str | None) -> tuple[Any, dict[str, Any]]:
+    _check_config_file(folder)
+    if model_type is not None:
+        _check_type(str(folder), model_type, local=True)
+    _check_weights_file(folder)
+    return _load(str(folder), local=True)
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
@@ -111,8 +126,6 @@ def check_vocabulary(model: Any, tokenizer: Any, name: str) -> None:
 
 
 def _check_config_file(folder: Path) -> None:
-    if not folder.is_dir():
-        raise NotADirectoryError(f"A model is loaded from its folder, but {folder} is a file. Give its folder.")
     require_no_adapters(folder)
     if not (folder / "config.json").is_file():
         checkpoints = sorted(path.name for path in folder.glob("checkpoint-*"))
@@ -175,6 +188,10 @@ def _load(name: str, local: bool) -> tuple[Any, dict[str, Any]]:
         )
     if not local:
         _check_downloaded_generation_config(name)
+    if not isinstance(model, CheckedFolders):  # ours has done this itself
+        if not local:
+            require_sound_download(name, {})
+        require_finite_weights(model, name)
     return model.eval(), report
 
 
@@ -212,6 +229,8 @@ def _explained(name: str, local: bool) -> Iterator[None]:
 
     try:
         yield
+    except UnsoundFolderError:  # says itself what is wrong
+        raise
     except SafetensorError as error:
         raise ValueError(f"The weights in {name} are damaged ({error}). Copy or download them again.") from error
     except OSError as error:

@@ -1,0 +1,148 @@
+"""What `save_pretrained` and `from_pretrained` of our classes add: folders are written and read whole or not."""
+
+import inspect
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .manifest import MANIFEST_NAME
+from .sound_folders import ADAPTER_CONFIG, UnsoundFolderError, read_whole, require_sound_download
+from .whole_folders import replaced_files
+
+
+class CheckedFolders:
+    """Mixed into a `PreTrainedModel`: its folders are written and read whole or not at all, and as the umask says."""
+
+    def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
+        """As in `PreTrainedModel`, but the folder holds what it held before until all is written.
+
+        The folder has no manifest afterwards. Of a model with adapters (`add_adapter`) these alone are saved, as of
+        any other model.
+
+        Raises:
+            NotADirectoryError: the folder is a file.
+        """
+        save = super().save_pretrained  # type: ignore[misc]
+        given = inspect.signature(save).bind(*args, **kwargs)
+        options = {**given.arguments, **given.arguments.pop("kwargs", {})}
+        folder = Path(options.pop("save_directory"))
+        writes = getattr(self, "should_save_on_this_rank", bool)  # as new as transformers 5.20
+        if not writes(options.get("is_main_process", True)):
+            save(folder, **options)  # which writes nothing
+            return
+        if options.get("distributed_checkpoint"):  # every process writes its part where it belongs
+            (folder / MANIFEST_NAME).unlink(missing_ok=True)
+            save(folder, **options)
+            return
+        if options.get("push_to_hub"):
+            options.setdefault("repo_id", folder.name)
+        with replaced_files(folder) as beside:
+            save(beside, **options)
+            give_weights_the_mode_of_the_config(beside)
+
+    @classmethod
+    def from_pretrained(
+        cls, pretrained_model_name_or_path: Any, *model_args: Any, output_loading_info: bool = False, **kwargs: Any
+    ) -> Any:
+        """As in `PreTrainedModel`, but a folder that is not what was saved is an error.
+
+        Raises:
+            ValueError: weights, configs or the tokenizer beside them differ from the folder's manifest, if it has one;
+                weights hold infinities or NaN, or are missing, unless `output_loading_info` asks for their names; or
+                somebody wrote to the folder while it was read, twice.
+        """
+        name = pretrained_model_name_or_path
+
+        def read() -> tuple[Any, dict[str, Any]]:
+            return super(CheckedFolders, cls).from_pretrained(  # type: ignore[misc]
+                name, *model_args, output_loading_info=True, **kwargs
+            )
+
+        if name is None or kwargs.get("state_dict") is not None:
+            model, report = read()
+        else:
+            if os.path.isdir(name):
+                model, report = read_whole(Path(name) / (kwargs.get("subfolder") or ""), read)
+            else:
+                model, report = read()
+                require_sound_download(str(name), kwargs)
+            require_finite_weights(model, str(name))
+            _require_all_weights(() if output_loading_info else report["missing_keys"], str(name))
+        return (model, report) if output_loading_info else model
+
+
+def require_no_adapters(folder: str | os.PathLike[str]) -> None:
+    """Refuse a folder with adapters in it: its weights, if it has any, are not all that its model computes with.
+
+    Raises:
+        ValueError: it holds some.
+    """
+    if (Path(folder) / ADAPTER_CONFIG).is_file():
+        raise UnsoundFolderError(
+            f"{folder} holds adapters ({ADAPTER_CONFIG}), which are not the weights of a whole model. Load it, merge "
+            "them by PEFT's `merge_and_unload()`, and save the model to a new folder."
+        )
+
+
+def _require_all_weights(missing: Iterable[str], name: str) -> None:
+    """`transformers` fills missing tensors with random numbers."""
+    names = sorted(missing)
+    if names:
+        more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
+        raise UnsoundFolderError(
+            f"The weights in {name} lack {', '.join(names[:3])}{more}, which would be random. Check that config and "
+            "weights come from the same model, or pass `output_loading_info=True` to train what is missing."
+        )
+
+
+def require_finite_weights(model: torch.nn.Module, name: str) -> None:
+    """Refuse a model with infinities or NaN among its weights.
+
+    Raises:
+        ValueError: there are some.
+    """
+    for tensor_name, tensor in model.state_dict().items():
+        if not all(map(_is_finite, _plain_parts(tensor))):
+            raise UnsoundFolderError(
+                f"The weights in {name} hold infinities or NaN in {tensor_name}. Take another checkpoint, or train "
+                "again with a lower learning rate."
+            )
+
+
+def _plain_parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
+    """What a tensor is made of: of a sharded one this process's shard, of a quantised one its numbers and scales."""
+    if hasattr(tensor, "to_local"):
+        yield from _plain_parts(tensor.to_local())
+    elif hasattr(tensor, "__tensor_flatten__"):
+        for part in tensor.__tensor_flatten__()[0]:
+            yield from _plain_parts(getattr(tensor, part))
+    else:
+        yield tensor
+
+
+def _is_finite(tensor: torch.Tensor) -> bool:
+    if not tensor.is_floating_point() or tensor.is_meta:
+        return True
+    tensor = tensor.float() if tensor.element_size() == 1 else tensor  # torch compares no numbers of 8 bits
+    return bool(torch.isfinite(tensor).all())
+
+
+def give_weights_the_mode_of_the_config(folder: Path) -> None:
+    """safetensors writes files that only their owner can read; the umask asked for what the config got."""
+    configs = [folder / name for name in ("config.json", ADAPTER_CONFIG) if (folder / name).is_file()]
+    if not configs:
+        return
+    mode = configs[0].stat().st_mode & 0o777
+    for path in folder.glob("*.safetensors"):
+        path.chmod(mode)
+
+
+__all__ = [
+    "CheckedFolders",
+    "give_weights_the_mode_of_the_config",
+    "require_finite_weights",
+    "require_no_adapters",
+]
