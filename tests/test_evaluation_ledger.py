@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import random
 from dataclasses import replace
 
 import pytest
@@ -113,6 +114,59 @@ def test_more_resamples_or_none_change_no_figure():
         metric.value for metric in evaluate_translations(HYPOTHESES, REFERENCES, n_bootstrap=9)
     ]
     assert all(metric.interval is None and "bs:" not in metric.signature for metric in plain)
+
+
+def noisy_corpus(seed: int, sentences: int, damage: float) -> tuple[list[str], list[str]]:
+    """Hypotheses and references of one to nine words, a share of the words wrong."""
+    draw = random.Random(seed)
+    words = ("the", "a", "cat", "dog", "sat", "on", "mat", "in", "sun", "big", "red", "house")
+    references = [" ".join(draw.choices(words, k=draw.randint(1, 9))) for _ in range(sentences)]
+    hypotheses = [
+        " ".join(draw.choice(words) if draw.random() < damage else word for word in [*text.split(), *words[:1]])
+        for text in references
+    ]
+    return hypotheses, references
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_intervals_are_percentiles_of_what_sacrebleu_draws(seed):
+    """Second implementation: sacreBLEU's own resamples; its own bounds leave the range on such corpora."""
+    import numpy
+    import sacrebleu
+    from sacrebleu.significance import _bootstrap_resample
+
+    hypotheses, references = noisy_corpus(seed, (1, 2, 3, 5, 40, 120)[seed], 0.1 * seed)
+    scores = evaluate_translations(hypotheses, references, n_bootstrap=300)
+    for name, metric in {"bleu": sacrebleu.BLEU(), "chrf": sacrebleu.CHRF(), "ter": sacrebleu.TER()}.items():
+        statistics = metric._extract_corpus_statistics(hypotheses, [references])
+        drawn = [each.score for each in _bootstrap_resample(statistics, metric, 300)[1]]
+        assert scores[name].interval == pytest.approx(numpy.percentile(drawn, (2.5, 97.5)), abs=1e-3)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_no_bound_lies_where_no_score_does(seed):
+    hypotheses, references = noisy_corpus(seed, 1 + seed % 4, (0.0, 0.5, 1.0)[seed % 3])
+    if seed % 5 == 0:
+        hypotheses = references if seed % 2 else [f"{text} and much more of this and that" for text in hypotheses]
+    for metric in evaluate_translations(hypotheses, references, n_bootstrap=100):
+        low, high = metric.interval
+        assert 0 <= low <= high, metric
+        assert metric.name == "ter" or (high <= 100 and metric.value <= 100), metric
+        assert "|ci:percentile|" in metric.signature
+
+
+def test_another_seed_of_sacrebleus_changes_no_interval(monkeypatch):
+    """A figure is computed again on other machines, whose variables are their own."""
+    before = evaluate_translations(HYPOTHESES, REFERENCES, n_bootstrap=50)
+    monkeypatch.setenv("SACREBLEU_SEED", "7")
+    assert evaluate_translations(HYPOTHESES, REFERENCES, n_bootstrap=50) == before
+
+
+def test_an_interval_of_an_earlier_version_is_read_as_none(entry, tmp_path):
+    path = write_ledger(tmp_path, [entry])
+    path.write_text(path.read_text(encoding="utf-8").replace("|ci:percentile", ""), encoding="utf-8")
+    (read,) = read_ledger(tmp_path)
+    assert [(each.value, each.interval) for each in read.metrics] == [(each.value, None) for each in entry.metrics]
 
 
 def test_a_real_difference_is_significant_and_none_is_not():

@@ -116,7 +116,24 @@ def test_another_version_of_sacrebleu_is_told_and_no_fault(published, scored, ca
         (published / name).write_text(re.sub(r"version:[\d.]+", "version:2.4.0", text), encoding="utf-8")
     code, _, err = verified(published, scored, capsys)
     assert code == 0
-    assert "signature nrefs:1|bs:1000|seed:12345|case:mixed|eff:no|tok:13a|smooth:exp|version:2.4.0, computed" in err
+    signature = "nrefs:1|bs:1000|seed:12345|case:mixed|eff:no|tok:13a|smooth:exp|ci:percentile|version:2.4.0"
+    assert f"signature {signature}, computed" in err
+
+
+def test_intervals_of_an_earlier_version_are_not_computed_again_which_is_told(published, scored, capsys):
+    """Their bounds were the mean plus or minus half a width, and could lie where no score does."""
+    for name in ("score_ledger.json", "README.md"):
+        text = re.sub(r"\\?\|ci:percentile", "", (published / name).read_text(encoding="utf-8"))
+        text = re.sub(r'"interval": \[\s*[\d.]+', '"interval": [-145.8', text)
+        text = re.sub(r"interval_95:\n( +)- [\d.]+", r"interval_95:\n\1- -145.8", text)
+        (published / name).write_text(re.sub(r" \[[\d.]+, ([\d.]+)\] ", r" [-145.80, \1] ", text), encoding="utf-8")
+    code, out, err = verified(published, scored, capsys)
+    assert code == 0, err
+    assert "its intervals are of an earlier version" in err
+    assert "signature" not in err
+    assert "[" not in re.sub(r"\[-145.80, [\d.]+\]", "", out)
+    change(published / "score_ledger.json", r'"value": [\d.]+', '"value": 99.5')
+    assert verified(published, scored, capsys)[0] == 1
 
 
 def test_without_the_references_it_says_which_are_needed(published, scored, capsys):

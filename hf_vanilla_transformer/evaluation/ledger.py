@@ -14,7 +14,7 @@ from typing import Any
 
 from ..model.manifest import sha256_of_file
 from .results import fingerprint, write_atomically
-from .scores import METRIC_NAMES, MetricScore, TranslationScores, evaluate_translations
+from .scores import METRIC_NAMES, PERCENTILES_MARK, MetricScore, TranslationScores, evaluate_translations
 
 LEDGER_NAME = "score_ledger.json"
 AVERAGE_RECORD_NAME = "averaged_checkpoints.json"
@@ -222,7 +222,8 @@ def _parse(record: Mapping[str, Any]) -> LedgerEntry:
 def _parse_metric(record: Mapping[str, Any]) -> MetricScore:
     if record["name"] not in METRIC_NAMES:
         raise ValueError(f"no metric is called {record['name']!r}")
-    interval = record.get("interval")
+    # versions before percentiles wrote bounds that a score cannot have, as a BLEU of 143: these are not handed on
+    interval = record.get("interval") if PERCENTILES_MARK in _text(record["signature"]) else None
     low_high = None if interval is None else (float(interval[0]), float(interval[1]))
     return MetricScore(
         name=_text(record["name"]),

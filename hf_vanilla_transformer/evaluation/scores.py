@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 
 METRIC_FILE = Path(__file__).with_name("translation_scores.py")
 METRIC_NAMES = ("bleu", "chrf", "ter", "moses_bleu")
+PERCENTILES_MARK = "|ci:percentile|"
+"""In the signature of a figure whose interval is one of percentiles."""
 WRITTEN_WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "yue", "zh"})
 
 
@@ -31,7 +33,8 @@ class MetricScore:
         signature: sacreBLEU's signature, its version included; that of Moses-tokenised BLEU adds sacremoses' language
             and version.
         higher_is_better: false for TER alone.
-        interval: bounds of the bootstrap 95 % interval, sacreBLEU's; `None` where none was asked for.
+        interval: bounds of the bootstrap 95 % interval, percentiles of the resampled scores, which the signature names
+            `ci:percentile`; `None` where none was asked for.
     """
 
     name: str
@@ -137,7 +140,7 @@ def evaluate_translations(
         metrics: names out of "bleu", "chrf", "ter", "moses_bleu"; `None` means all. TER is slow on long sentences.
         tokenize: sacreBLEU's tokeniser for "bleu": "13a", "intl", or "zh" and "char" for text without spaces.
         n_bootstrap: resamples of the corpus for each figure's 95 % interval, which the signature then names; 1,000
-            are usual, and with the same seed (sacreBLEU's, 12345) give the same bounds. 0 makes none.
+            are usual, and give the same bounds each time (the seed is sacreBLEU's, 12345). 0 makes none.
 
     Returns:
         Each figure with its signature, and counts of what to look at before believing them.

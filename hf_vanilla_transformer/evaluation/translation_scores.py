@@ -9,6 +9,11 @@ by sacremoses in its own case, then lower-cased, then split at spaces. Hyphens s
 "##AT##-##AT##" compound splitting of the WMT 2014 papers), punctuation is not normalised, and XML is not escaped,
 which would rename tokens alike on both sides and change no score. Unlike `multi-bleu.perl`, which gives 0 when no
 four-gram matches, sacreBLEU's exponential smoothing stays on.
+
+Intervals are percentiles of the bootstrap (Efron 1979; Koehn 2004 for BLEU): the corpora that sacreBLEU draws with its
+seed, scored, and the 2.5th and 97.5th of every hundred, so that bounds are scores that such a corpus can have.
+sacreBLEU itself prints the mean of these scores plus or minus half that width, which on a small corpus leaves the
+metric's range. The signature says `ci:percentile`.
 """
 
 import re
@@ -18,9 +23,9 @@ from typing import Any, NamedTuple
 
 import datasets
 import evaluate
+import numpy as np
 import sacrebleu
 import sacremoses
-from sacrebleu.significance import PairedTest
 from sacremoses.corpus import NonbreakingPrefixes
 
 _CITATION = """\
@@ -40,12 +45,14 @@ Args:
     metrics: names out of "bleu", "chrf", "ter", "moses_bleu"; all by default, computed in this order.
     tokenize: sacreBLEU's tokeniser of the metric "bleu": "13a" (default), "intl", "zh" or "char".
     target_lang: language code for the rules of "moses_bleu", such as "de" or "pt-BR"; English rules by default.
-    n_bootstrap: resamples of the corpus for a 95 % interval, as sacreBLEU makes it; none by default.
+    n_bootstrap: resamples of the corpus for a 95 % interval, percentiles of their scores; none by default.
 
 Returns:
     For each metric its `label`, its `score` (0 to 100; TER may exceed 100), its `signature`, its `interval` (two
     bounds, or `None` without resamples), and `higher_is_better`.
 """
+_SEED = 12345  # sacreBLEU's own, whatever SACREBLEU_SEED says: a figure is computed again elsewhere
+_PERCENTILES = (2.5, 97.5)
 _BLEU_TOKENIZERS = ("13a", "intl", "zh", "char")  # sacreBLEU's others need a download or a package of their own
 
 
@@ -64,16 +71,33 @@ class _Figure(NamedTuple):
 
 def _figure(label: str, metric: Any, predictions: list[str], streams: list[list[str]], options: _Options) -> _Figure:
     """One metric over the corpus, with the bounds of its bootstrap interval where resamples are asked for."""
+    statistics = metric._extract_corpus_statistics(predictions, streams)
+    score = _in_range(metric, metric._aggregate_and_compute(statistics).score)
+    signature = metric.get_signature()
     if options.n_bootstrap < 2:
-        score = metric.corpus_score(predictions, streams).score
-        return _Figure(label, score, metric.get_signature().format(), None)
-    # a paired test of one system: `corpus_score(n_bootstrap=...)` fails on small corpora, where some resamples score 0
-    test = PairedTest([("it", predictions)], {label: metric}, streams, test_type="bs", n_samples=options.n_bootstrap)
-    signatures, results = test()
-    ((name, signature),) = signatures.items()
-    found: Any = results[name][0]
-    bounds = [float(found.mean - found.ci), float(found.mean + found.ci)]
-    return _Figure(label, found.score, signature.format(), bounds)
+        return _Figure(label, score, signature.format(), None)
+    signature.update("seed", str(_SEED))
+    signature.update("bs", options.n_bootstrap)
+    signature.update("ci", "percentile")
+    drawn = _resampled_scores(metric, np.array(statistics, dtype=np.float64), options.n_bootstrap)
+    bounds = [float(bound) for bound in np.percentile(drawn, _PERCENTILES)]
+    return _Figure(label, score, signature.format(), bounds)
+
+
+def _resampled_scores(metric: Any, statistics: np.ndarray, n_bootstrap: int) -> list[float]:
+    """The scores of corpora drawn with replacement, those of sacreBLEU's `_bootstrap_resample` with this seed."""
+    draw = np.random.default_rng(_SEED)
+    size = len(statistics)  # (sentences, statistics of a sentence)
+    scores = []
+    for _ in range(n_bootstrap):  # one at a time: all together would take gigabytes of a large corpus
+        times_drawn = np.bincount(draw.choice(size, size=size, replace=True), minlength=size)
+        scores.append(_in_range(metric, metric._compute_score_from_stats(times_drawn @ statistics).score))
+    return scores
+
+
+def _in_range(metric: Any, score: float) -> float:
+    """A perfect BLEU comes out as 100.00000000000004; TER alone has no upper bound."""
+    return float(score) if isinstance(metric, sacrebleu.TER) else min(float(score), 100.0)
 
 
 def _bleu(predictions: list[str], streams: list[list[str]], options: _Options) -> _Figure:

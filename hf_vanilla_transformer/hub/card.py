@@ -151,9 +151,10 @@ def _results(facts: ModelFacts) -> str:
     rows = [RESULTS_HEADER, tuple("---" for _ in RESULTS_HEADER), *result_rows(facts.entries)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return (
-        f"{table}\n\nIntervals are bootstrap 95 % (resamples and seed are in the signature). All translations are in "
-        "`score_ledger.json`; `vanilla-transformer verify --model` with this repository's name computes every figure "
-        "again from them, and with `--decode` from the model."
+        f"{table}\n\nIntervals are bootstrap 95 %: percentiles of the scores of corpora drawn with replacement (how "
+        "many, and with which seed, is in the signature). All translations are in `score_ledger.json`; "
+        "`vanilla-transformer verify --model` with this repository's name computes every figure again from them, and "
+        "with `--decode` from the model."
     )
 
 
