@@ -2,7 +2,6 @@
 
 import argparse
 import re
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from .options import (
     load_translator,
     new_parser,
 )
+from .recording import check_pairs, check_test_set, is_inside, record, show_ledger
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -28,8 +28,14 @@ The test set is two aligned text files (--source, --reference; several reference
 dataset (--dataset_name), such as builtin-fr-en. Scores go to stdout; hypotheses.txt and scores.json, with signatures,
 decoding and fingerprints of the texts, go to the output folder: by default MODEL/evaluation/NAME, NAME being the
 reference's file name without its ending, or the dataset and split. The same goes into the model folder's
-score_ledger.json, from which `push` makes the card and `verify` computes every figure again. Intervals are bootstrap
-95 %, from 1,000 resamples."""
+score_ledger.json, from which `push` makes the card and `verify` computes every figure again; with --output_dir outside
+that folder it goes into a ledger there, and the model's stays as it is. Intervals are bootstrap 95 %, percentiles of
+1,000 resamples.
+
+What cannot be a score of the model's pair of languages (lines without text, swapped sides, languages that are not the
+model's, sources for references) is refused; what hardly can (empty or copied translations, a figure far below the
+model's validation) is kept and not entered in a ledger. --record enters it all the same, --no_record enters nothing.
+--entries lists what a model's ledger holds, --forget takes an entry out."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -40,8 +46,8 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--reference", nargs="+", metavar="FILE", help="its translation; several for several")
     parser.add_argument("--dataset_name", metavar="NAME", help="instead of files: builtin-fr-en, a Hub name, a folder")
     parser.add_argument("--dataset_config_name", metavar="NAME", help="configuration of a Hub dataset")
-    parser.add_argument("--split", default="test", help="split of the dataset (default: %(default)s)")
-    parser.add_argument("--source_lang", metavar="xx", help="language of the source, for a dataset that names them")
+    parser.add_argument("--split", help="split of the dataset (default: test)")
+    parser.add_argument("--source_lang", metavar="xx", help="language of the source; a dataset may name them")
     parser.add_argument("--target_lang", metavar="yy", help="likewise; also the rules of the Moses tokeniser")
     parser.add_argument("--output_dir", metavar="DIR", help="where hypotheses and scores are kept")
     parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
@@ -57,6 +63,20 @@ def build_parser() -> argparse.ArgumentParser:
         help="also score copying the translation of the most similar training sentence: two text files, one table, "
         "or a dataset's name (its training split)",
     )
+    ledger = parser.add_argument_group(
+        "the ledger", "which figures `push` and `verify` know of"
+    ).add_mutually_exclusive_group()
+    ledger.add_argument("--record", action="store_true", help="enter the score in the model's ledger, whatever it is")
+    ledger.add_argument("--no_record", action="store_true", help="enter it in no ledger")
+    ledger.add_argument(
+        "--entries", action="store_true", help="list the entries of the model's ledger, and do no more"
+    )
+    ledger.add_argument(
+        "--forget",
+        nargs="+",
+        metavar="ENTRY",
+        help="take these entries out of it, by their ids or test sets as --entries lists them, and do no more",
+    )
     add_decoding_options(parser)
     add_precision_option(parser)
     return parser
@@ -67,6 +87,8 @@ def main(argv: list[str] | None = None) -> int:
     parser = build_parser()
     options = parser.parse_args(argv)
     _check_usage(parser, options)
+    if options.entries or options.forget:
+        return show_ledger(Path(options.model), options.forget or ())
     output_dir = _output_dir(parser, options)
 
     from ..evaluation import refuse_existing_results
@@ -74,8 +96,10 @@ def main(argv: list[str] | None = None) -> int:
     if not options.overwrite:
         _refuse_with_flag(output_dir, refuse_existing_results)
     sources, references = _read_test_set(options)
+    check_test_set(options, sources, references)
     training = _read_training_pairs(options)
     translator = load_translator(options)
+    check_pairs(options, translator, sources, references)
     hypotheses, seconds, unfinished = _translate(translator, sources, options)
 
     from ..evaluation import N_BOOTSTRAP, evaluate_translations, write_scores
@@ -86,81 +110,41 @@ def main(argv: list[str] | None = None) -> int:
     settings = _settings(translator, options, len(sources) / seconds, unfinished, baseline)
     write_scores(output_dir, scores, hypotheses, references, sources, settings, overwrite=options.overwrite)
     print(_report(scores, settings, baseline, output_dir))
-    _record(options, output_dir, hypotheses, scores, sources, references, scoring, settings)
+    record(options, output_dir, hypotheses, scores, sources, references, scoring, settings)
     return 0
 
 
-def _record(
-    options: argparse.Namespace,
-    output_dir: Path,
-    hypotheses: list[str],
-    scores: "TranslationScores",
-    sources: list[str],
-    references: list[list[str]],
-    scoring: dict[str, Any],
-    settings: dict[str, Any],
-) -> None:
-    """Put the results into the ledger of the model's folder, or of the results' where the model has none here."""
-    from ..evaluation import add_to_ledger, averaged_checkpoints, make_entry, weights_fingerprint
-
-    model = Path(options.model)
-    entry = make_entry(
-        _test_set_name(options),
-        hypotheses,
-        scores,
-        sources,
-        references,
-        keep_references=options.keep_references,
-        decoding=settings["decoding"],
-        scoring={name: value for name, value in scoring.items() if value is not None},
-        weights=weights_fingerprint(model),
-        origin=_origin(options),
-        settings={name: settings[name] for name in ("batch_tokens", "device", "dtype")},
-        averaged_checkpoints=averaged_checkpoints(model),
-    )
-    folder = model if model.is_dir() else output_dir
-    try:
-        print(f"recorded in {add_to_ledger(folder, entry)}")
-    except OSError as error:
-        sys.stderr.write(f"The ledger of {folder} cannot be written ({error.strerror}); the results are kept.\n")
-
-
-def _test_set_name(options: argparse.Namespace) -> str:
-    if options.dataset_name is None:
-        name = Path(options.reference[0]).name
-        return Path(name).stem or name
-    parts = (Path(options.dataset_name).name, options.dataset_config_name, options.split)
-    return ", ".join(part for part in parts if part)
-
-
-def _origin(options: argparse.Namespace) -> dict[str, Any]:
-    """Where the test set is, so that `verify` finds it."""
-    if options.dataset_name is None:
-        paths = [str(Path(path).absolute()) for path in options.reference]
-        return {"source": str(Path(options.source).absolute()), "references": paths}
-    local = Path(options.dataset_name)
-    found = {
-        "dataset_name": str(local.absolute()) if local.exists() else options.dataset_name,
-        "dataset_config_name": options.dataset_config_name,
-        "split": options.split,
-        "source_lang": options.source_lang,
-        "target_lang": options.target_lang if options.source_lang else None,
-    }
-    return {name: value for name, value in found.items() if value is not None}
-
-
 def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    """Refuse what does not go together, and options that would do nothing."""
+    if options.entries or options.forget:
+        given = [f"--{name}" for name, value in vars(options).items() if value != parser.get_default(name)]
+        if others := set(given) - {"--model", "--entries", "--forget"}:
+            parser.error(f"--entries and --forget evaluate nothing: leave out {', '.join(sorted(others))}")
+        return
     if options.dataset_name is None and (options.source is None or options.reference is None):
         parser.error("a test set is needed: give --source and --reference, or --dataset_name")
     if options.dataset_name is not None and (options.source is not None or options.reference is not None):
         parser.error("the test set comes from files or from a dataset: leave out one of them")
     if options.nearest_neighbour_from is not None and len(options.nearest_neighbour_from) > 2:
         parser.error("--nearest_neighbour_from takes two text files, or one table or dataset")
+    if options.source_lang is not None and options.target_lang is None:
+        parser.error("--source_lang needs --target_lang")
+    if options.dataset_name is None and options.split is not None:
+        parser.error("--split is of a dataset, and the test set comes from files: leave it out")
+    of_dataset = options.dataset_name is not None or len(options.nearest_neighbour_from or ()) == 1
+    if options.dataset_config_name is not None and not of_dataset:
+        parser.error("--dataset_config_name is of a dataset, and none is given: leave it out")
+    if options.keep_references and options.no_record:
+        parser.error("--keep_references is for the ledger, in which --no_record enters nothing: leave out one of them")
+    options.split = options.split or "test"
 
 
 def _output_dir(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Path:
     if options.output_dir is not None:
-        return Path(options.output_dir)
+        output_dir = Path(options.output_dir)
+        if (output_dir / "config.json").is_file() and not is_inside(output_dir, Path(options.model)):
+            parser.error(f"--output_dir is for results, but {output_dir} is the folder of another model")
+        return output_dir
     if not Path(options.model).is_dir():
         parser.error(
             f"there is no model folder {options.model}; if it is a name on the Hub, give --output_dir for the results"
@@ -208,7 +192,7 @@ def _load_named(name: str, split: str, options: argparse.Namespace) -> "Dataset"
     from ..data import load_parallel_corpus
 
     languages = {"source_lang": options.source_lang, "target_lang": options.target_lang}
-    if None in languages.values():  # --target_lang alone is for the Moses tokeniser
+    if options.source_lang is None:  # --target_lang alone is for the Moses tokeniser
         languages = {}
     return load_parallel_corpus(
         dataset_name=name, dataset_config_name=options.dataset_config_name, split=split, **languages

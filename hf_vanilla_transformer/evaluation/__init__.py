@@ -9,6 +9,7 @@ from .ledger import (
     averaged_checkpoints,
     make_entry,
     read_ledger,
+    remove_from_ledger,
     weights_fingerprint,
     write_ledger,
 )
@@ -32,6 +33,7 @@ __all__ = [
     "nearest_neighbour_translations",
     "read_ledger",
     "refuse_existing_results",
+    "remove_from_ledger",
     "weights_fingerprint",
     "write_ledger",
     "write_scores",

@@ -5,6 +5,7 @@ weights, how it was decoded and scored, and the figures. References are left out
 fingerprint tells whether someone has the right ones.
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..model.manifest import sha256_of_file
+from ..model.manifest import MANIFEST_NAME, damaged_files, read_manifest, sha256_of_file
 from .results import fingerprint, write_atomically
 from .scores import METRIC_NAMES, PERCENTILES_MARK, MetricScore, TranslationScores, evaluate_translations
 
@@ -63,6 +64,11 @@ class LedgerEntry:
         """Two entries with the same one are the same test set decoded the same way."""
         found = {name: value for name, value in self.fingerprints.items() if name != "hypotheses"}
         return json.dumps(found, sort_keys=True), json.dumps(dict(self.decoding), sort_keys=True, default=str)
+
+    @property
+    def id(self) -> str:
+        """Eight letters and digits by which people tell entries of one ledger apart."""
+        return hashlib.sha256("\n".join(self.key).encode()).hexdigest()[:8]
 
     def recompute(self, references: Sequence[Sequence[str]], hypotheses: Sequence[str] | None = None) -> Any:
         """The figures of the stored translations, or of others, by the same metrics and settings.
@@ -184,7 +190,51 @@ def write_ledger(folder: str | os.PathLike[str], entries: Sequence[LedgerEntry])
 def add_to_ledger(folder: str | os.PathLike[str], entry: LedgerEntry) -> Path:
     """Add an entry to a folder's ledger; one of the same test set and decoding gives way, whatever its weights."""
     others = [other for other in read_ledger(folder) if other.key != entry.key]
-    return write_ledger(folder, [*others, entry])
+    return _replace_ledger(Path(folder), [*others, entry])
+
+
+def remove_from_ledger(folder: str | os.PathLike[str], *wanted: str) -> tuple[LedgerEntry, ...]:
+    """Take entries out of a folder's ledger; a card that is written afterwards knows nothing of them.
+
+    Args:
+        folder: of a model.
+        wanted: of each entry its `id`, or the name of its test set if no other entry has that name.
+
+    Returns:
+        The entries that were taken out.
+
+    Raises:
+        ValueError: there is no such entry, or several of that name; those there are are listed, and all stay.
+    """
+    entries = read_ledger(folder)
+    found = tuple(_find(entries, each, folder) for each in wanted)
+    _replace_ledger(Path(folder), [entry for entry in entries if entry not in found])
+    return found
+
+
+def _find(entries: Sequence[LedgerEntry], wanted: str, folder: str | os.PathLike[str]) -> LedgerEntry:
+    found = [entry for entry in entries if entry.id == wanted] or [e for e in entries if e.test_set == wanted]
+    if len(found) == 1:
+        return found[0]
+    those = ", ".join(f"{entry.id} ({entry.test_set})" for entry in found or entries) or "none"
+    many = f"{len(found)} entries named" if found else "no entry"
+    raise ValueError(
+        f"An entry is taken out of a ledger by its id, but that of {folder} has {many} {wanted!r}. There is: {those}."
+    )
+
+
+def _replace_ledger(folder: Path, entries: Sequence[LedgerEntry]) -> Path:
+    """Write the ledger anew; where the folder's manifest has sealed the old one, as in what was published, it follows.
+
+    A ledger that is not the one that was sealed stays that: nobody may think it verified.
+    """
+    manifest = read_manifest(folder)
+    follows = manifest is not None and LEDGER_NAME in manifest["files"] and not damaged_files(folder, [LEDGER_NAME])
+    path = write_ledger(folder, entries)
+    if manifest is not None and follows:
+        manifest["files"][LEDGER_NAME] = {"size": path.stat().st_size, "sha256": sha256_of_file(path)}
+        write_atomically(folder / MANIFEST_NAME, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+    return path
 
 
 def _as_json(entry: LedgerEntry) -> dict[str, Any]:

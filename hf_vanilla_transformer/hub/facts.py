@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 from ..evaluation.ledger import LedgerEntry, averaged_checkpoints
-from .files import ILLUSTRATION_NAME, about_the_model
+from .files import CARD_NAME, ILLUSTRATION_NAME, about_the_model
 
 SETTINGS_NAME = "run.yaml"
 _LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
@@ -145,6 +145,26 @@ def read_recipe(folder: Path) -> dict[str, Any] | None:
                 if isinstance(settings, dict)
             }
     return None
+
+
+def recorded_languages(folder: Path) -> tuple[str | None, str | None]:
+    """Source and target of a model, by the settings of its run, else by the card of ours in its folder."""
+    found = _languages(read_recipe(folder), ())
+    if not found:
+        found = dict(zip(("source_lang", "target_lang"), _languages_of_card(folder / CARD_NAME), strict=False))
+    return found.get("source_lang"), found.get("target_lang")
+
+
+def _languages_of_card(path: Path) -> list[str]:
+    """Both languages in the metadata of a card that a push wrote; other cards' are in no order."""
+    try:
+        match = re.match(r"---\n(.*?)\n---\n", path.read_text(encoding="utf-8"), re.DOTALL)
+        metadata = yaml.safe_load(match[1]) if match else {}
+        languages = metadata["language"] if "vanilla-transformer" in metadata["tags"] else []
+    except (OSError, ValueError, TypeError, KeyError, yaml.YAMLError):
+        return []
+    known = [code for code in languages if isinstance(code, str) and _LANGUAGE.fullmatch(code)]
+    return known if len(known) == len(languages) == 2 else []
 
 
 def _public(value: Any) -> Any:
