@@ -62,6 +62,8 @@ def test_the_output_file_holds_what_stdout_would(files, tiny_model_folder, capsy
     assert (tmp_path / "out").read_text(encoding="utf-8") == printed
     assert main([*command, "--output", str(tmp_path / "out")]) == 1
     assert "Give --overwrite" in capsys.readouterr().err
+    assert main([*command, "--overwrite"]) == 2
+    assert "--overwrite is for --output, which is not given" in capsys.readouterr().err
 
 
 def test_unequal_files_are_refused_with_both_counts(files, tiny_model_folder, capsys, tmp_path):

@@ -7,6 +7,7 @@ import pytest
 from hub_clients import REPO
 from hub_repositories import WRITER, File
 
+from hf_vanilla_transformer.cli import main
 from hf_vanilla_transformer.hub.files import require_no_token, travelling_code
 
 PLANTED = "hf_" + "P" * 34
@@ -156,3 +157,11 @@ def test_wrong_arguments_are_refused_before_anything_is_made(pushing, folder, ar
     assert answer.code == 1
     assert message in answer.err
     assert not pushing.hub.requests
+
+
+@pytest.mark.parametrize("option", [["--private"], ["--revision", "draft"], ["--card", "replace"]])
+def test_what_is_for_a_push_alone_is_no_option_of_a_dry_run(option, folder, tmp_path, capsys):
+    command = ["push", "--model", str(folder), "--repo_id", REPO, "--dry_run", str(tmp_path / "out"), *option]
+    assert main(command) == 2
+    assert f"{option[0]} is for a push, and --dry_run pushes nothing" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

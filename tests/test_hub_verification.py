@@ -141,8 +141,37 @@ def test_without_the_references_it_says_which_are_needed(published, scored, caps
     error = capsys.readouterr().err
     assert "test cannot be computed without test.en (fingerprint sha256:" in error
     assert "Give the files: --reference FILE." in error
-    wrong = scored / "test.fr"
-    assert main(["verify", "--model", str(published), "--reference", str(wrong)]) == 1
+
+
+@pytest.mark.parametrize("side", ["reference", "source"])
+@pytest.mark.parametrize("kind", ["other side", "another text", "one line less", "not there", "beside the right one"])
+def test_a_file_that_nothing_uses_is_an_error_that_names_what_is(side, kind, scored, published, tmp_path, capsys):
+    right, other = (
+        scored / name for name in (("test.en", "test.fr") if side == "reference" else ("test.fr", "test.en"))
+    )
+    given = tmp_path / "given"
+    if kind == "other side":
+        given = other
+    elif kind == "one line less":
+        given.write_text("\n".join(right.read_text(encoding="utf-8").split("\n")[:3]), encoding="utf-8")
+    elif kind != "not there":
+        given.write_text("another text\n", encoding="utf-8")
+    files = [str(given), *([str(right)] if kind == "beside the right one" else [])]
+    needed = [] if side == "reference" else ["--decode", "--device", "cpu", "--reference", str(scored / "test.en")]
+    assert main(["verify", "--model", str(published), f"--{side}", *files, *needed]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    if kind == "not there":
+        assert str(given) in captured.err
+    else:
+        assert f"{given} is no {side} of a test set in the ledger (its fingerprint is sha256:" in captured.err
+        assert f"There is: test ({right.name}), fingerprint sha256:" in captured.err
+
+
+@pytest.mark.parametrize("option", [["--source", "x"], ["--device", "cpu"]])
+def test_what_is_for_decoding_alone_needs_it(option, published, capsys):
+    assert main(["verify", "--model", str(published), *option]) == 2
+    assert f"{option[0]} is for --decode" in capsys.readouterr().err
 
 
 def test_on_this_machine_the_references_are_found_where_they_were(scored, capsys):

@@ -28,7 +28,6 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--card",
         choices=("ask", "keep", "replace"),
-        default="ask",
         help="what becomes of a card that was changed on the Hub since the last push (default: an error asks)",
     )
     parser.add_argument("--dry_run", metavar="DIR", help="write what would be published to this folder, push nothing")
@@ -44,7 +43,12 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, push, say where it is."""
-    options = build_parser().parse_args(argv)
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    if options.dry_run is not None:
+        for name in ("private", "revision", "card"):
+            if getattr(options, name):
+                parser.error(f"--{name} is for a push, and --dry_run pushes nothing: leave out one of them")
     details: dict[str, Any] = {name: value for name in DETAILS if (value := getattr(options, name)) is not None}
     if "datasets" in details:
         details["datasets"] = tuple(details["datasets"])
@@ -65,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
         options.repo_id,
         private=options.private,
         revision=options.revision,
-        card=options.card,
+        card=options.card or "ask",
         **details,
     )
     _print_notes(pushed.notes)

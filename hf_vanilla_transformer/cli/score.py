@@ -24,6 +24,8 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--output", metavar="FILE", help="appears when all is scored; stdout if not given")
     parser.add_argument("--overwrite", action="store_true", help="replace an output file that exists")
     options = parser.parse_args(argv)
+    if options.overwrite and options.output is None:
+        parser.error("--overwrite is for --output, which is not given")
     refuse_existing(options.output, options.overwrite)
 
     from tqdm import tqdm

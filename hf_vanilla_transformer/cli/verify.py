@@ -5,21 +5,23 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from .options import add_model_options, new_parser
+from .options import new_parser
 
 DESCRIPTION = """Compute every figure of a model again: those of its card, in metadata and table, and those of its
 score ledger, from the translations in the ledger. With --decode the model translates the test sets anew.
 
 A figure that differs by more than 0.01 is reported, and so is one that cannot be computed; the exit code is 0 only if
 all hold. References are found in the ledger, in the data set that it names, or where `evaluate` read them on this
-machine; else give the files. Each is known by its fingerprint."""
+machine; else give the files. Each is known by its fingerprint, and one that is of no test set in the ledger is an
+error."""
 
 
 def build_parser() -> argparse.ArgumentParser:
     """The options of this command."""
     parser = new_parser("verify", DESCRIPTION)
-    add_model_options(parser)
+    parser.add_argument("--model", required=True, metavar="DIR_OR_ID", help="model folder, or its name on the Hub")
     parser.add_argument("--decode", action="store_true", help="also translate the test sets with the model")
+    parser.add_argument("--device", help="of --decode: cpu, cuda, cuda:1, ...; the accelerator if there is one")
     parser.add_argument("--revision", metavar="REV", help="branch, tag or commit of a model on the Hub")
     parser.add_argument("--source", nargs="+", default=[], metavar="FILE", help="sources of test sets, for --decode")
     parser.add_argument("--reference", nargs="+", default=[], metavar="FILE", help="references of test sets")
@@ -33,16 +35,25 @@ def build_parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse, fetch, compute, report."""
-    options = build_parser().parse_args(argv)
+    parser = build_parser()
+    options = parser.parse_args(argv)
+    for name in ("source", "device"):
+        if getattr(options, name) and not options.decode:
+            parser.error(f"--{name} is for --decode, without which nothing is translated")
 
     from transformers.utils.logging import disable_progress_bar
 
+    from ..evaluation import read_ledger
     from ..hub.comparison import compare_ledgers
-    from ..hub.test_sets import TestSets
+    from ..hub.test_sets import TestSets, require_wanted
     from ..hub.verification import verify
 
     disable_progress_bar()
     folder, is_local = _folder(options.model, options.revision, options.decode)
+    entries = read_ledger(folder)
+    if entries:
+        require_wanted(options.reference, entries, "reference")
+        require_wanted(options.source, entries, "source")
     test_sets = TestSets([*options.source, *options.reference], is_local)
     result = verify(folder, test_sets, _translator(options, folder) if options.decode else None)
     for check in result.checks:

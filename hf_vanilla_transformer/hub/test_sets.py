@@ -21,6 +21,41 @@ logger = logging.getLogger(__name__)
 BUILTIN = "builtin-fr-en"
 
 
+def require_wanted(files: Sequence[str | Path], entries: Sequence[LedgerEntry], side: str) -> None:
+    """Refuse files that are of no test set in a ledger: nothing would be computed from them.
+
+    Args:
+        files: text files.
+        entries: of the ledger.
+        side: what the files are given as, `"reference"` or `"source"`.
+
+    Raises:
+        FileNotFoundError: one of the files is not there.
+        ValueError: one is not UTF-8, or not wanted; says which are.
+    """
+    wanted = {digest: name for entry in entries for digest, name in _texts_of(entry, side)}
+    for file in map(Path, files):
+        examine_text(file)
+        digest = fingerprint(list(text_lines(file)))
+        if digest not in wanted:
+            those = "; ".join(f"{name}, fingerprint {known}" for known, name in wanted.items()) or "none"
+            raise ValueError(
+                f"{file} is no {side} of a test set in the ledger (its fingerprint is {digest}), so nothing would be "
+                f"computed from it. There is: {those}."
+            )
+
+
+def _texts_of(entry: LedgerEntry, side: str) -> list[tuple[str, str]]:
+    """Fingerprint and name of an entry's references, or of its source."""
+    if side == "source":
+        digests, names = [entry.fingerprints.get("sources")], [entry.origin.get("source")]
+    else:
+        digests, names = entry.fingerprints["references"], entry.origin.get("references") or []
+    files = [f" ({Path(name).name})" if isinstance(name, str) else "" for name in names]
+    files += [""] * (len(digests) - len(files))
+    return [(str(digest), entry.test_set + file) for digest, file in zip(digests, files, strict=False) if digest]
+
+
 class TestSets:
     """Texts by their fingerprint.
 
