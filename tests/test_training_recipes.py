@@ -1,13 +1,18 @@
 """Recipes and the overrides of the command line."""
 
+import json
+from itertools import islice
 from pathlib import Path
 
 import pytest
 import yaml
 
-from hf_vanilla_transformer import VanillaTransformerConfig
+from hf_vanilla_transformer import VanillaTransformerConfig, load_parallel_corpus
 from hf_vanilla_transformer.training.arguments import ModelArguments
-from hf_vanilla_transformer.training.recipes import parse_settings, recipe_names
+from hf_vanilla_transformer.training.corpora import read_training_text
+from hf_vanilla_transformer.training.recipes import Settings, find_recipe, parse_settings, recipe_names
+
+LANGUAGES = ("source_lang", "target_lang")
 
 
 @pytest.fixture
@@ -133,3 +138,155 @@ def test_an_unknown_recipe_names_the_known(output: list[str]):
 def test_a_wrong_option_is_refused_in_one_sentence(options: list[str], message: str, output: list[str]):
     with pytest.raises(ValueError, match=message):
         parse_settings("builtin-fr-en", [*output, *options])
+
+
+# The pair of languages that a run records
+
+
+def recorded(settings: Settings) -> tuple[str | None, str | None]:
+    data = settings.as_recipe()["data"]
+    return data.get("source_lang"), data.get("target_lang")
+
+
+def options_for(folder: Path, text: tuple[str, ...]) -> list[str]:
+    """Names of one file or two, as the training text in a folder, and then options."""
+    names = [name for name in text if "." in name and not name.startswith("-")]
+    files = zip(("--train_source", "--train_target"), names, strict=False)
+    return [*(part for option, name in files for part in (option, str(folder / name))), *text[len(names) :]]
+
+
+@pytest.mark.parametrize("recipe", [*recipe_names(), None])
+@pytest.mark.parametrize(
+    ("text", "languages"),
+    [
+        (("train.fi", "train.sw"), ("fi", "sw")),
+        (("fi/train.txt", "sw/train.txt"), ("fi", "sw")),
+        (("train.src", "train.tgt"), (None, None)),
+        (("train.fi", "train.tgt"), (None, None)),
+        (("train.src", "train.tgt", "--source_lang", "fi", "--target_lang", "sw"), ("fi", "sw")),
+        (("train.fi", "train.tgt", "--target_lang", "sw"), ("fi", "sw")),
+        (("a.no", "b.no", "--source_lang", "no", "--target_lang", "sw"), ("no", "sw")),
+        (("train.tsv", "--source_column", "fi", "--target_column", "sw"), ("fi", "sw")),
+        (("train.tsv", "--source_column", "left", "--target_column", "right"), (None, None)),
+        (("--dataset_name", "org/name", "--source_column", "fi", "--target_column", "sw"), ("fi", "sw")),
+        (("--dataset_name", "org/name", "--source_lang", "fi", "--target_lang", "sw"), ("fi", "sw")),
+        (("--dataset_name", "builtin-fr-en"), ("fr", "en")),
+    ],
+)  # fmt: skip
+def test_the_languages_of_another_text_are_never_a_recipes(recipe, text, languages, output, tmp_path):
+    settings = parse_settings(recipe, [*options_for(tmp_path, text), *output])
+    found = recorded(settings)
+    if found == ("en", "fr") and text == ("--dataset_name", "builtin-fr-en"):
+        assert recipe == "tatoeba-en-fr"  # the other way round is what this recipe asks for
+    else:
+        assert found == languages
+    assert not settings.languages_name_columns
+    asked = any("give --source_lang and --target_lang" in note for note in settings.notes)
+    assert asked == (languages == (None, None))
+
+
+@pytest.mark.parametrize("name", recipe_names())
+def test_a_recipes_own_text_is_of_its_languages(name, output):
+    own = yaml.safe_load(find_recipe(name).read_text(encoding="utf-8"))["data"]
+    same = ["--dataset_name", own["dataset_name"]] if "dataset_name" in own else []
+    for options in ([], same, ["--train_split", "train"]):
+        assert recorded(parse_settings(name, [*output, *options])) == (own["source_lang"], own["target_lang"])
+    turned = ["--source_lang", own["target_lang"], "--target_lang", own["source_lang"]]
+    assert recorded(parse_settings(name, [*output, *turned])) == (own["target_lang"], own["source_lang"])
+
+
+@pytest.mark.parametrize(
+    ("rows", "languages"),
+    [
+        (["fr\ten", "merci\tthanks"], ("fr", "en")),
+        (["en\tde", "thanks\tdanke"], ("en", "de")),
+        (["de\ten", "danke\tthanks"], ("en", "de")),  # both are there, and the recipe says which way
+        (["source\ttarget", "merci\tthanks"], (None, None)),
+        (["merci\tthanks", "non\tno"], (None, None)),
+    ],
+)
+def test_the_columns_of_a_table_tell_its_languages(rows, languages, output, tmp_path):
+    table = tmp_path / "train.tsv"
+    table.write_text("".join(f"{row}\n" for row in rows), encoding="utf-8")
+    for option in ("--train_source", "--dataset_name"):
+        settings = parse_settings("multi30k-en-de", [*output, option, str(table)])
+        assert recorded(settings) == languages
+        corpus = load_parallel_corpus(str(table), **{name: getattr(settings.data, name) for name in LANGUAGES})
+        swapped = rows[0] == "de\ten"
+        assert corpus["source"][0] == rows[-1 if rows[0] != "merci\tthanks" else 1].split("\t")[int(swapped)]
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_another_dataset_must_have_columns_of_the_recipes_languages(streaming, output, tmp_path):
+    """A local copy has them and is let pass; of `source` and `target` nobody knows."""
+    for columns, message in ((("source", "target"), "source_lang and target_lang"), (("en", "de"), None)):
+        folder = tmp_path / columns[0]
+        folder.mkdir()
+        rows = [dict(zip(columns, pair, strict=True)) for pair in (("thanks", "danke"), ("no", "nein"))]
+        (folder / "train.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")
+        more = [
+            "--eval_strategy",
+            "no",
+            *(["--streaming", "--max_steps", "2", "--save_steps", "1"] if streaming else []),
+        ]
+        options = [*output, "--dataset_name", str(folder), *more]
+        settings = parse_settings("multi30k-en-de", options)
+        assert settings.languages_name_columns
+        if message is None:
+            assert next(iter(read_training_text(settings))) in (
+                ("thanks", "danke"),
+                {"source": "thanks", "target": "danke"},
+            )
+            assert recorded(settings) == ("en", "de")
+            continue
+        with pytest.raises(ValueError, match=f"'en', 'de', but it has 'source', 'target'.*{message}"):
+            read_training_text(settings)
+        given = parse_settings("multi30k-en-de", [*options, "--source_lang", "fi", "--target_lang", "sw"])
+        assert len(list(islice(iter(read_training_text(given)), 2))) == 2
+        assert recorded(given) == ("fi", "sw")
+
+
+def test_one_language_alone_is_not_completed_by_a_recipes(output):
+    settings = parse_settings("multi30k-en-de", [*output, "--dataset_name", "org/name", "--source_lang", "fr"])
+    assert recorded(settings) == ("fr", None)
+    with pytest.raises(ValueError, match=r"only source_lang='fr' was given\. Give target_lang too"):
+        read_training_text(settings)
+
+
+def test_languages_that_contradict_the_names_of_the_files_are_told(output):
+    options = ["--train_source", "a.fr", "--train_target", "a.en", "--source_lang", "en", "--target_lang", "fr"]
+    settings = parse_settings(None, [*output, *options])
+    assert recorded(settings) == ("en", "fr")
+    assert settings.notes == ["The languages are recorded as en and fr; the names of the files say fr and en."]
+
+
+def test_what_describes_a_recipes_text_goes_with_it(output, tmp_path):
+    own = {"dataset_name": "org/corpus", "dataset_config_name": "en-de", "train_split": "clean", "source_lang": "en"}
+    recipe = write_recipe(tmp_path, yaml.safe_dump({"data": {**own, "target_lang": "de", "streaming": False}}))
+    files = parse_settings(recipe, [*output, "--train_source", "a.fi", "--train_target", "a.sw"])
+    kept = set(files.as_recipe()["data"])
+    assert kept == {"train_source", "train_target", "source_lang", "target_lang", "streaming"}
+    assert files.notes == [
+        "--train_source takes the place of the recipe's dataset_name, dataset_config_name, train_split.",
+        "The text is fi to sw by the names of its files; the recipe's en and de are those of its own text.",
+    ]
+    other = parse_settings(recipe, [*output, "--dataset_name", "org/other"])
+    assert "dataset_config_name" not in other.as_recipe()["data"]
+
+
+def test_a_run_that_goes_on_keeps_its_languages_wherever_its_text_lies_now(tmp_path):
+    run = tmp_path / "run"
+    run.mkdir()
+    started = ["--output_dir", str(run), "--train_source", "a.src", "--train_target", "a.tgt"]
+    settings = parse_settings("multi30k-en-de", [*started, "--source_lang", "fi", "--target_lang", "sw"])
+    (run / "run.yaml").write_text(yaml.safe_dump(settings.as_recipe()), encoding="utf-8")
+    moved = ["--output_dir", str(run), "--train_source", "/moved/a", "--train_target", "/moved/b"]
+    assert recorded(parse_settings(str(run / "run.yaml"), moved)) == ("fi", "sw")
+    elsewhere = ["--output_dir", str(tmp_path / "other"), *moved[2:]]
+    assert recorded(parse_settings(str(run / "run.yaml"), elsewhere)) == (None, None)
+
+
+def test_norwegian_is_a_language_in_a_recipe_too(output, tmp_path):
+    recipe = write_recipe(tmp_path, "data:\n  source_lang: no\n  target_lang: en\n")
+    assert recorded(parse_settings(recipe, output)) == ("no", "en")
+    assert parse_settings(recipe, output).data.source_lang == "no"

@@ -16,12 +16,16 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True)
 class ColumnChoice:
-    """What the caller said of the two columns; `None` where nothing was said."""
+    """What the caller said of the two columns; `None` where nothing was said.
+
+    `languages_name_columns` refuses columns `source` and `target`, which may be of any languages.
+    """
 
     source_column: str | None = None
     target_column: str | None = None
     source_lang: str | None = None
     target_lang: str | None = None
+    languages_name_columns: bool = False
 
     def __post_init__(self) -> None:
         for source, target, what in (
@@ -67,6 +71,8 @@ def choose_columns(
     if languages:
         return _nested_columns(choice, languages, origin)
     wanted = [choice.source_lang, choice.target_lang] if choice.source_lang else ["source", "target"]
+    if choice.languages_name_columns:
+        hint += " If its languages are others, give them: source_lang and target_lang."
     raise ValueError(
         _not_found([name for name in wanted if name and name not in columns], columns, languages, origin, hint)
     )
@@ -93,7 +99,7 @@ def _flat_columns(choice: ColumnChoice, columns: Sequence[str]) -> tuple[str, st
     langs = choice.source_lang, choice.target_lang
     if langs[0] is not None and langs[1] is not None and set(langs) <= set(columns):
         return langs[0], langs[1]
-    if {"source", "target"} <= set(columns):
+    if {"source", "target"} <= set(columns) and not choice.languages_name_columns:
         return "source", "target"
     # with languages given, two columns of other names could be either way round: better ask than guess
     return (columns[0], columns[1]) if len(columns) == 2 and langs[0] is None and NESTED not in columns else None

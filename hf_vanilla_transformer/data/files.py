@@ -77,6 +77,16 @@ def read_table(path: Path, choice: ColumnChoice) -> Dataset:
     return _cached_pairs(f"{suffix} {digest} {keys}", pairs(), str(path))
 
 
+def keys_of_table(path: Path, choice: ColumnChoice) -> tuple[Key, Key]:
+    """Which columns `read_table` would read.
+
+    Raises:
+        ValueError, FileNotFoundError: as of `read_table`.
+    """
+    check_file(path)
+    return choose_columns(choice, *_table_columns(path, path.suffix.lower()), str(path))
+
+
 def open_table(path: Path, choice: ColumnChoice) -> tuple[tuple[Key, Key], Callable[[], Iterator[Pair]]]:
     """Find the keys of a table's two columns from its beginning; the function beside them reads its pairs.
 

@@ -35,6 +35,7 @@ def load_parallel_corpus(
     target_lang: str | None = None,
     source_column: str | None = None,
     target_column: str | None = None,
+    languages_name_columns: bool = False,
 ) -> Dataset:
     """Read a parallel corpus, line for line.
 
@@ -51,6 +52,7 @@ def load_parallel_corpus(
         source_column: name of the source's column; without it the columns are those named by the languages, else
             `source` and `target`, else the only two.
         target_column: the same for the target.
+        languages_name_columns: whether a table must have columns of the languages' names, unless columns are named.
 
     Returns:
         String columns `source` and `target`, memory-mapped (the built-in corpus: in memory); nulls are empty strings.
@@ -61,7 +63,7 @@ def load_parallel_corpus(
         ValueError: sides of unequal length, invalid UTF-8, no pairs, unknown columns, languages or splits, or
             arguments that do not go together.
     """
-    choice = ColumnChoice(source_column, target_column, source_lang, target_lang)
+    choice = ColumnChoice(source_column, target_column, source_lang, target_lang, languages_name_columns)
     files = find_files(source, target, dataset_name, split)
     if len(files) > 1:
         return read_text_files(*files)

@@ -65,13 +65,14 @@ def stream_parallel_corpus(
     target_lang: str | None = None,
     source_column: str | None = None,
     target_column: str | None = None,
+    languages_name_columns: bool = False,
 ) -> ParallelStream:
     """Read a parallel corpus as a stream: nothing is stored, and no more than a few thousand pairs are in memory.
 
     Args:
         source, target, dataset_name, dataset_config_name: as of `load_parallel_corpus`.
         split: a whole one; `train[:1%]` is for a corpus that is not streamed.
-        source_lang, target_lang, source_column, target_column: as of `load_parallel_corpus`.
+        source_lang, target_lang, source_column, target_column, languages_name_columns: likewise.
 
     Returns:
         The pairs that `load_parallel_corpus` reads, in the same order.
@@ -80,7 +81,7 @@ def stream_parallel_corpus(
         FileNotFoundError, ConnectionError, ValueError: as of `load_parallel_corpus`; unequal sides, invalid UTF-8 and
             rows that break the format only when reading comes to them.
     """
-    choice = ColumnChoice(source_column, target_column, source_lang, target_lang)
+    choice = ColumnChoice(source_column, target_column, source_lang, target_lang, languages_name_columns)
     files = find_files(source, target, dataset_name, split)
     for path in files:
         _check_regular(path)

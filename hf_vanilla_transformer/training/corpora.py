@@ -34,7 +34,7 @@ def read_training_text(settings: Settings) -> TrainingText:
         raise ValueError(
             "There is nothing to train on. Give `--train_source` and `--train_target`, or `--dataset_name`."
         )
-    where = {"split": data.train_split, **_named(data)}
+    where = {"split": data.train_split, **_named(settings)}
     if not data.streaming:
         return load_parallel_corpus(data.train_source, data.train_target, **where)
     _check_stream(settings.training)
@@ -52,7 +52,7 @@ def read_validation_text(settings: Settings) -> datasets.Dataset | None:
             "There is nothing to validate on. Give `--validation_source` and `--validation_target`, or "
             "`--eval_strategy no`."
         )
-    where = {"split": data.validation_split, **_named(data)}
+    where = {"split": data.validation_split, **_named(settings)}
     if any(files) or not data.streaming:
         return load_parallel_corpus(*files, **where)
     # to load one split the ordinary way, `datasets` would fetch them all
@@ -60,9 +60,10 @@ def read_validation_text(settings: Settings) -> datasets.Dataset | None:
     return datasets.Dataset.from_dict({"source": sources, "target": targets})
 
 
-def _named(data: Any) -> dict[str, Any]:
+def _named(settings: Settings) -> dict[str, Any]:
     names = ("dataset_name", "dataset_config_name", "source_lang", "target_lang", "source_column", "target_column")
-    return {name: getattr(data, name) for name in names}
+    named = {name: getattr(settings.data, name) for name in names}
+    return {**named, "languages_name_columns": settings.languages_name_columns}
 
 
 def _check_stream(args: Any) -> None:

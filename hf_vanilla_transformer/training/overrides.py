@@ -7,21 +7,27 @@ from dataclasses import fields
 from typing import Any
 
 from .arguments import CHANGEABLE, DecodingArguments, ModelArguments, TokenizerArguments
+from .languages import is_text_replaced, settle_languages
 
 
-def settle(recipe: dict[str, Any], explicit: dict[str, Any]) -> list[str]:
+def settle(recipe: dict[str, Any], explicit: dict[str, Any], is_own: bool = False) -> tuple[list[str], bool]:
     """Change the recipe's settings where an option contradicts them.
 
     Args:
         recipe: settings of the recipe, changed in place.
         explicit: the options given, by name.
+        is_own: whether it is the run's own record, whose languages are those of the text wherever that lies now.
 
     Returns:
-        One line for each change.
+        One line for each change, and whether the text must have columns named by the languages.
     """
     notes: list[str] = []
+    claimed = recipe.get("source_lang"), recipe.get("target_lang")
+    is_replaced = is_text_replaced(recipe, explicit) and not is_own
     _settle_model(recipe, explicit, notes)
     _settle_data(recipe, explicit, notes)
+    of_languages, languages_name_columns = settle_languages(recipe, explicit, claimed, is_replaced)
+    notes += of_languages
     _settle_duration(recipe, explicit, notes)
     for what in ("save", "eval"):
         steps, strategy = f"{what}_steps", f"{what}_strategy"
@@ -29,7 +35,7 @@ def settle(recipe: dict[str, Any], explicit: dict[str, Any]) -> list[str]:
             recipe[strategy] = "steps"
             notes.append(f"--{steps} means {strategy} steps.")
     _settle_best_model(recipe, explicit, notes)
-    return notes
+    return notes, languages_name_columns
 
 
 def _settle_model(recipe: dict[str, Any], explicit: dict[str, Any], notes: list[str]) -> None:
@@ -45,14 +51,18 @@ def _settle_model(recipe: dict[str, Any], explicit: dict[str, Any], notes: list[
 
 
 def _settle_data(recipe: dict[str, Any], explicit: dict[str, Any], notes: list[str]) -> None:
-    if "train_source" in explicit and "dataset_name" not in explicit and recipe.pop("dataset_name", None):
-        notes.append("--train_source takes the place of the recipe's dataset_name.")
+    def drop(*names: str) -> list[str]:
+        dropped = [name for name in names if name in recipe and name not in explicit]
+        return [name for name in dropped if recipe.pop(name) is not None]
+
+    if "train_source" in explicit and "dataset_name" not in explicit and recipe.get("dataset_name"):
+        dropped = drop("dataset_name", "dataset_config_name", "train_split", "validation_split")
+        notes.append(f"--train_source takes the place of the recipe's {', '.join(dropped)}.")
     if "dataset_name" in explicit and "train_source" not in explicit:
-        files = {"train_source", "train_target", "validation_source", "validation_target"} & recipe.keys()
-        for file in files:
-            del recipe[file]
-        if files:
+        if drop("train_source", "train_target", "validation_source", "validation_target"):
             notes.append("--dataset_name takes the place of the recipe's files.")
+        if explicit["dataset_name"] != recipe.get("dataset_name") and drop("dataset_config_name"):
+            notes.append("--dataset_name takes the place of the recipe's dataset_config_name.")
 
 
 def _settle_duration(recipe: dict[str, Any], explicit: dict[str, Any], notes: list[str]) -> None:

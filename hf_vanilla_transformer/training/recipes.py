@@ -14,6 +14,7 @@ from typing import Any, NoReturn
 import yaml
 
 from .arguments import GROUPS
+from .checkpoints import SETTINGS_NAME
 from .overrides import settle
 
 RECIPES = Path(__file__).parent.parent / "recipes"
@@ -21,7 +22,11 @@ RECIPES = Path(__file__).parent.parent / "recipes"
 
 @dataclass
 class Settings:
-    """The settings of a run: one dataclass a group (see `arguments`), what overrides changed, and what was given."""
+    """The settings of a run: one dataclass a group (see `arguments`), what overrides changed, and what was given.
+
+    `languages_name_columns`: the languages are a recipe's whose text was replaced; only columns of these names hold
+    them.
+    """
 
     model: Any
     tokenizer: Any
@@ -30,6 +35,7 @@ class Settings:
     training: Any
     notes: list[str]
     given: dict[str, Any]
+    languages_name_columns: bool = False
 
     def as_recipe(self) -> dict[str, dict[str, Any]]:
         """What the recipe and the command line gave, and the precision settled on, by section; no access tokens."""
@@ -42,6 +48,7 @@ class Settings:
 
 
 SECRETS = {"hub_token"}
+_LANGUAGES = ("source_lang", "target_lang")
 
 
 def recipe_names() -> list[str]:
@@ -89,7 +96,14 @@ def read_recipe(path: Path, sections: dict[str, set[str]]) -> dict[str, dict[str
                 near = _did_you_mean(key, sections[section]) or _did_you_mean(key, known)
                 elsewhere = f" (it belongs to section {known[key]!r})" if key in known else near
                 raise ValueError(f"The recipe {path} has an unknown key {key!r} in section {section!r}{elsewhere}.")
-    return {section: settings or {} for section, settings in recipe.items()}
+    return {
+        section: {name: _language(value) if name in _LANGUAGES else value for name, value in (settings or {}).items()}
+        for section, settings in recipe.items()
+    }
+
+
+def _language(value: Any) -> Any:
+    return "no" if value is False else value  # YAML takes a bare no, which is Norwegian, for False
 
 
 def parse_settings(recipe: str | None, options: list[str]) -> Settings:
@@ -112,10 +126,17 @@ def parse_settings(recipe: str | None, options: list[str]) -> Settings:
         from_recipe |= settings
     options = [part for option in options for part in _split_equals(option)]
     explicit = _given_options(options, set().union(*sections.values()))
-    notes = settle(from_recipe, explicit)
+    own_record = Path(str(explicit.get("output_dir", ""))) / SETTINGS_NAME
+    is_own = recipe is not None and own_record.is_file() and find_recipe(recipe).resolve() == own_record.resolve()
+    notes, languages_name_columns = settle(from_recipe, explicit, is_own)
     parser = _OneSentenceParser(list(groups.values()), allow_abbrev=False)
     parsed = parser.parse_args_into_dataclasses([*_as_options(from_recipe), *options])
-    return Settings(**dict(zip(groups, parsed, strict=True)), notes=notes, given=from_recipe | explicit)
+    return Settings(
+        **dict(zip(groups, parsed, strict=True)),
+        notes=notes,
+        given=from_recipe | explicit,
+        languages_name_columns=languages_name_columns,
+    )
 
 
 def _split_equals(option: str) -> list[str]:
@@ -133,7 +154,7 @@ def _given_options(options: list[str], known: Iterable[str]) -> dict[str, Any]:
                 raise ValueError(f"There is no option --{name}{_did_you_mean(name, known)}.")
             given[name] = True
         elif name:
-            value = _scalar(option)
+            value = option if name in _LANGUAGES else _scalar(option)
             given[name] = value if given[name] is True else [*_as_list(given[name]), value]
     return given
 
