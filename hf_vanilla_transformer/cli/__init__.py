@@ -102,6 +102,10 @@ def _run(name: str, command: Callable[[], int], debug: bool) -> int:
 
 def _explain(error: Exception) -> str:
     """The error's own message, if it was written for users, else its kind and first line."""
+    from ..model.disk_space import full_disk
+
+    if full := full_disk(error):
+        return full
     message = str(error).strip()
     if "out of memory" in message.lower():
         return f"Out of memory: lower --batch_tokens or what a batch is bounded by ({message.split(chr(10))[0]})."

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+from ..model.disk_space import writing_to
+
 PIECE_BYTES = 1 << 18
 # What `str.splitlines`, `wc`, spreadsheets or browsers take for the end of a line
 LINE_BREAKS = re.compile("\r\n|[\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029]")
@@ -125,7 +127,7 @@ def open_output(path: str | None, overwrite: bool = False) -> Iterator[BinaryIO]
     place = Path(path)
     beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
-        with beside.open("wb") as file:
+        with writing_to(place.parent), beside.open("wb") as file:
             yield file
         os.replace(beside, place)
     finally:

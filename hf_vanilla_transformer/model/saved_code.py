@@ -3,7 +3,8 @@
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    # never run: the line makes the file travel with the model, since transformers copies what it sees imported
+    # never run: the lines make the files travel with the model, since transformers copies what it sees imported
+    from .disk_space import DiskFullError  # noqa: F401
     from .pipeline import TranslationPipeline  # noqa: F401
 
 AUTO_MAP = {
