@@ -160,6 +160,16 @@ def test_a_finished_run_has_nothing_to_resume_unless_more_is_asked_for(train: Tr
     assert steps_of(text / "run")[-1][0] == 12
 
 
+def test_more_epochs_may_be_asked_for_too(train: Train, text: Path, capfd):
+    by_epochs = ("--max_steps", "-1", "--eval_strategy", "no", "--num_train_epochs")
+    assert train("run", *by_epochs, "1.2") == 0
+    last = steps_of(text / "run")[-1][0]
+    assert train("run", "--resume", *by_epochs, "1.2") == 0
+    assert "is finished" in capfd.readouterr().err
+    assert train("run", "--resume", *by_epochs, "1.8") == 0
+    assert steps_of(text / "run")[-1][0] > last
+
+
 def test_a_finished_run_that_lost_its_weights_is_not_finished(train: Train, text: Path):
     assert train("run") == 0
     (text / "run" / "model.safetensors").unlink()

@@ -73,6 +73,14 @@ def read_state(folder: Path) -> dict | None:
         return None
 
 
+def read_epochs(folder: Path, state: Mapping[str, Any]) -> float:
+    """For how many passes over the text the run of a folder with this state was started."""
+    try:
+        return float(json.loads((folder / ARGUMENTS_NAME).read_text(encoding="utf-8"))["num_train_epochs"])
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        return float(state["num_train_epochs"])  # a whole number
+
+
 # Writing
 
 

@@ -33,25 +33,36 @@ class Interruption(TrainerCallback):
         self.accelerator = accelerator
         self.signal_number = 0
         """The signal that every process agreed to stop for; 0 while there is none."""
+        self.stopped = False
+        """Whether it has ended the training: only once the checkpoint is saved, which says whether anything else did."""
         self._received = 0
         self._handlers: dict[int, Any] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.signal_number = self._received = 0
+        self.stopped = False
         if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
             self._handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.signal_number:  # another callback kept the last step from being saved
+            self._stop(control)
         self.signal_number = self.signal_number or self._agree()
         if self.signal_number:
-            control.should_training_stop = True
             control.should_save = not _ends_epoch(state)  # at its end the epoch is first evaluated, then saved
+
+    def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+        if self.signal_number:
+            self._stop(control)
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.signal_number:
             whole = _ends_epoch(state)
             control.should_evaluate = control.should_evaluate and whole
             control.should_save = whole
+
+    def _stop(self, control: Any) -> None:
+        self.stopped = control.should_training_stop = True
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
         self._received = number

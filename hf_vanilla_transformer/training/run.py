@@ -21,6 +21,7 @@ from .checkpoints import (
     SETTINGS_NAME,
     clear_strays,
     newest_complete_checkpoint,
+    read_epochs,
     read_state,
     require_new_folder,
     what_is_wrong,
@@ -33,6 +34,7 @@ from .corpora import (
     sentences_for_tokenizer,
 )
 from .curves import draw_training_curves
+from .ending import was_ended
 from .recipes import Settings
 from .trainer import VanillaTransformerTrainer
 
@@ -85,13 +87,24 @@ def _draw_curves(run: Path) -> None:
 
 def _checkpoint_to_resume(run: Path, args: Any) -> Path | None:
     """The newest complete checkpoint, or None if the run is finished."""
-    state = read_state(run) if what_is_wrong(run) is None else None
-    if state is not None and state["global_step"] >= max(state["max_steps"], args.max_steps):
+    if _is_finished(run, args):
         return None
     checkpoint = newest_complete_checkpoint(run)
     if checkpoint is None:
         raise ValueError(f"There is no complete checkpoint in {run} to resume from. Start without `--resume`.")
     return checkpoint
+
+
+def _is_finished(run: Path, args: Any) -> bool:
+    """Whether the final model is there, and was trained for as long as is asked for now."""
+    state = read_state(run) if what_is_wrong(run) is None else None
+    if state is None:
+        return False
+    if was_ended(run) and not args.resume_changed:
+        return True
+    if args.max_steps > 0:
+        return state["global_step"] >= max(state["max_steps"], args.max_steps)
+    return state["global_step"] >= state["max_steps"] and args.num_train_epochs <= read_epochs(run, state)
 
 
 def _prepare(settings: Settings, run: Path, resume: bool) -> VanillaTransformerTrainer:

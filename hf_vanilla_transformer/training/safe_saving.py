@@ -24,6 +24,7 @@ from .checkpoints import (
     publish_model,
     staging_folder,
 )
+from .ending import about_the_end
 from .fingerprint import run_fingerprint
 from .record import RunRecord
 
@@ -115,6 +116,7 @@ class SafeSaving:
                 "python": platform.python_version(),
             },
             "fingerprint": run_fingerprint(self),
+            **about_the_end(self),
             **self.record.about(self),
         }
 

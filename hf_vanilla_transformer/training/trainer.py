@@ -19,6 +19,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..data.encoding import PAIR_IDS
 from .checkpoints import newest_complete_checkpoint
+from .ending import restore_callbacks, was_ended
 from .fingerprint import require_same_run, run_fingerprint
 from .finite_steps import StepRecord, not_finite
 from .interruption import Interrupted, Interruption
@@ -122,14 +123,30 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
 
     def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
         begun = super()._init_training_state(*args, **kwargs)
+        self._is_at_its_end = False
         checkpoint = kwargs.get("resume_from_checkpoint", args[3] if len(args) > 3 else None)
         if checkpoint is not None:
             if not self.args.resume_changed:
                 require_same_run(Path(checkpoint), run_fingerprint(self))
             self.record.resume(Path(checkpoint))
             self._name_best_checkpoint(Path(str(self.args.output_dir)))  # the folder may have moved
+            restore_callbacks(self.callback_handler.callbacks, self.state.stateful_callbacks)
+            self._is_at_its_end = self.state.global_step >= self.state.max_steps or (
+                was_ended(Path(checkpoint)) and not self.args.resume_changed
+            )
             begun = self._skip_in_stream(Path(checkpoint), begun)
         return begun
+
+    def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
+        """One pass over the text, or what is left of it; the Trainer asks only after a step whether it was the last."""
+        if self._is_at_its_end:
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(*args, **kwargs)
+
+    def _determine_best_metric(self, *args: Any, **kwargs: Any) -> bool:
+        """Where only the best are saved, whether this one is; where the run stops, it is saved all the same."""
+        return super()._determine_best_metric(*args, **kwargs) or bool(self.interruption.signal_number)
 
     # The learning rate (section 5.3)
 
@@ -166,6 +183,8 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with tokens per second and the share of padding since the last line of training."""
+        if "train_loss" in logs and self.state.global_step == self._initial_global_step:
+            return  # the mean loss of no step
         if "loss" in logs:
             logs.update(self.token_count.rates(self.accelerator))
         super().log(logs, start_time)
