@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .caching import cached_map
+
 if TYPE_CHECKING:
     from datasets import Dataset
     from pyarrow import Table
@@ -33,18 +35,14 @@ def encode_corpus(corpus: Dataset, tokenizer: PreTrainedTokenizerBase) -> Datase
 
     Raises:
         ValueError: the tokenizer has an EOS token but does not put it at the end of a sentence.
+        OSError: the cache cannot be written.
     """
     from datasets import Features, Value
     from datasets import Sequence as ListOf
 
     ids = ListOf(Value("int32"))
-    encoded = corpus.map(
-        _encode_batch,
-        batched=True,
-        fn_kwargs={"tokenizer": tokenizer},
-        features=Features({**corpus.features, "input_ids": ids, "labels": ids}),
-        desc="Encoding",
-    )
+    features = Features({**corpus.features, "input_ids": ids, "labels": ids})
+    encoded = cached_map(corpus, _encode_batch, features, "Encoding", tokenizer=tokenizer)
     for column in ("input_ids", "labels"):
         _check_ends(encoded.data, column, tokenizer)
     return encoded

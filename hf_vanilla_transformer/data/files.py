@@ -19,8 +19,6 @@ import codecs
 import csv
 import json
 import logging
-import os
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from hashlib import blake2b
@@ -28,6 +26,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from .caching import cached_table
 from .columns import NESTED, ColumnChoice, Key, choose_columns, text_at
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ logger = logging.getLogger(__name__)
 
 Pair = tuple[str, str]
 TABLE_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", ".parquet")
-CACHE_VERSION = 1  # raise it when the same bytes are to give other pairs
+CACHE_VERSION = 2  # raise it when the same bytes are to give other pairs
 CHUNK_BYTES = 1 << 22
 PAIRS_TOGETHER = 10_000
 
@@ -269,21 +268,8 @@ def _parquet_pairs(path: Path, source: Key, target: Key) -> Iterator[Pair]:
 
 def _cached_pairs(content: str, pairs: Iterable[Pair], origin: str) -> Dataset:
     """Write the pairs once to the cache, under a name made of their content, and map the file into memory."""
-    from datasets import Dataset, config
-
     name = blake2b(f"{CACHE_VERSION} {content}".encode(), digest_size=16).hexdigest()
-    path = Path(config.HF_DATASETS_CACHE) / "parallel_text" / name / "pairs.arrow"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # a file of its own for each process, moved into place whole: nobody ever maps half a corpus
-        handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".partial")
-        os.close(handle)
-        try:
-            _write_arrow(Path(partial), iter(pairs), origin)
-            os.replace(partial, path)
-        finally:
-            Path(partial).unlink(missing_ok=True)
-    return Dataset.from_file(str(path))
+    return cached_table("parallel_text", name, lambda path: _write_arrow(path, iter(pairs), origin))
 
 
 def _write_arrow(path: Path, pairs: Iterator[Pair], origin: str) -> None:

@@ -10,11 +10,14 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .caching import cached_map, explained
 from .columns import NESTED, ColumnChoice, choose_columns
 from .files import TABLE_SUFFIXES, read_table, read_text_files
+from .prepared import load_prepared
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -155,21 +158,34 @@ def load_named(name: str, config_name: str | None, split: str, **options: bool) 
     if path.is_absolute() and not path.exists():
         raise FileNotFoundError(f"There is no file or folder {name}. Check the path.")
     try:
-        return load_dataset(name, config_name, split=split, **options)
+        if options.get("streaming"):
+            return load_dataset(name, config_name, split=split, **options)
+        return load_prepared(name, config_name, split=split, **options)
     except ConnectionError as error:
         raise ConnectionError(
             f"{name} is no file or folder here and the Hub cannot be reached to look for a dataset of that name "
             f"({error}). Check the name, or go online once so that it is cached."
         ) from None
-    except DatasetGenerationError as error:
+    except OSError as error:
+        raise explained(error) from error
+    except (DatasetGenerationError, JSONDecodeError) as error:
+        if isinstance(error.__cause__, OSError) and error.__cause__.errno is not None:
+            raise explained(error.__cause__) from error
         raise ValueError(f"{name} must be readable by datasets, but it is not: {error.__cause__ or error}") from error
 
 
 def _load_saved(folder: Path, split: str) -> Dataset:
     from datasets import DatasetDict, load_from_disk
+    from pyarrow import ArrowInvalid
 
     try:
         saved = load_from_disk(str(folder))
+    except (ArrowInvalid, JSONDecodeError, OSError) as error:
+        if type(error) not in (ArrowInvalid, JSONDecodeError, OSError):
+            raise
+        raise ValueError(
+            f"A dataset saved by datasets is needed, but {folder} is damaged: {error}. Save or copy it again."
+        ) from error
     except IndexError:  # datasets saves a dataset without rows, but cannot read it back
         raise ValueError(f"A corpus needs at least one pair of sentences, but {folder} has none.") from None
     if not isinstance(saved, DatasetDict):
@@ -196,10 +212,9 @@ def _pick_columns(dataset: Dataset, choice: ColumnChoice, origin: str) -> Datase
     check_text(dataset.features, names, origin)
     dataset = dataset.select_columns(names).rename_columns(dict(zip(names, ("source", "target"), strict=True)))
     features = Features(source=Value("string"), target=Value("string"))
-    if dataset.features != features:
-        dataset = dataset.cast(features)
-    if any(dataset.data.column(side).null_count for side in ("source", "target")):
-        dataset = dataset.map(_empty_nulls, batched=True, desc="Reading")
+    nulls = sum(dataset.data.column(side).null_count for side in ("source", "target"))
+    if dataset.features != features or nulls:
+        return cached_map(dataset, _empty_nulls, features, "Reading")
     return dataset
 
 

@@ -1,0 +1,150 @@
+"""Tables in the cache of `datasets`: whole or not there, compared with their seal when opened, made again if damaged.
+
+A table lies in a folder of its own, sealed as a model's folder is: its manifest holds size and SHA-256. Several
+processes may want the same table at once: one makes it while the others wait. What `datasets` prepares itself is for
+`prepared`.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..model.manifest import damaged_files, read_manifest, sealed_folder
+
+if TYPE_CHECKING:
+    from datasets import Dataset, Features
+
+logger = logging.getLogger(__name__)
+
+TABLE = "table.arrow"
+NO_LOCKS = (None, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what file systems say that cannot lock
+
+
+def cached_table(kind: str, name: str, write: Callable[[Path], object]) -> Dataset:
+    """Open a table of the cache, mapped into memory; write it first if it is not there or not as it was written.
+
+    Args:
+        kind: folder of the cache.
+        name: stands for the content: the same name, the same rows.
+        write: makes the Arrow file at a path.
+
+    Raises:
+        OSError: the cache cannot be written; says which folder, and the room that is left.
+    """
+    from datasets import Dataset, config
+
+    folder = Path(config.HF_DATASETS_CACHE) / kind / name
+    if _what_is_wrong(folder) is not None:
+        try:
+            _make(folder, write)
+        except OSError as error:
+            if _what_is_wrong(folder) is not None:  # else another process has made it meanwhile
+                raise explained(error) from error
+    return Dataset.from_file(str(folder / TABLE))
+
+
+def cached_map(
+    dataset: Dataset, function: Callable[..., Any], features: Features, desc: str, **arguments: Any
+) -> Dataset:
+    """`Dataset.map` by batches whose result, for a dataset on disk, is a table of the cache as any other.
+
+    Args:
+        dataset: one in memory gives one in memory.
+        function: takes a batch and the arguments, gives the columns that are new or other.
+        features: of the result.
+        desc: for the progress bar.
+        arguments: more that `function` takes; with it and the dataset they name the table.
+
+    Raises:
+        OSError: as of `cached_table`.
+    """
+    from datasets import is_caching_enabled
+    from datasets.fingerprint import update_fingerprint
+
+    options: dict[str, Any] = {"batched": True, "fn_kwargs": arguments, "features": features, "desc": desc}
+    if not dataset.cache_files or not is_caching_enabled():
+        return dataset.map(function, **options)
+    name = update_fingerprint(dataset._fingerprint, function, {**arguments, "features": features})
+
+    def write(path: Path) -> None:
+        dataset.map(function, cache_file_name=str(path), load_from_cache_file=False, **options)
+
+    return cached_table("mapped_text", name, write)
+
+
+def _what_is_wrong(folder: Path) -> str | None:
+    """Why a folder of the cache is of no use, or None if it is sound."""
+    try:
+        manifest = read_manifest(folder)
+        if manifest is None or TABLE not in manifest["files"]:
+            return "it was not written to its end"
+        return next(iter(damaged_files(folder)), None)
+    except (OSError, ValueError, RecursionError) as error:
+        return str(error)
+
+
+def _make(folder: Path, write: Callable[[Path], object]) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(folder) as is_alone:
+        problem = _what_is_wrong(folder)
+        if problem is None:
+            return
+        if folder.exists():
+            logger.warning("The cached text in %s is damaged (%s); it is made again.", folder, problem)
+            shutil.rmtree(folder)
+        for left_over in (
+            folder.parent.glob(f".{folder.name}.*.tmp") if is_alone else ()
+        ):  # of a process that was killed
+            shutil.rmtree(left_over, ignore_errors=True)
+        with sealed_folder(folder) as beside:
+            write(beside / TABLE)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[bool]:
+    """Have a folder for oneself, as far as its file system can lock: whether it can."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(f"{folder}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.info("Another process writes %s; waiting for it.", folder)
+        lock.acquire()
+    except (NotImplementedError, OSError) as error:
+        if getattr(error, "errno", None) not in NO_LOCKS:
+            raise
+        yield False  # each writes beside the place, and the first one stays
+        return
+    try:
+        yield True
+    finally:
+        lock.release()
+
+
+def explained(error: OSError) -> OSError:
+    """What the system says of the cache, with its folder and its room; other errors as they are."""
+    from datasets import config
+
+    root = Path(config.HF_DATASETS_CACHE)
+    inside = error.filename is None or Path(error.filename).is_relative_to(root)
+    if error.errno is None or not inside:
+        return error
+    found = OSError(
+        f"Text is kept in the cache of datasets, but {root} cannot be written: {os.strerror(error.errno)} "
+        f"({_free_space(root)}). Make room there, or set HF_DATASETS_CACHE to a folder that can take it."
+    )
+    found.errno = error.errno  # for whoever asks what kind it is
+    return found
+
+
+def _free_space(root: Path) -> str:
+    there = next(folder for folder in (root, *root.absolute().parents) if folder.exists())
+    return f"{shutil.disk_usage(there).free / 1e9:,.1f} GB free"
