@@ -1,10 +1,9 @@
 r"""Lines in and lines out: UTF-8, split at `\n` and nowhere else, one line of output for each line of input.
 
-Input is read as it comes: what a slow pipe has delivered is handed on at once, a file in large pieces. A byte-order
-mark and the `\r` of `\r\n` are taken off, as for training text; a missing last newline is fine.
+Input is read as it comes: what a slow pipe has delivered is handed on at once, a file in large pieces. What text is,
+and what is taken off or refused, is said by `data/text.py`, as for training text; a missing last newline is fine.
 """
 
-import codecs
 import os
 import re
 import stat
@@ -43,36 +42,26 @@ def open_input(path: str | None) -> Iterator[BinaryIO]:
 
 
 def line_chunks(stream: BinaryIO, name: str) -> Iterator[list[str]]:
-    """The lines of a stream, in lists of those that arrived together.
+    """The lines of a stream, in lists of those that arrived together; what is odd in it is said at its end.
 
     Raises:
-        ValueError: invalid UTF-8, with the line and `name`.
+        OSError: it cannot be read.
+        ValueError: it is no UTF-8 text, with `name`.
     """
-    number = 1
-    pending: list[bytes] = []
-    for piece in iter(lambda: stream.read1(PIECE_BYTES), b""):  # type: ignore[attr-defined]
-        whole, newline, rest = piece.rpartition(b"\n")
-        if not newline:
-            pending.append(piece)
-            continue
-        lines = b"".join([*pending, whole]).split(b"\n")
-        pending = [rest]
-        yield [_decode(line, number + offset, name) for offset, line in enumerate(lines)]
-        number += len(lines)
-    if last := b"".join(pending):
-        yield [_decode(last, number, name)]
+    from ..data.text import TextReader
+
+    reader = TextReader(name)
+    for piece in reader.pieces(_reads(stream, name)):
+        if text := reader.decode(piece):
+            yield text[:-1].split("\n")
+    reader.report()
 
 
-def _decode(line: bytes, number: int, name: str) -> str:
-    if number == 1:
-        line = line.removeprefix(codecs.BOM_UTF8)
+def _reads(stream: BinaryIO, name: str) -> Iterator[bytes]:
     try:
-        return line.removesuffix(b"\r").decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise ValueError(
-            f"Text must be UTF-8, but line {number:,} of {name} holds the byte 0x{line[error.start]:02x} where no "
-            "character can have it. Convert the file, for instance by iconv."
-        ) from None
+        yield from iter(lambda: stream.read1(PIECE_BYTES), b"")  # type: ignore[attr-defined]
+    except OSError as error:
+        raise OSError(f"{name} cannot be read: {error.strerror or error}. Give a file or pipe of text.") from error
 
 
 def count_lines(path: str | None) -> int | None:

@@ -1,8 +1,8 @@
 r"""Parallel text in files of the user's own: two aligned text files, or one TSV, CSV, JSONL or Parquet file.
 
 Text is UTF-8; lines end at `\n` and nowhere else, so U+2028, U+0085, `\v`, `\f` and a lone `\r` stay inside their
-sentence; a byte-order mark at the start of the file and `\r` at the end of a line are taken off, and a missing last
-newline is fine. (The readers of `datasets` also split at a lone `\r`, and take a CSV cell "NA" or "null" for no text.)
+sentence; `text` says what is taken off, replaced and refused. A missing last newline is fine. (The readers of
+`datasets` also split at a lone `\r`, and take a CSV cell "NA" or "null" for no text.)
 
 - TSV: first row names the columns; cells are split at tabs and quotes mean nothing.
 - CSV: first row names the columns; cells hold commas, newlines and doubled quotes if quoted (RFC 4180).
@@ -15,12 +15,10 @@ memory-mapped: a changed file is read anew, whatever its name, size and time.
 
 from __future__ import annotations
 
-import codecs
 import csv
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
-from functools import partial
 from hashlib import blake2b
 from itertools import islice
 from pathlib import Path
@@ -28,6 +26,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from .caching import cached_table
 from .columns import NESTED, ColumnChoice, Key, choose_columns, text_at
+from .text import TextReader, plain_pairs
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -38,6 +37,7 @@ Pair = tuple[str, str]
 TABLE_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", ".parquet")
 CACHE_VERSION = 2  # raise it when the same bytes are to give other pairs
 CHUNK_BYTES = 1 << 22
+LINES_BYTES = 1 << 13
 PAIRS_TOGETHER = 10_000
 
 
@@ -105,45 +105,50 @@ def open_table(path: Path, choice: ColumnChoice) -> tuple[tuple[Key, Key], Calla
             *columns,
         )
     if suffix == ".parquet":
-        return keys, partial(_parquet_pairs, path, *keys)
-    return keys, partial(_row_pairs, path, suffix, columns, *keys)
+        return keys, lambda: plain_pairs(_parquet_pairs(path, *keys), str(path))
+    return keys, lambda: plain_pairs(_row_pairs(path, suffix, columns, *keys), str(path))
 
 
 def examine_text(path: Path) -> tuple[str, int]:
-    """Digest and number of lines of a text file.
+    """Digest and number of lines of a text file; says what is odd in it.
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: invalid UTF-8, with the line.
+        ValueError: it is no UTF-8 text, or a pipe, which cannot be read a second time.
     """
-    digest, lines = blake2b(digest_size=16), 0
+    digest, reader = blake2b(digest_size=16), TextReader(str(path))
     with _open_bytes(path) as file:
-        if file.read(len(codecs.BOM_UTF8)) != codecs.BOM_UTF8:
-            file.seek(0)
-        while chunk := file.read(CHUNK_BYTES):
-            chunk += file.readline()  # whole lines, so that no character is cut in two
-            digest.update(chunk)
-            try:
-                chunk.decode("utf-8")
-            except UnicodeDecodeError as error:
-                line = lines + chunk.count(b"\n", 0, error.start) + 1
-                raise ValueError(
-                    f"Text must be UTF-8, but line {line:,} of {path} holds the byte 0x{chunk[error.start]:02x} where "
-                    "no character can have it. Convert the file, for instance by iconv."
-                ) from None
-            lines += chunk.count(b"\n") + (not chunk.endswith(b"\n"))
-    return digest.hexdigest(), lines
+        for piece in reader.pieces(_reads(file, CHUNK_BYTES)):
+            digest.update(piece)
+            reader.decode(piece)
+    reader.report()
+    return digest.hexdigest(), reader.lines
 
 
 def text_lines(path: Path) -> Iterator[str]:
-    """Lines of a UTF-8 file without their line end; `examine_text` says where one is not UTF-8."""
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
-        for line in file:
-            yield line.removesuffix("\n").removesuffix("\r")
+    """Lines of a UTF-8 file without their line end; says what is odd in it where `examine_text` has not.
+
+    Raises:
+        ValueError: it is no UTF-8 text, when reading comes to it.
+    """
+    reader = TextReader(str(path))
+    with path.open("rb") as file:
+        for piece in reader.pieces(_reads(file, LINES_BYTES)):
+            if text := reader.decode(piece):
+                yield from text[:-1].split("\n")
+    reader.report(again=False)
+
+
+def _reads(file: IO[bytes], size: int) -> Iterator[bytes]:
+    return iter(lambda: file.read(size), b"")
 
 
 def _open_bytes(path: Path) -> IO[bytes]:
     check_file(path)
+    if not path.is_file():
+        raise ValueError(
+            f"A corpus is read twice, but {path} is a pipe or device, which can be read once. Give a file."
+        )
     return path.open("rb")
 
 
@@ -192,30 +197,45 @@ def _tsv_rows(path: Path) -> Iterator[list[str]]:
 
 
 def _csv_rows(path: Path) -> Iterator[list[str]]:
-    with path.open(encoding="utf-8-sig", newline="\n") as file:
-        reader = csv.reader(file, strict=True)
-        while True:
-            try:
-                row = next(reader, None)
-            except csv.Error as error:
-                raise ValueError(
-                    f"{path} must be a CSV file by RFC 4180, but near line {reader.line_num:,}: {error}. Check the "
-                    "quotes there; a file of plain cells split by tabs may be named .tsv."
-                ) from None
-            if row is None:
-                return
-            yield row
+    reader = csv.reader((f"{line}\n" for line in text_lines(path)), strict=True)
+    while True:
+        try:
+            row = next(reader, None)
+        except csv.Error as error:
+            raise ValueError(
+                f"{path} must be a CSV file by RFC 4180, but near line {reader.line_num:,}: {error}. Check the "
+                "quotes there; a file of plain cells split by tabs may be named .tsv."
+            ) from None
+        if row is None:
+            return
+        yield row
 
 
 def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(text_lines(path), start=1):
         try:
-            row = json.loads(line)
+            row = json.loads(line, object_pairs_hook=_without_doubles)
+            problem = None if isinstance(row, dict) else "is not"
+        except KeyError as error:
+            problem = f"names {error} twice"
+        except RecursionError:
+            problem = "is nested too deeply"
         except ValueError:
-            row = None
-        if not isinstance(row, dict):
-            raise ValueError(f"Every line of {path} must be a JSON object, but line {number:,} is not: {line[:60]!r}.")
+            problem = "is not"
+        if problem:
+            raise ValueError(
+                f"Every line of {path} must be a JSON object, but line {number:,} {problem}: {line[:60]!r}."
+            )
         yield row
+
+
+def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of JSON; of two values under one key `json` would take the last."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise KeyError(next(name for name in names if names.count(name) > 1))
+    return row
 
 
 def _json_columns(path: Path) -> tuple[list[str], list[str]]:

@@ -18,6 +18,7 @@ from .caching import cached_map, explained
 from .columns import NESTED, ColumnChoice, choose_columns
 from .files import TABLE_SUFFIXES, read_table, read_text_files
 from .prepared import load_prepared
+from .text import NO_TEXT, plain, warn_of_controls
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -201,7 +202,7 @@ def _load_saved(folder: Path, split: str) -> Dataset:
 
 
 def _pick_columns(dataset: Dataset, choice: ColumnChoice, origin: str) -> Dataset:
-    """Columns `source` and `target`, by name, type string, nulls emptied."""
+    """Columns `source` and `target`, by name, type string, nulls emptied, control characters made spaces."""
     from datasets import Features, Value
 
     languages = nested_languages(dataset.features.get(NESTED))
@@ -213,8 +214,10 @@ def _pick_columns(dataset: Dataset, choice: ColumnChoice, origin: str) -> Datase
     dataset = dataset.select_columns(names).rename_columns(dict(zip(names, ("source", "target"), strict=True)))
     features = Features(source=Value("string"), target=Value("string"))
     nulls = sum(dataset.data.column(side).null_count for side in ("source", "target"))
-    if dataset.features != features or nulls:
-        return cached_map(dataset, _empty_nulls, features, "Reading")
+    controls = sum(_count_controls(dataset.data.column(side)) for side in ("source", "target"))
+    warn_of_controls(controls, origin)
+    if dataset.features != features or nulls or controls:
+        return cached_map(dataset, _plain_text, features, "Reading")
     return dataset
 
 
@@ -231,5 +234,13 @@ def check_text(features: Mapping[str, Any], names: list[str], origin: str) -> No
             raise ValueError(f"Column {name!r} of {origin} must hold text, but it holds {dtype or features[name]}.")
 
 
-def _empty_nulls(rows: dict[str, list[str | None]]) -> dict[str, list[str]]:
-    return {side: [text or "" for text in rows[side]] for side in ("source", "target")}
+def _count_controls(column: Any) -> int:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    column = column.cast(pa.large_string()) if pa.types.is_string_view(column.type) else column
+    return pc.sum(pc.count_substring_regex(column, NO_TEXT)).as_py() or 0
+
+
+def _plain_text(rows: dict[str, list[str | None]]) -> dict[str, list[str]]:
+    return {side: [plain(text or "") for text in rows[side]] for side in ("source", "target")}

@@ -8,15 +8,15 @@ compressed files of a folder or of the Hub.)
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 from .columns import NESTED, ColumnChoice, Key, choose_columns, text_at
-from .files import Pair, check_file, examine_text, no_pairs, open_table, text_lines, unequal_sides
+from .files import Pair, check_file, no_pairs, open_table, text_lines, unequal_sides
 from .reading import PathLike, check_text, find_files, load_builtin, load_named, nested_languages
+from .text import plain_pairs
 
 ROWS_TOGETHER = 1000
 
@@ -85,15 +85,14 @@ def stream_parallel_corpus(
     files = find_files(source, target, dataset_name, split)
     for path in files:
         _check_regular(path)
-    with _telling_the_line(*files):
-        if len(files) > 1:
-            read: Callable[[], Iterable[Pair]] = partial(_text_pairs, *files)
-        elif files:
-            _, read = open_table(files[0], choice)
-        else:
-            name = str(dataset_name)
-            return ParallelStream(_open_named(name, dataset_config_name, split, choice), f"split {split!r} of {name}")
-    return ParallelStream(partial(_checked_pairs, read, *files), " and ".join(map(str, files)))
+    if len(files) > 1:
+        read: Callable[[], Iterable[Pair]] = partial(_text_pairs, *files)
+    elif files:
+        _, read = open_table(files[0], choice)
+    else:
+        name = str(dataset_name)
+        return ParallelStream(_open_named(name, dataset_config_name, split, choice), f"split {split!r} of {name}")
+    return ParallelStream(read, " and ".join(map(str, files)))
 
 
 def _check_regular(path: Path) -> None:
@@ -103,21 +102,6 @@ def _check_regular(path: Path) -> None:
             f"A stream is read again for every epoch, but {path} is a pipe or device, which can be read once. Give a "
             "file."
         )
-
-
-@contextmanager
-def _telling_the_line(*files: Path) -> Iterator[None]:
-    try:
-        yield
-    except UnicodeDecodeError:
-        for path in files:
-            examine_text(path)
-        raise
-
-
-def _checked_pairs(read: Callable[[], Iterable[Pair]], *files: Path) -> Iterator[Pair]:
-    with _telling_the_line(*files):
-        yield from read()
 
 
 def _text_pairs(source: Path, target: Path) -> Iterator[Pair]:
@@ -143,7 +127,8 @@ def _open_named(name: str, config_name: str | None, split: str, choice: ColumnCh
     keys = choose_columns(choice, columns, languages, name)
     if dataset.features is not None:
         check_text(dataset.features.flatten(), [".".join(key) for key in keys], name)
-    return partial(_named_pairs, dataset.select_columns(list({key[0]: None for key in keys})), name, *keys)
+    dataset = dataset.select_columns(list({key[0]: None for key in keys}))
+    return lambda: plain_pairs(_named_pairs(dataset, name, *keys), name)
 
 
 def _named_pairs(dataset: Any, name: str, source: Key, target: Key) -> Iterator[Pair]:
