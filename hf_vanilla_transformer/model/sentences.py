@@ -1,5 +1,6 @@
 """Sentences on their way to a model: checked, turned into token ids, padded, and cut into batches of like length."""
 
+import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Lock
@@ -9,6 +10,11 @@ from weakref import WeakKeyDictionary
 import torch
 
 from .configuration_vanilla_transformer import longest_sentence
+
+logger = logging.getLogger(__name__)
+
+LONG_SENTENCE = 1000
+"""Tokens from which one sentence may take minutes: of attention, time and memory grow with their square."""
 
 Place = Callable[[int], str]
 """The name of sentence i in messages."""
@@ -51,12 +57,22 @@ def check_sentences(sentences: Sequence[str], place: Place) -> None:
 MORE_POSITIONS = "use a model with more positions (`max_position_embeddings`) or with sinusoids"
 
 
-def check_lengths(ids: Sequence[Sequence[int]], config: Any, place: Place, remedy: str = MORE_POSITIONS) -> None:
-    """Refuse sentences that the model has no positions for; nothing is ever truncated.
+def check_lengths(
+    ids: Sequence[Sequence[int]], config: Any, place: Place, remedy: str = MORE_POSITIONS, most: int | None = None
+) -> None:
+    """Refuse sentences that the model has no positions for, name one that will take long; nothing is ever truncated.
+
+    Args:
+        ids: tokens of each sentence.
+        config: of the model.
+        place: names a sentence.
+        remedy: what else to do with a sentence without positions than to split it.
+        most: tokens from which a sentence is refused too.
 
     Raises:
         ValueError: a sentence is too long.
     """
+    _check_most(ids, place, most)
     limit = longest_sentence(config)
     for index, sentence in enumerate(ids):
         if limit is not None and len(sentence) > limit:
@@ -64,6 +80,22 @@ def check_lengths(ids: Sequence[Sequence[int]], config: Any, place: Place, remed
                 f"This model has positions for {limit:,} tokens, but {place(index)} has {len(sentence):,}. "
                 f"Split it, or {remedy}."
             )
+
+
+def _check_most(ids: Sequence[Sequence[int]], place: Place, most: int | None) -> None:
+    lengths = [len(sentence) for sentence in ids]
+    for index, length in enumerate(lengths):
+        if most is not None and length > most:
+            raise ValueError(
+                f"Text comes by sentences, of at most {most:,} tokens each, but {place(index)} has {length:,}: "
+                "time and memory grow with their square. Split it into sentences, or raise max_source_tokens."
+            )
+    longest = max(lengths, default=0)
+    if longest > LONG_SENTENCE:
+        logger.warning(
+            f"{place(lengths.index(longest))} has {longest:,} tokens, far more than a sentence: it may take minutes "
+            "and much memory."
+        )
 
 
 def check_batch_tokens(batch_tokens: int) -> None:

@@ -104,7 +104,12 @@ class TextDecoder:
         self.model, self.tokenizer, self.snapshot = model, tokenizer, snapshot
 
     def encode(
-        self, sentences: Sequence[str], place: Place = sentence_place, remedy: str = MORE_POSITIONS, **tokenizing: Any
+        self,
+        sentences: Sequence[str],
+        place: Place = sentence_place,
+        remedy: str = MORE_POSITIONS,
+        most_tokens: int | None = None,
+        **tokenizing: Any,
     ) -> list[list[int]]:
         """Token ids of each sentence, end of sentence included; none for a sentence without text.
 
@@ -112,11 +117,12 @@ class TextDecoder:
             sentences: any number.
             place: names a sentence in messages.
             remedy: what else to do with a sentence that is too long than to split it.
+            most_tokens: of a sentence, if that is limited.
             tokenizing: settings of the tokenizer's call.
 
         Raises:
             TypeError: no list of strings.
-            ValueError: text that is no Unicode, or a sentence longer than the model has positions for.
+            ValueError: text that is no Unicode, or a sentence longer than `most_tokens` or the model's positions.
         """
         check_sentences(sentences, place)
         with_text = [index for index, sentence in enumerate(sentences) if sentence.strip()]
@@ -126,7 +132,7 @@ class TextDecoder:
             encoded = self.tokenizer([sentences[index] for index in with_text], **tokenizing)
             for index, sentence in zip(with_text, encoded["input_ids"], strict=True):
                 ids[index] = list(sentence)
-        check_lengths(ids, self.model.config, place, remedy)
+        check_lengths(ids, self.model.config, place, remedy, most_tokens)
         return ids
 
     def decode(

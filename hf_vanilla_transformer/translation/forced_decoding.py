@@ -46,6 +46,7 @@ def target_log_probabilities(
     *,
     first_line: int | None = None,
     progress: Callable[[int], object] | None = None,
+    max_tokens: int | None = None,
 ) -> list[TargetLogProbability]:
     """Score target n as a translation of source n.
 
@@ -58,13 +59,15 @@ def target_log_probabilities(
         first_line: number of the first pair in its files, for messages to name a line; without it they name
             `sources[i]` or `targets[i]`.
         progress: called after each batch with its number of pairs.
+        max_tokens: a longer sentence on either side is refused.
 
     Returns:
         One result per pair, in their order; it does not depend on the other pairs.
 
     Raises:
         TypeError: something is not a list of strings.
-        ValueError: sides of unequal length, `batch_tokens` below 1, or a sentence longer than the model has positions.
+        ValueError: sides of unequal length, `batch_tokens` below 1, or a sentence longer than `max_tokens` or than the
+            model has positions.
     """
     check_batch_tokens(batch_tokens)
     places = [_place(side, first_line) for side in ("source", "target")]
@@ -79,7 +82,7 @@ def target_log_probabilities(
     encoded = tokenizer(list(sources), text_target=list(targets), truncation=False, verbose=False)
     source_ids, target_ids = encoded["input_ids"], encoded["labels"]
     for ids, place in zip((source_ids, target_ids), places, strict=True):
-        check_lengths(ids, model.config, place)
+        check_lengths(ids, model.config, place, most=max_tokens)
     sums = [0.0] * len(sources)
     longer = [max(len(source), len(target)) for source, target in zip(source_ids, target_ids, strict=True)]
     with inference(model):

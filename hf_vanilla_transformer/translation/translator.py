@@ -129,6 +129,7 @@ class Translator:
         *,
         first_line: int | None = None,
         progress: Progress | None = None,
+        max_source_tokens: int | None = None,
         **generate_settings: Any,
     ) -> list[Translation]:
         """Translate sentences; what one of them gives does not depend on the others.
@@ -145,6 +146,8 @@ class Translator:
             first_line: number of the first sentence in its file, for messages to name a line; without it they name
                 `sentences[i]`.
             progress: called after each batch with its number of sentences, those without text once at the start.
+            max_source_tokens: a longer sentence is refused before any is translated; `None` translates any length, in
+                time and memory that grow with its square, and warns from 1,000.
             generate_settings: other settings of `generate`, such as `length_penalty` or `max_extra_tokens`; unset,
                 the generation config's hold, and if that limits no length, `max_extra_tokens` is 50.
 
@@ -154,12 +157,12 @@ class Translator:
         Raises:
             TypeError: `sentences` is not a list of strings, or a setting is the translator's own.
             ValueError: `num_beams`, `n_best`, `batch_tokens` or `max_extra_tokens` out of range, a setting unknown to
-                `generate`, or a sentence longer than the model has positions for.
+                `generate`, or a sentence longer than `max_source_tokens` or than the model has positions for.
         """
         check_batch_tokens(batch_tokens)
         settle_translation(self.model.generation_config, num_beams, n_best, generate_settings)  # before any work
         place = sentence_place if first_line is None else line_place(first_line)
-        source_ids = self._decoder.encode(sentences, place)
+        source_ids = self._decoder.encode(sentences, place, most_tokens=max_source_tokens)
         asked = {"num_beams": num_beams, **generate_settings}
         request = Request({name: value for name, value in asked.items() if value is not None}, n_best, batch_tokens)
         decoded = self._decoder.decode(source_ids, request, place, progress)
