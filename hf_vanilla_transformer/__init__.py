@@ -8,6 +8,7 @@ and the translate pipeline with `pipeline`. Everything else is resolved on first
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from . import starting  # noqa: F401 - before what takes seconds
 from .model.configuration_vanilla_transformer import VanillaTransformerConfig
 from .model.modeling_vanilla_transformer import (
     VanillaTransformerForConditionalGeneration,

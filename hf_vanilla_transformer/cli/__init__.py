@@ -3,11 +3,12 @@
 A command fails in one or two sentences on stderr, without a traceback unless `--debug` is given.
 """
 
-import os
 import sys
 from collections.abc import Callable
 from difflib import get_close_matches
 from importlib import import_module
+
+from .streams import discard, guarded_streams, require_stdout
 
 PROGRAM = "vanilla-transformer"
 COMMANDS = {
@@ -36,7 +37,17 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         The exit code: 0 only on success, 1 on failure, 2 on wrong usage, 130 on Ctrl-C, 141 if nobody reads on.
     """
-    arguments = list(sys.argv[1:] if argv is None else argv)
+    from .. import starting
+
+    starting.imported()
+    try:
+        with guarded_streams():
+            return _main(list(sys.argv[1:] if argv is None else argv))
+    finally:
+        starting.ended()
+
+
+def _main(arguments: list[str]) -> int:
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     if arguments and arguments[0] in COMMANDS:
@@ -78,26 +89,56 @@ def _wrong_command(arguments: list[str]) -> str:
 def _run(name: str, command: Callable[[], int], debug: bool) -> int:
     """Run a command and turn what it raises into an exit code and a sentence."""
     try:
-        code = command()
-        sys.stdout.flush()
-    except SystemExit as stop:  # argparse, after its own message
-        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+        require_stdout()
+        code = _flushed(command)
     except BrokenPipeError:
-        _discard_stdout()
+        discard(sys.stdout)
         return BROKEN_PIPE
     except KeyboardInterrupt:
         if debug:
             raise
-        sys.stderr.write(f"\n{PROGRAM} {name}: interrupted.\n")
-        return INTERRUPTED
+        return _interrupted(name)
     except Exception as error:
         if debug:
             raise
+        if _began_with_an_interrupt(error):
+            return _interrupted(name)
         sys.stderr.write(f"{PROGRAM} {name}: error: {_explain(error)}\n")
         if hint := getattr(error, "how_to_go_on", ""):
             sys.stderr.write(f"{hint}\n")
         return 1
     return code
+
+
+def _flushed(command: Callable[[], int]) -> int:
+    """Run a command, and have in its place what it printed.
+
+    Raises:
+        OSError: some of it is not there, whether or not the command noticed.
+    """
+    try:
+        code = command()
+    except SystemExit as stop:  # argparse, after its own message
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    sys.stdout.flush()
+    failure = getattr(sys.stdout, "failure", None)
+    if failure is not None:
+        raise failure
+    return code
+
+
+def _interrupted(name: str) -> int:
+    sys.stderr.write(f"\n{PROGRAM} {name}: interrupted.\n")
+    return INTERRUPTED
+
+
+def _began_with_an_interrupt(error: BaseException | None) -> bool:
+    """Whether Ctrl-C came back as another error, as from the middle of a library's import."""
+    while error is not None:
+        if isinstance(error, KeyboardInterrupt):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _explain(error: Exception) -> str:
@@ -115,11 +156,3 @@ def _explain(error: Exception) -> str:
         return message
     first = message.split("\n")[0]
     return f"{type(error).__name__}: {first} (unexpected: --debug shows where)" if first else type(error).__name__
-
-
-def _discard_stdout() -> None:
-    """Send what is still buffered nowhere, or Python would complain about it at exit."""
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):  # stdout is no file of the system's, as under a test
-        return

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from .options import (
     add_decoding_options,
+    add_length_option,
     add_model_options,
     add_precision_option,
     decoding_settings,
@@ -42,6 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The options of this command."""
     parser = new_parser("evaluate", DESCRIPTION)
     add_model_options(parser)
+    add_length_option(parser)
     parser.add_argument("--source", metavar="FILE", help="UTF-8 text, one sentence a line")
     parser.add_argument("--reference", nargs="+", metavar="FILE", help="its translation; several for several")
     parser.add_argument("--dataset_name", metavar="NAME", help="instead of files: builtin-fr-en, a Hub name, a folder")
@@ -212,6 +214,7 @@ def _translate(
             batch_tokens=options.batch_tokens,
             first_line=1,
             progress=bar.update,
+            max_source_tokens=options.max_source_tokens,
             **decoding_settings(options),
         )
     seconds = time.perf_counter() - start

@@ -55,6 +55,17 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_length_option(parser: argparse.ArgumentParser) -> None:
+    """What is no sentence any more."""
+    parser.add_argument(
+        "--max_source_tokens",
+        type=positive,
+        default=5000,
+        metavar="N",
+        help="longest line; time and memory grow with its square (default: %(default)s)",
+    )
+
+
 def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     """How to decode; what is not given comes from the model's generation config."""
     group = parser.add_argument_group("decoding", "unset options come from the model's generation config")

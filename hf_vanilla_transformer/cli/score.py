@@ -3,7 +3,7 @@
 import math
 import sys
 
-from .options import add_model_options, load_translator, new_parser
+from .options import add_length_option, add_model_options, load_translator, new_parser
 from .streams import open_output, refuse_existing
 
 DESCRIPTION = r"""Give the log-probability of given translations (forced decoding).
@@ -19,6 +19,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, load, score."""
     parser = new_parser("score", DESCRIPTION)
     add_model_options(parser)
+    add_length_option(parser)
     parser.add_argument("--source", required=True, metavar="FILE", help="UTF-8 text, one sentence a line")
     parser.add_argument("--target", required=True, metavar="FILE", help="their translations, line by line")
     parser.add_argument("--output", metavar="FILE", help="appears when all is scored; stdout if not given")
@@ -51,6 +52,7 @@ def main(argv: list[str] | None = None) -> int:
                 options.batch_tokens,
                 first_line=start + 1,
                 progress=bar.update,
+                max_tokens=options.max_source_tokens,
             )
             for score in scores:
                 output.write(f"{score.log_probability:.6f}\t{score.tokens}\t{score.mean:.6f}\n".encode())

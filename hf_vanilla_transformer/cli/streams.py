@@ -8,10 +8,10 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO, TextIO
 
 from ..model.disk_space import writing_to
 
@@ -25,14 +25,105 @@ def one_line(text: str) -> str:
     return LINE_BREAKS.sub(" ", text)
 
 
+def require_stdin() -> None:
+    """Refuse to read what is not there.
+
+    Raises:
+        ValueError: stdin is closed.
+    """
+    if sys.stdin is None:
+        raise ValueError("Text is read from stdin, but that is closed. Pipe text into it, or give --input FILE.")
+
+
+def require_stdout() -> None:
+    """Refuse work whose results would go nowhere.
+
+    Raises:
+        ValueError: stdout is closed.
+    """
+    if sys.stdout is None:
+        raise ValueError(
+            "Results and messages go to stdout, but that is closed. Leave it open, or send it to a file or /dev/null."
+        )
+
+
+def cannot_be_written(name: str, error: OSError) -> OSError:
+    """What the system says of an output, with its name."""
+    found = OSError(f"{name} cannot be written: {error.strerror or error}. Make room, or write elsewhere.")
+    found.errno = error.errno
+    return found
+
+
+def discard(stream: TextIO) -> None:
+    """Send what is still buffered nowhere, or Python would complain about it at exit."""
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    except (OSError, ValueError):  # no file of the system's, as under a test
+        return
+
+
+class Guarded:
+    """A standard stream that fails once: what comes after its first failure goes nowhere, at exit too.
+
+    Args:
+        stream: what to write to; `None` is nowhere.
+        name: to raise the failure under; without it nothing is raised, for messages that nobody can be told of.
+
+    Attributes:
+        failure: what to raise at the end, for libraries pass over errors of printing.
+    """
+
+    def __init__(self, stream: TextIO | None, name: str = "") -> None:
+        self._stream = open(os.devnull, "w", encoding="utf-8") if stream is None else stream  # noqa: SIM115
+        self._name = name
+        self.failure: OSError | None = None
+
+    def write(self, text: str) -> int:
+        """As of a stream."""
+        self._try(self._stream.write, text)
+        return len(text)
+
+    def flush(self) -> None:
+        """As of a stream."""
+        self._try(self._stream.flush)
+
+    def _try(self, method: Callable[..., Any], *arguments: str) -> None:
+        try:
+            method(*arguments)
+        except OSError as error:
+            discard(self._stream)
+            if not self._name:
+                return
+            self.failure = error if isinstance(error, BrokenPipeError) else cannot_be_written(self._name, error)
+            raise self.failure from None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+@contextmanager
+def guarded_streams() -> Iterator[None]:
+    """Stdout and stderr as `Guarded`."""
+    streams = sys.stdout, sys.stderr
+    if sys.stdout is not None:
+        sys.stdout = Guarded(sys.stdout, "stdout")
+    sys.stderr = Guarded(sys.stderr)
+    try:
+        yield
+    finally:
+        sys.stdout, sys.stderr = streams
+
+
 @contextmanager
 def open_input(path: str | None) -> Iterator[BinaryIO]:
     """The file at `path`, or stdin.
 
     Raises:
         FileNotFoundError: there is no such file.
+        ValueError: stdin is closed.
     """
     if path is None:
+        require_stdin()
         yield sys.stdin.buffer
         return
     if not Path(path).exists() or Path(path).is_dir():
@@ -103,8 +194,24 @@ def open_output(path: str | None, overwrite: bool = False) -> Iterator[BinaryIO]
 
     Raises:
         FileExistsError, FileNotFoundError: see `refuse_existing`.
+        OSError: it cannot be written, by its name.
     """
     refuse_existing(path, overwrite)
+    try:
+        with _opened_output(path) as file:
+            yield file
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        if error.errno is None or error.filename is not None:  # of something else, which it names
+            raise
+        if path is None:
+            discard(sys.stdout)
+        raise cannot_be_written(path or "stdout", error) from error
+
+
+@contextmanager
+def _opened_output(path: str | None) -> Iterator[BinaryIO]:
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
@@ -118,6 +225,8 @@ def open_output(path: str | None, overwrite: bool = False) -> Iterator[BinaryIO]
     try:
         with writing_to(place.parent), beside.open("wb") as file:
             yield file
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(beside, place)
     finally:
         beside.unlink(missing_ok=True)

@@ -1,6 +1,7 @@
 r"""Translate files, pipes or what is typed, in order, one line of output for each line of input."""
 
 import argparse
+import io
 import json
 import sys
 from collections.abc import Callable
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING, BinaryIO
 
 from .options import (
     add_decoding_options,
+    add_length_option,
     add_model_options,
     add_precision_option,
     decoding_settings,
@@ -15,7 +17,7 @@ from .options import (
     new_parser,
     positive,
 )
-from .streams import count_lines, line_chunks, one_line, open_input, open_output, refuse_existing
+from .streams import count_lines, line_chunks, one_line, open_input, open_output, refuse_existing, require_stdin
 
 if TYPE_CHECKING:
     from ..translation import Translation, Translator
@@ -44,6 +46,7 @@ def build_parser() -> argparse.ArgumentParser:
     """The options of this command."""
     parser = new_parser("translate", DESCRIPTION)
     add_model_options(parser)
+    add_length_option(parser)
     parser.add_argument("--input", metavar="FILE", help="UTF-8 text; stdin if not given")
     parser.add_argument("--output", metavar="FILE", help="appears when all is translated; stdout if not given")
     parser.add_argument("--overwrite", action="store_true", help="replace an output file that exists")
@@ -64,11 +67,13 @@ def main(argv: list[str] | None = None) -> int:
     if options.num_beams is not None and options.n_best > options.num_beams:
         parser.error(f"--n_best {options.n_best} needs as many beams, but --num_beams is {options.num_beams}")
     refuse_existing(options.output, options.overwrite)
-    translator = load_translator(options)
     if options.interactive:
-        return _translate_typed(translator, options)
-    with open_input(options.input) as source, open_output(options.output, options.overwrite) as target:
-        unfinished, total = _translate_stream(translator, source, target, options)
+        require_stdin()
+        return _translate_typed(load_translator(options), options)
+    with open_input(options.input) as source:
+        translator = load_translator(options)
+        with open_output(options.output, options.overwrite) as target:
+            unfinished, total = _translate_stream(translator, source, target, options)
     if unfinished:
         sys.stderr.write(
             f"{unfinished:,} of {total:,} translations ran into their length limit and may be cut short: "
@@ -94,6 +99,7 @@ def _translate_stream(
                 batch_tokens=options.batch_tokens,
                 first_line=total + 1,
                 progress=bar.update,
+                max_source_tokens=options.max_source_tokens,
                 **decoding_settings(options),
             )
             for offset, (line, translation) in enumerate(zip(lines, translations, strict=True)):
@@ -132,17 +138,37 @@ def _translate_typed(translator: "Translator", options: argparse.Namespace) -> i
     formatter = _formatter(options)
     settings = decoding_settings(options)
     translator.decoding(n_best=options.n_best, **settings)  # wrong settings are a reason
+    if isinstance(sys.stdin, io.TextIOWrapper):
+        sys.stdin.reconfigure(errors="surrogateescape")  # a byte that is no character is a wrong line, and not the end
     if sys.stdin.isatty():
         sys.stderr.write("Type a sentence and Enter; Ctrl-D ends.\n")
-    for index, line in enumerate(iter(_read_typed, None)):
+    for index, typed in enumerate(iter(_read_typed, None)):
         try:
-            translation = translator.translate([line], n_best=options.n_best, **settings)[0]
+            line = _text_of(typed, index + 1)
+            translation = translator.translate(
+                [line], n_best=options.n_best, max_source_tokens=options.max_source_tokens, **settings
+            )[0]
         except ValueError as error:
             sys.stderr.write(f"{error}\n")
             continue
         sys.stdout.write(formatter(index, line, translation))
         sys.stdout.flush()
     return 0
+
+
+def _text_of(typed: str, number: int) -> str:
+    """What was typed, read as any other text."""
+    from ..data.text import TextReader
+
+    try:
+        data = typed.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # the translator says what it is
+        return typed
+    reader = TextReader("stdin")
+    reader.lines = number - 1
+    text = reader.decode(data).removesuffix("\n")
+    reader.report()
+    return text
 
 
 def _read_typed() -> str | None:
