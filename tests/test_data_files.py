@@ -229,6 +229,8 @@ def test_a_first_row_of_unknown_names_is_pointed_out(tmp_path, caplog):
         ("t.csv", 'source,target\n"a,b\n', r"near line 2: unexpected end of data"),
         ("t.jsonl", '{"source": "a", "target": "b"}\nhello\n', r"a JSON object, but line 2 is not: 'hello'"),
         ("t.json", '[{"source": "a"}]\n', r"must be a JSON object, but line 1 is not"),
+        ("t.jsonl", '{"source": "a", "source": "b", "target": "c"}\n', r"line 1 is not: .* \(it names 'source' twice"),
+        ("t.jsonl", '{"source": ' + "[" * 10**5 + "]" * 10**5 + "}\n", r"line 1 is not: .* nested more than 64 deep"),
         ("t.jsonl", '{"source": "a", "target": "b"}\n{"source": "a"}\n', r"must have 'target', but row 2 does not"),
         ("t.jsonl", '{"source": "a", "target": 7}\n', r"'target' must hold text, but in row 1 of \S+ it holds int"),
         ("t.jsonl", '{"source": "\\ud800", "target": "b"}\n', r"among rows 1 to 1 of \S+t\.jsonl one holds half"),

@@ -63,7 +63,16 @@ def test_a_folder_without_tokenizer(tmp_path: Path, no_network: list[str], files
 
 
 def test_a_broken_tokenizer_file(tmp_path: Path, folder: Path):
-    (tmp_path / "tokenizer.json").write_text((folder / "tokenizer.json").read_text(encoding="utf-8")[:500])
+    whole = (folder / "tokenizer.json").read_text(encoding="utf-8")
+    for text, why in (
+        (whole[:500], "it is not JSON"),
+        ('{"version": "1.0",' + whole[1:], "it names 'version' twice"),
+        ('{"a":' * 10**5 + "1" + "}" * 10**5, "nested more than 64 deep"),
+    ):
+        (tmp_path / "tokenizer.json").write_text(text, encoding="utf-8")
+        with pytest.raises(ValueError, match=rf"tokenizer\.json cannot be read \(.*{why}"):
+            load_tokenizer(tmp_path)
+    (tmp_path / "tokenizer.json").write_text('{"model": 3}')
     with pytest.raises(ValueError, match=r"must be readable by AutoTokenizer, .* holds tokenizer\.json: copy"):
         load_tokenizer(tmp_path)
 

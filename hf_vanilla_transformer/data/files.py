@@ -16,7 +16,6 @@ memory-mapped: a changed file is read anew, whatever its name, size and time.
 from __future__ import annotations
 
 import csv
-import json
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
@@ -24,6 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from ..model.json_files import parse_json
 from .caching import cached_table
 from .columns import NESTED, ColumnChoice, Key, choose_columns, text_at
 from .text import TextReader, plain_pairs
@@ -214,28 +214,14 @@ def _csv_rows(path: Path) -> Iterator[list[str]]:
 def _json_rows(path: Path) -> Iterator[dict[str, Any]]:
     for number, line in enumerate(text_lines(path), start=1):
         try:
-            row = json.loads(line, object_pairs_hook=_without_doubles)
-            problem = None if isinstance(row, dict) else "is not"
-        except KeyError as error:
-            problem = f"names {error} twice"
-        except RecursionError:
-            problem = "is nested too deeply"
-        except ValueError:
-            problem = "is not"
-        if problem:
+            row = parse_json(line, finite=False)
+        except ValueError as error:
             raise ValueError(
-                f"Every line of {path} must be a JSON object, but line {number:,} {problem}: {line[:60]!r}."
-            )
+                f"Every line of {path} must be a JSON object, but line {number:,} is not: {line[:60]!r} ({error})."
+            ) from None
+        if not isinstance(row, dict):
+            raise ValueError(f"Every line of {path} must be a JSON object, but line {number:,} is not: {line[:60]!r}.")
         yield row
-
-
-def _without_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of JSON; of two values under one key `json` would take the last."""
-    row = dict(pairs)
-    if len(row) < len(pairs):
-        names = [name for name, _ in pairs]
-        raise KeyError(next(name for name in names if names.count(name) > 1))
-    return row
 
 
 def _json_columns(path: Path) -> tuple[list[str], list[str]]:

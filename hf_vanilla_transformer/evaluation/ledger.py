@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..model.manifest import MANIFEST_NAME, damaged_files, read_manifest, sha256_of_file
+from ..model.json_files import LARGEST_TABLE, read_json
 from .results import fingerprint, write_atomically
 from .scores import METRIC_NAMES, PERCENTILES_MARK, MetricScore, TranslationScores, evaluate_translations
 
@@ -150,7 +151,7 @@ def combined_fingerprint(digests: Mapping[str, str]) -> str | None:
 def averaged_checkpoints(folder: str | os.PathLike[str]) -> tuple[str, ...]:
     """Names of the checkpoints whose mean the weights in `folder` are; none if they are no mean."""
     try:
-        record = json.loads((Path(folder) / AVERAGE_RECORD_NAME).read_text(encoding="utf-8"))
+        record = read_json(Path(folder) / AVERAGE_RECORD_NAME)
         return tuple(Path(checkpoint).name for checkpoint in record["averaged"])
     except (OSError, ValueError, TypeError, KeyError):
         return ()
@@ -164,11 +165,10 @@ def read_ledger(folder: str | os.PathLike[str]) -> tuple[LedgerEntry, ...]:
     """
     path = Path(folder) / LEDGER_NAME
     try:
-        text = path.read_text(encoding="utf-8")
+        record = read_json(path, LARGEST_TABLE)
     except FileNotFoundError:
         return ()
     try:
-        record = json.loads(text)
         if record["format"] != _FORMAT:
             raise ValueError(f"its format is {record['format']!r}")
         return tuple(_parse(entry) for entry in record["entries"])

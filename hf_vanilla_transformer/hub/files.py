@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.ledger import LEDGER_NAME, LedgerEntry, write_ledger
+from ..model.json_files import read_json, read_json_object
 from ..model.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from ..model.saved_code import AUTO_MAP, PIPELINES
 
@@ -44,7 +45,7 @@ def weight_files(folder: Path) -> list[Path]:
         return [folder / _WEIGHTS]
     index = folder / _INDEX
     try:
-        names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(read_json(index)["weight_map"].values()))
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{index} must say which files hold the weights, but it cannot be read ({error}).") from error
     if not all(isinstance(name, str) and _SHARD.fullmatch(name) for name in names):
@@ -81,7 +82,7 @@ def stage(folder: Path, staged: Path, vocabulary_files: Iterable[str], entries: 
     """
     for path in [*files_of_model(folder, vocabulary_files), *travelling_code()]:
         shutil.copyfile(path, staged / path.name)
-    config = json.loads((folder / _CONFIGS[0]).read_text(encoding="utf-8"))
+    config = read_json_object(folder / _CONFIGS[0])
     (staged / _CONFIGS[0]).write_text(_as_text(_published_config(config)), encoding="utf-8", newline="\n")
     if entries:
         write_ledger(staged, [entry.without_paths() for entry in entries])

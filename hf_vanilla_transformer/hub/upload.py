@@ -14,6 +14,7 @@ from typing import Any
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
 
+from ..model.json_files import read_json
 from ..model.manifest import MANIFEST_NAME
 from .answers import is_transient
 from .files import CARD_NAME, is_publishable
@@ -92,7 +93,7 @@ class Upload:
         if MANIFEST_NAME not in there:
             return {}
         try:
-            manifest = json.loads(self._download(MANIFEST_NAME, commit).read_text(encoding="utf-8"))
+            manifest = read_json(self._download(MANIFEST_NAME, commit))
             return manifest if isinstance(manifest.get("files"), dict) else {}
         except (ValueError, AttributeError):  # somebody else's, or cut off
             return {}

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from .json_files import LARGEST_TABLE, read_json
+
 MANIFEST_NAME = "manifest.json"
 _FORMAT = 1
 
@@ -46,10 +48,10 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
     """
     path = Path(folder) / MANIFEST_NAME
     try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
+        manifest = read_json(path, LARGEST_TABLE)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged: it must list files with their sizes. Copy the folder again.") from error
     if isinstance(manifest, dict) and not {"format", "files"} & manifest.keys():
         return None  # a web page's, say

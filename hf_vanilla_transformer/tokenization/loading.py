@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..model.json_files import LARGEST_TABLE, read_json
 from ..model.sound_folders import VOCABULARY_FILE, UnsoundFolderError, read_whole, require_sound_download
 from .panics import explained_panics
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # A few need none: ByT5 and CANINE read bytes and characters
 CONFIG_FILE = "tokenizer_config.json"
 TRIAL = "A word, 1 number."
+SETTINGS_FILE = re.compile(r"(tokenizer|tekken|tokenizer_config|special_tokens_map|added_tokens|.*vocab.*)\.json")
 HUB_TIMEOUT = 10.0  # seconds
 HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
@@ -44,7 +46,7 @@ def load_tokenizer(folder_or_id: str | os.PathLike[str], revision: str | None = 
         raise ValueError("A tokenizer's folder or Hub name must not be empty: give one of the two.")
     folder = Path(folder_or_id).expanduser()
     if folder.is_dir():
-        return _load_from_folder(folder)
+        return read_whole(folder, lambda: _load_from_folder(folder))
     if folder.exists():
         raise NotADirectoryError(f"A tokenizer is read from a folder, but {folder} is a file: give its folder.")
     if isinstance(folder_or_id, str) and _may_be_hub_id(folder_or_id):
@@ -63,10 +65,11 @@ def _load_from_folder(folder: Path) -> PreTrainedTokenizerBase:
     has_vocabulary = any(VOCABULARY_FILE.fullmatch(name) for name in found)
     if not has_vocabulary and CONFIG_FILE not in found:
         raise _nothing_to_load(folder, found)
+    for name in found:
+        if SETTINGS_FILE.fullmatch(name) and (folder / name).is_file():
+            read_json(folder / name, LARGEST_TABLE)
     try:
-        return read_whole(folder, lambda: _read(str(folder), local_files_only=True))
-    except UnsoundFolderError:  # says itself what is wrong
-        raise
+        return _read(str(folder), local_files_only=True)
     except Exception as error:
         if not has_vocabulary:
             raise _nothing_to_load(folder, found) from error

@@ -23,6 +23,7 @@ from ..model.checked_folders import give_weights_the_mode_of_the_config, require
 from ..model.manifest import MANIFEST_NAME, read_manifest
 from ..model.sound_folders import require_sound_files, unchanged
 from ..model.whole_folders import require_empty_folder, sealed_folder
+from ..model.json_files import read_json
 from ..tokenization import load_tokenizer
 from .checkpoints import ARGUMENTS_NAME, SETTINGS_NAME, STREAM_STATE_NAME, checkpoints_of
 
@@ -131,7 +132,7 @@ def _open_tensors(folder: Path) -> Iterator[dict[str, Any]]:
     """For each tensor's name the open file that holds it, whether in one file or in shards."""
     names = [WEIGHTS]
     if not (folder / WEIGHTS).is_file():
-        names = sorted(set(json.loads((folder / INDEX).read_text(encoding="utf-8"))["weight_map"].values()))
+        names = sorted(set(read_json(folder / INDEX)["weight_map"].values()))
     with ExitStack() as stack:
         holders = {}
         for name in names:

@@ -4,7 +4,6 @@ Nothing appears under its name before it is whole: a checkpoint is written in th
 manifest, and moved into place last. What a killed process leaves behind is in `.writing`, or its manifest tells.
 """
 
-import json
 import logging
 import os
 import shutil
@@ -15,6 +14,7 @@ from typing import Any
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
+from ..model.json_files import LARGEST_TABLE, read_json
 from ..model.manifest import MANIFEST_NAME, damaged_files, read_manifest, write_manifest
 from ..model.whole_folders import move_files
 
@@ -68,8 +68,8 @@ def has_weights(folder: Path) -> bool:
 def read_state(folder: Path) -> dict | None:
     """The Trainer's state in `folder`, or None if there is none that can be read."""
     try:
-        return json.loads((folder / TRAINER_STATE_NAME).read_text(encoding="utf-8"))
-    except (FileNotFoundError, json.JSONDecodeError):
+        return read_json(folder / TRAINER_STATE_NAME, LARGEST_TABLE, finite=False)
+    except (FileNotFoundError, ValueError):
         return None
 
 

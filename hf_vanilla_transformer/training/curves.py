@@ -1,7 +1,6 @@
 """A picture of a run: loss, learning rate, BLEU and chrF over optimizer steps, drawn from its `metrics.jsonl`."""
 
 import itertools
-import json
 import math
 import os
 import re
@@ -11,6 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from ..model.json_files import parse_json
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -133,7 +134,7 @@ def _parse(line: bytes) -> dict[str, Any] | None:
     """One log line; None if it is none. What a kill cut off has no line end: the next line stands right behind it."""
     for text in (line, line[line.rfind(b"{") :]):
         try:
-            record = json.loads(text)
+            record = parse_json(text, finite=False)
         except ValueError:
             continue
         if isinstance(record, dict) and type(record.get("step")) is int and record["step"] >= 0:

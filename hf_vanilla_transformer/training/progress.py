@@ -10,6 +10,8 @@ from typing import Any
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
+from ..model.json_files import parse_json
+
 
 class TokenProgress(TrainerCallback):
     """One bar over optimizer steps, on the main process's standard error."""
@@ -79,6 +81,6 @@ class MetricsFile(TrainerCallback):
 def _step_of(line: str) -> float:
     """The step of a log line; infinite for a line that a killed run did not finish."""
     try:
-        return json.loads(line)["step"]
-    except (json.JSONDecodeError, KeyError, TypeError):
+        return parse_json(line, finite=False)["step"]
+    except (ValueError, KeyError, TypeError):
         return math.inf

@@ -16,6 +16,7 @@ from transformers.trainer_callback import TrainerCallback
 from ..data.batching import TokenBudgetBatchSampler
 from ..data.encoding import sequence_lengths
 from ..data.stream_batching import StreamingBatches
+from ..model.json_files import read_json
 from .checkpoints import STREAM_STATE_NAME
 from .numbered_pairs import NumberedPairs, PairCollator
 from .trainer_arguments import TranslationTrainingArguments
@@ -116,7 +117,7 @@ class TokenBatches:
         if not isinstance(self.train_dataset, StreamingBatches):
             return begun
         path = checkpoint / STREAM_STATE_NAME
-        seen = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
+        seen = read_json(path) if path.is_file() else None
         self.train_dataset.skip(self.state.global_step * self.args.gradient_accumulation_steps, seen)
         return 0, 0
 

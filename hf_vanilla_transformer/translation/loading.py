@@ -3,7 +3,6 @@
 Left out: running code that came with a model, and weights in pickled formats; both can do anything to a computer.
 """
 
-import json
 import os
 import re
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import torch
 
 from ..model.checked_folders import CheckedFolders, require_finite_weights, require_no_adapters
 from ..model.sound_folders import UnsoundFolderError, read_whole, require_sound_download
+from ..model.json_files import read_json_object
 from ..tokenization import load_tokenizer
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -143,15 +143,9 @@ def _check_generation_config(path: Path) -> None:
 
 def _require_json_object(path: Path) -> None:
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        what = error.strerror if isinstance(error, OSError) else f"it is not JSON: {_first_line(error)}"
-        raise ValueError(f"{path} cannot be read ({what}). Copy or download it again.") from error
-    if not isinstance(found, dict):
-        raise ValueError(
-            f"{path} must hold a JSON object of settings, but it holds {json.dumps(found)[:40]}. Copy or download it "
-            "again."
-        )
+        read_json_object(path)
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read ({error.strerror}). Copy or download it again.") from error
 
 
 def _check_weights_file(folder: Path) -> None:

@@ -1,0 +1,141 @@
+"""JSON that was written by others: bounded in size and depth, each key once, numbers that are numbers.
+
+Python's own reader takes the last of two keys of one name, reads NaN and Infinity, which JSON does not have, and fails
+in its own way on what is nested deeply.
+"""
+
+import json
+import math
+import os
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+LARGEST_SETTINGS = 16 << 20
+"""Bytes of a file of settings; a real one has some kilobytes."""
+LARGEST_TABLE = 128 << 20
+"""Bytes of a file that grows with a vocabulary, a run or a test set."""
+DEEPEST = 64
+"""Lists and objects in each other; a tokenizer has about ten."""
+
+
+def read_json(path: str | os.PathLike[str], largest: int = LARGEST_SETTINGS, finite: bool = True) -> Any:
+    """What a JSON file holds.
+
+    Args:
+        path: the file, UTF-8.
+        largest: bytes that it may have.
+        finite: refuse NaN and Infinity; logs of training may hold them.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: its content is refused; the message names the file and says why.
+    """
+    path = Path(path)
+    try:
+        with open(path, "rb", opener=_open_at_once) as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise ValueError("it is no regular file")
+            content = file.read(largest + 1)
+        if len(content) > largest:
+            raise ValueError(f"it has more than {largest:,} bytes")
+        return parse_json(content, finite)
+    except ValueError as error:
+        raise ValueError(f"{path} cannot be read ({error}). Copy or download it again.") from error
+
+
+def read_json_object(path: str | os.PathLike[str], largest: int = LARGEST_SETTINGS) -> dict[str, Any]:
+    """The settings that a JSON file holds, by name.
+
+    Raises:
+        OSError, ValueError: as `read_json`, or it holds no object.
+    """
+    found = read_json(path, largest)
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"{path} must hold a JSON object of settings, but it holds {json.dumps(found)[:40]}. Copy or download it "
+            "again."
+        )
+    return found
+
+
+def parse_json(text: str | bytes, finite: bool = True) -> Any:
+    """What JSON text holds.
+
+    Args:
+        text: bytes are UTF-8.
+        finite: refuse NaN, Infinity, and numbers that are read as such.
+
+    Raises:
+        ValueError: it is no JSON, is nested too deeply, names a key twice or holds what is no number; in words that
+            stand behind the file's name.
+    """
+    try:
+        text = text if isinstance(text, str) else str(text, "utf-8")
+        if text.startswith("\ufeff"):
+            raise _RefusedError("it begins with a byte order mark, which JSON has none of")
+        found = (_FINITE if finite else _ANY).decode(text)
+    except RecursionError:
+        raise ValueError(_TOO_DEEP) from None
+    except _RefusedError as error:
+        raise ValueError(str(error)) from None
+    except ValueError as error:
+        raise ValueError(f"it is not JSON: {error}") from error
+    _require_shallow(found)
+    return found
+
+
+_TOO_DEEP = f"its lists and objects are nested more than {DEEPEST} deep"
+
+
+class _RefusedError(Exception):
+    """Well-formed, and not taken."""
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a named pipe would wait for who writes it
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise _RefusedError(f"it names {twice[:60]!r} twice, and only one can hold")
+    return found
+
+
+def _refuse_constant(name: str) -> Any:
+    raise _RefusedError(f"it holds {name}, which is no number of JSON")
+
+
+def _finite_number(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise _RefusedError(f"it holds {text[:40]}, which is too large a number")
+    return number
+
+
+_ANY = json.JSONDecoder(object_pairs_hook=_each_key_once)
+_FINITE = json.JSONDecoder(
+    object_pairs_hook=_each_key_once, parse_constant=_refuse_constant, parse_float=_finite_number
+)
+
+
+def _require_shallow(found: Any) -> None:
+    level = [found]
+    for _ in range(DEEPEST):
+        level = [each for holder in level if isinstance(holder, (dict, list)) for each in _inside(holder)]
+        if not level:
+            return
+    raise ValueError(_TOO_DEEP)
+
+
+def _inside(holder: Any) -> Iterable[Any]:
+    """What a list or an object holds that can hold something itself."""
+    values = holder.values() if isinstance(holder, dict) else holder
+    return [value for value in values if isinstance(value, (dict, list))]
+
+
+__all__ = ["LARGEST_SETTINGS", "LARGEST_TABLE", "parse_json", "read_json", "read_json_object"]
