@@ -1,6 +1,8 @@
 """The config: the paper's table 3, every check, and the round trip through a file."""
 
+import dataclasses
 import json
+import random
 
 import pytest
 import torch
@@ -98,11 +100,60 @@ def test_the_default_config_is_made_in_silence(caplog, capsys):
         ({"positional_encoding": "rotary"}, "positional_encoding"),
         ({"dropout": "0.1"}, "dropout"),
         ({"d_model": 32.5}, "d_model"),
+        ({"layer_norm_eps": -1.0}, "`layer_norm_eps` must be above 0 and at most 1, got -1.0"),
+        ({"encoder_layers": 1_000_000}, "`encoder_layers` must be at most 1,000, got 1000000"),
+        ({"eos_token_id": [2, 40]}, "`eos_token_id` must be a target token, at least 0 and below 40, got 40"),
+        ({"num_labels": 10**9}, "`num_labels` must be at least 0 and at most 10,000, got 1000000000"),
+        (
+            {"d_model": 2**16, "encoder_ffn_dim": 2**20, "encoder_layers": 1000},
+            r"These sizes make [\d,]{16,} weights; a model may have 1,000,000,000,000",
+        ),
     ],
 )
 def test_each_impossible_config_is_refused_with_a_reason(fields, message):
     with pytest.raises((ValueError, TypeError, StrictDataclassError), match=message):
         tiny_config(**fields)
+
+
+NUMBERS = {
+    field.name: str(field.type)
+    for field in dataclasses.fields(VanillaTransformerConfig)
+    if any(kind in str(field.type).replace("|", " ").split() for kind in ("int", "float", "<class 'int'>"))
+    or field.type in (int, float)
+}
+NO_NUMBERS = {"id2label", "label2id"}
+FAR = [float("nan"), float("inf"), -float("inf"), -1, -0.5, -(10**30), 10**10, 1e10, 10**30, 1e30, 10**400]
+
+
+@pytest.mark.parametrize("name", sorted(NUMBERS.keys() - NO_NUMBERS))
+def test_every_number_of_the_config_has_its_range(name):
+    """NaN, infinities, what is negative and what is too large, of either kind of number."""
+    for value in FAR:
+        with pytest.raises((ValueError, TypeError, StrictDataclassError), match=name):
+            tiny_config(**{name: value})
+
+
+def test_the_walk_over_all_fields_misses_none():
+    others = {field.name for field in dataclasses.fields(VanillaTransformerConfig)} - NUMBERS.keys()
+    assert NUMBERS.keys() >= {"layer_norm_eps", "dropout", "eos_token_id", "head_dim", "chunk_size_feed_forward"}
+    config = tiny_config()
+    for name in others:  # truth values and names
+        assert not isinstance(getattr(config, name), (int, float)) or isinstance(getattr(config, name), bool), name
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_the_count_of_weights_is_that_of_the_model(seed):
+    chance = random.Random(seed)
+    for _ in range(5):
+        flags = ("tie_word_embeddings", "attention_bias", "logits_bias", "normalize_before")
+        fields = {name: chance.random() < 0.5 for name in flags}
+        fields |= {"positional_encoding": chance.choice(["learned", "interleaved"])}
+        fields |= {"head_dim": chance.choice([None, 6]), "value_head_dim": chance.choice([None, 10])}
+        config = tiny_config(**fields, **chance.choice([{}, SEPARATE_VOCABULARIES]))
+        with torch.device("meta"):
+            model = VanillaTransformerForConditionalGeneration(config)
+        saved = model.state_dict(keep_vars=True)
+        assert config.weight_count == sum(tensor.numel() for tensor in {id(t): t for t in saved.values()}.values())
 
 
 def test_learned_positions_take_an_odd_width():

@@ -117,8 +117,15 @@ def test_the_sentence_stands_alone_on_stderr(folder):
 def test_special_tokens_outside_the_vocabulary(folder, capsys, name, value):
     change_config(folder, **{name: value})
     said = refusal(folder, capsys)
-    assert "Special tokens must be among the" in said
-    assert f"{name} {value}" in said
+    assert f"`{name}` must be a target token, at least 0 and below 60, got {value}" in said
+
+
+def test_forced_tokens_outside_the_vocabulary(folder, capsys):
+    path = folder / "generation_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(json.dumps({**settings, "forced_eos_token_id": 4000}), encoding="utf-8")
+    said = refusal(folder, capsys)
+    assert "Special tokens must be among the 60 of the target's vocabulary, but there are forced_eos_token_id" in said
 
 
 def test_infinite_weights(folder, capsys):

@@ -12,6 +12,18 @@ from transformers.configuration_utils import PreTrainedConfig
 Side = Literal["encoder", "decoder"]
 PositionalEncoding = Literal["interleaved", "concatenated", "tensor2tensor", "fairseq", "learned"]
 
+LARGEST = {
+    **dict.fromkeys(("vocab_size", "decoder_vocab_size"), 10**7),
+    **dict.fromkeys(("encoder_layers", "decoder_layers"), 1000),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4096),
+    **dict.fromkeys(("d_model", "head_dim", "value_head_dim"), 2**17),
+    **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 2**20),
+    "max_position_embeddings": 10**9,  # but for learned positions it is only stated
+    "chunk_size_feed_forward": 2**20,  # of `transformers`; nothing here reads it
+}
+"""Of each size, far beyond any model of the field: what is larger is a slip, or meant to exhaust a machine."""
+MOST_WEIGHTS, MOST_LABELS = 10**12, 10_000
+
 
 @strict
 class VanillaTransformerConfig(PreTrainedConfig):
@@ -45,7 +57,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
         activation_function (`str`, *optional*, defaults to `"relu"`):
             The feed-forward network's non-linearity, by its name in `transformers.activations.ACT2FN`.
         layer_norm_eps (`float`, *optional*, defaults to 1e-05):
-            The epsilon of every LayerNorm (the paper states none; this is PyTorch's).
+            The epsilon of every LayerNorm (the paper states none; this is PyTorch's); above 0, at most 1.
         normalize_before (`bool`, *optional*, defaults to `False`):
             `False` is the paper's post-norm, LayerNorm(x + Sublayer(x)). `True` is pre-norm,
             x + Sublayer(LayerNorm(x)), with a last LayerNorm on each stack: easier to train when deep.
@@ -71,7 +83,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
         label_smoothing (`float`, *optional*, defaults to 0.0):
             epsilon_ls of section 5.4, used by the loss in training mode only; in [0, 1). The paper's recipes set 0.1.
         pad_token_id, bos_token_id, eos_token_id (`int`, *optional*, defaults to 0, 1 and 2):
-            Special tokens.
+            Special tokens, in the target vocabulary; padding in both.
         decoder_start_token_id (`int`, *optional*, defaults to 1):
             The token the decoder starts from ("shifted right", figure 1).
         use_cache (`bool`, *optional*, defaults to `True`):
@@ -154,6 +166,9 @@ class VanillaTransformerConfig(PreTrainedConfig):
         # transformers reads the decoder's sizes by dropping the prefix, so this one cannot stay None
         if self.decoder_vocab_size is None:
             self.decoder_vocab_size = self.vocab_size
+        labels = kwargs.get("num_labels")  # of classifiers: each is given a name
+        if labels is not None and not (isinstance(labels, int) and 0 <= labels <= MOST_LABELS):
+            raise ValueError(f"`num_labels` must be at least 0 and at most {MOST_LABELS:,}, got {labels!r}.")
         super().__post_init__(**kwargs)
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -185,12 +200,29 @@ class VanillaTransformerConfig(PreTrainedConfig):
         d_k = vars(self)["head_dim"] or self.d_model // heads
         return heads, d_k, self.value_head_dim or d_k
 
+    @property
+    def weight_count(self) -> int:
+        """Numbers in the weights of a model of this config, with its output head."""
+        d, words, target_words = self.d_model, self.vocab_size, self.decoder_vocab_size or self.vocab_size
+        count = d * (words if self.share_encoder_decoder_embeddings else words + target_words)
+        count += target_words * ((0 if self.tie_word_embeddings else d) + self.logits_bias)
+        count += 2 * d * self.max_position_embeddings if self.positional_encoding == "learned" else 0
+        sides: tuple[tuple[Side, int], ...] = (("encoder", 1), ("decoder", 2))
+        for side, attentions in sides:
+            (heads, d_k, d_v), inner = self.head_widths(side), getattr(self, f"{side}_ffn_dim")
+            attention = 2 * heads * (d_k + d_v) * d + (heads * (2 * d_k + d_v) + d if self.attention_bias else 0)
+            layer = attentions * (attention + 2 * d) + 2 * d * inner + inner + d + 2 * d
+            count += getattr(self, f"{side}_layers") * layer + (2 * d if self.normalize_before else 0)
+        return count
+
     def validate_architecture(self) -> None:
         """Part of `@strict` validation, after the types: ranges, then fields that contradict each other."""
         self._validate_sizes()
         self._validate_probabilities()
         self._validate_heads()
         self._validate_vocabularies()
+        if self.weight_count > MOST_WEIGHTS:
+            raise ValueError(f"These sizes make {self.weight_count:,} weights; a model may have {MOST_WEIGHTS:,}.")
         if self.positional_encoding != "learned" and self.d_model % 2:
             raise ValueError(
                 f"Sinusoidal positions pair a sine with a cosine and need an even `d_model`, got {self.d_model}. "
@@ -206,20 +238,20 @@ class VanillaTransformerConfig(PreTrainedConfig):
             )
 
     def _validate_sizes(self) -> None:
-        for name in (
-            *("vocab_size", "decoder_vocab_size", "d_model", "encoder_layers", "decoder_layers"),
-            *("encoder_attention_heads", "decoder_attention_heads", "encoder_ffn_dim", "decoder_ffn_dim"),
-            *("head_dim", "value_head_dim", "max_position_embeddings"),
-        ):
+        for name, largest in LARGEST.items():
             size = vars(self)[name]  # as given
-            if size is not None and size < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {size}.")
+            least = 0 if name == "chunk_size_feed_forward" else 1
+            if size is not None and not least <= size <= largest:
+                bound = f"at least {least}" if size < least else f"at most {largest:,}"
+                raise ValueError(f"`{name}` must be {bound}, got {size}.")
 
     def _validate_probabilities(self) -> None:
         for name in ("dropout", "attention_dropout", "activation_dropout", "label_smoothing"):
             probability = getattr(self, name)
             if not 0 <= probability < 1:
                 raise ValueError(f"`{name}` must be at least 0 and below 1, got {probability}.")
+        if not 0 < self.layer_norm_eps <= 1:
+            raise ValueError(f"`layer_norm_eps` must be above 0 and at most 1, got {self.layer_norm_eps}.")
 
     def _validate_heads(self) -> None:
         for name in ("encoder_attention_heads", "decoder_attention_heads"):
@@ -242,6 +274,12 @@ class VanillaTransformerConfig(PreTrainedConfig):
                 f"`pad_token_id` ({self.pad_token_id}) must be a token of both vocabularies, at least 0 and below "
                 f"{smallest}."
             )
+        words = self.decoder_vocab_size or self.vocab_size
+        for name in ("bos_token_id", "eos_token_id", "decoder_start_token_id"):
+            given = getattr(self, name)
+            for token in given if isinstance(given, list) else [] if given is None else [given]:
+                if not 0 <= token < words:
+                    raise ValueError(f"`{name}` must be a target token, at least 0 and below {words}, got {token}.")
 
 
 def is_ours(model: Any) -> bool:
@@ -258,4 +296,4 @@ def longest_sentence(config: Any) -> int | None:
     return getattr(config, "max_position_embeddings", None)
 
 
-__all__ = ["Side", "VanillaTransformerConfig", "is_ours", "longest_sentence"]
+__all__ = ["LARGEST", "Side", "VanillaTransformerConfig", "is_ours", "longest_sentence"]
