@@ -6,8 +6,9 @@ from stock_search import by_transformers
 from tiny import EOS, lively_model, pad_batch, sentences, tiny_config, tiny_model, until_end
 from transformers import GenerationConfig
 
-from hf_vanilla_transformer.model.call_settings import settle
+from hf_vanilla_transformer.model.call_settings import FIELDS, OWN, settle
 from hf_vanilla_transformer.model.length_limits import length_limits
+from hf_vanilla_transformer.model.setting_ranges import COUNTS, NUMBERS
 
 ROWS = sentences([3, 5, 12, 9, 4, 7])
 IDS, MASK = pad_batch(ROWS)
@@ -77,7 +78,7 @@ def test_a_caller_that_hands_on_the_models_own_config_asks_for_nothing(caplog):
         ({"num_beams": 2.5}, "`num_beams` must be a whole number"),
         ({"num_beams": True}, "`num_beams` must be a whole number"),
         ({"num_return_sequences": 0}, "`num_return_sequences` must be a whole number of at least 1, got 0"),
-        ({"max_extra_tokens": -1}, "`max_extra_tokens` must be at least 0, got -1"),
+        ({"max_extra_tokens": -1}, "`max_extra_tokens` must be a whole number of at least 0, got -1"),
         ({"length_penalty": float("nan")}, "`length_penalty` must be a finite number, got nan"),
         ({"gnmt_length_penalty": float("inf")}, "`gnmt_length_penalty` must be a finite number, got inf"),
         ({"coverage_penalty": float("nan")}, "`coverage_penalty` must be a finite number, got nan"),
@@ -90,6 +91,36 @@ def test_what_is_out_of_range_is_refused_before_any_work(call, message):
         settle(call, None, GenerationConfig())
     with pytest.raises(ValueError, match=message):
         lively_model().generate(IDS, attention_mask=MASK, **call)
+
+
+@pytest.mark.parametrize("place", ["call", "given", "own"])
+def test_no_setting_of_generation_is_nan_or_infinite(place):
+    """Every field that `transformers` knows and every one of ours, in lists too, wherever it was set."""
+    where = {"call": "", "given": " in the given generation config", "own": " in the model's generation config"}[place]
+    lists = {"target_prefix", "bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "force_words_ids"}  # of ids
+    for name in sorted((FIELDS | {*OWN}) - lists):
+        for value in (float("nan"), float("inf"), [1, float("nan")], torch.tensor(float("inf"))):
+            stated = {"call": {}, "given": None, "own": GenerationConfig()}
+            stated[place] = {name: value} if place == "call" else config_with(**{name: value})
+            with pytest.raises(ValueError, match=rf"`{name}` must (be|hold) .*number.*, got .*{where}\.$"):
+                settle(*stated.values())
+
+
+@pytest.mark.parametrize("name", sorted({*COUNTS, *NUMBERS}))
+def test_every_number_of_decoding_has_its_range(name):
+    least, most = {**COUNTS, **NUMBERS}[name]
+    settle({name: least}, None, GenerationConfig())
+    settle({name: most}, None, GenerationConfig())
+    far = [least - 1, most * 2 + 1, 10**400 if name in COUNTS else 1e300]
+    for value in [*far, "1", True]:
+        with pytest.raises(ValueError, match=rf"`{name}` must be "):
+            settle({name: value}, None, GenerationConfig())
+
+
+def test_a_bias_may_ban_a_token():
+    settle({"sequence_bias": {(3,): float("-inf")}}, None, GenerationConfig())
+    with pytest.raises(ValueError, match="`sequence_bias` must hold finite numbers"):
+        settle({"sequence_bias": {(3,): float("nan")}}, None, GenerationConfig())
 
 
 def test_limits_are_the_sources_allowance_and_the_models_positions():

@@ -117,7 +117,7 @@ def test_the_limit_is_saved_with_the_model(tmp_path):
 def test_a_negative_limit_is_refused():
     model = tiny_model()
 
-    with pytest.raises(ValueError, match="`max_extra_tokens` must be at least 0, got -1"):
+    with pytest.raises(ValueError, match="`max_extra_tokens` must be a whole number of at least 0, got -1"):
         model.generate(torch.tensor([ROWS[0]]), max_extra_tokens=-1)
 
 

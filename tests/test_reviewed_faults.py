@@ -177,8 +177,8 @@ def test_a_prefix_in_a_config_is_read():
         ({"inputs": [[5, 6, 2]]}, TypeError, "Token ids come as a tensor, .* got a list"),
         ({"inputs": IDS[:0]}, ValueError, "needs at least one sentence, got an empty batch"),
         ({"generation_config": {"num_beams": 2}}, TypeError, "must be a GenerationConfig, got a dict"),
-        ({"max_extra_tokens": 1.5}, ValueError, "`max_extra_tokens` must be a whole number, got 1.5"),
-        ({"gnmt_length_penalty": 1e6}, ValueError, "must be between -100 and 100"),
+        ({"max_extra_tokens": 1.5}, ValueError, "`max_extra_tokens` must be a whole number of at least 0, got 1.5"),
+        ({"gnmt_length_penalty": 1e6}, ValueError, "must be between -10 and 10"),
     ],
 )
 def test_bad_input_is_one_clear_sentence(given, error, message):

@@ -130,7 +130,7 @@ def test_an_unknown_recipe_names_the_known(output: list[str]):
         (["--d_model", "wide"], "invalid int value: 'wide'"),
         (["--precision", "fp8"], "invalid choice: 'fp8'"),
         (["--num_beams", "0"], "`num_beams` must be at least 1, got 0"),
-        (["--max_extra_tokens", "-1"], "`max_extra_tokens` must be at least 0, got -1"),
+        (["--max_extra_tokens", "-1"], "`max_extra_tokens` must be a whole number of at least 0, got -1"),
         (["--max_tokens", "0"], "`max_tokens` must be at least 1, got 0"),
         (["--lr_scheduler_type", "linear"], "linear needs a `learning_rate`"),
     ],

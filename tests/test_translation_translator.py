@@ -227,7 +227,7 @@ def test_another_model_of_the_family_translates_too(tiny_model_folder):
         ({"num_beams": 2, "n_best": 3}, ValueError, r"got n_best 3 and num_beams 2"),
         ({"n_best": 0}, ValueError, r"n_best must be at least 1"),
         ({"batch_tokens": 0}, ValueError, r"batch_tokens is a number of tokens and must be at least 1, got 0"),
-        ({"max_extra_tokens": -1}, ValueError, r"`max_extra_tokens` must be at least 0, got -1"),
+        ({"max_extra_tokens": -1}, ValueError, r"`max_extra_tokens` must be a whole number of at least 0, got -1"),
         ({"num_beans": 4}, ValueError, r"num_beans"),
         ({"output_scores": False}, TypeError, r"translator itself sets output_scores"),
         ({"sentences": "merci"}, TypeError, r"list of strings, but one str was given"),

@@ -11,14 +11,15 @@ Settings of this project's own, beside those of `transformers`:
 - `target_prefix`: what each target must begin with.
 """
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import torch
 from transformers.generation import GenerationConfig
+
+from .setting_ranges import check_ranges
 
 PAPER_EXTRA_TOKENS = 50
 PAPER_DECODING = {"num_beams": 4, "max_extra_tokens": PAPER_EXTRA_TOKENS, "gnmt_length_penalty": 0.6}
@@ -28,7 +29,6 @@ FIELDS = frozenset(name for name in vars(GenerationConfig()) if not name.startsw
 """What `transformers` knows as settings of generation."""
 OWN = ("max_extra_tokens", "gnmt_length_penalty", "coverage_penalty", "target_prefix")
 LENGTHS = ("max_length", "max_new_tokens")
-LARGEST_PENALTY = 100
 _DEFAULTS: dict[str, Any] = {
     "num_beams": 1,
     "num_return_sequences": 1,
@@ -38,6 +38,7 @@ _DEFAULTS: dict[str, Any] = {
     "use_cache": True,
 }
 _UNSET_BY_NONE = FIELDS - _DEFAULTS.keys()
+_CHECKED = frozenset((*FIELDS, *OWN)) - {"target_prefix"}
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,7 @@ def settle(call: Mapping[str, Any], given: GenerationConfig | None, own: Generat
         raise TypeError(f"`generation_config` must be a GenerationConfig, got a {type(given).__name__}.")
     given = None if given is own else given  # who hands on the model's own config asks for nothing
     nearest_first = (without_unset(call), _stated(given), _stated(own))
+    check_ranges(nearest_first, _CHECKED)
     values = {**_DEFAULTS, **nearest_first[2], **nearest_first[1], **nearest_first[0]}
     alpha, power, alpha_from = _length_penalty(nearest_first)
     coverage, coverage_from = _own_setting("coverage_penalty", nearest_first)
@@ -126,8 +128,8 @@ def settle(call: Mapping[str, Any], given: GenerationConfig | None, own: Generat
         name: place < 2 for name, place in (("gnmt_length_penalty", alpha_from), ("coverage_penalty", coverage_from))
     }
     settings = CallSettings(
-        num_beams=_count(values, "num_beams"),
-        num_return_sequences=_count(values, "num_return_sequences"),
+        num_beams=int(values["num_beams"]),
+        num_return_sequences=int(values["num_return_sequences"]),
         length_penalty=power,
         gnmt_length_penalty=alpha,
         coverage_penalty=coverage or 0.0,
@@ -138,7 +140,8 @@ def settle(call: Mapping[str, Any], given: GenerationConfig | None, own: Generat
         asked=frozenset([name for name, nearer in asked.items() if nearer] + ["target_prefix"]),
         values=values,
     )
-    _check(settings)
+    if prefix is not None:
+        _check_prefix(prefix)
     return settings
 
 
@@ -193,32 +196,6 @@ def _extra_tokens(nearest_first: tuple[dict[str, Any], ...]) -> int | None:
     return None
 
 
-def _count(values: Mapping[str, Any], name: str) -> int:
-    count = values[name] if values.get(name) is not None else _DEFAULTS[name]
-    if isinstance(count, bool) or not isinstance(count, Integral) or count < 1:
-        meaning = " (1 is greedy)" if name == "num_beams" else ""
-        raise ValueError(f"`{name}` must be a whole number of at least 1{meaning}, got {count!r}.")
-    return int(count)
-
-
-def _check(settings: CallSettings) -> None:
-    extra = settings.max_extra_tokens
-    if extra is not None and (isinstance(extra, bool) or not isinstance(extra, Integral)):
-        raise ValueError(f"`max_extra_tokens` must be a whole number, got {extra!r}.")
-    if extra is not None and extra < 0:
-        raise ValueError(f"`max_extra_tokens` must be at least 0, got {extra!r}.")
-    for name in ("length_penalty", "gnmt_length_penalty", "coverage_penalty"):
-        value = getattr(settings, name)
-        if value is not None and not (_is_number(value) and math.isfinite(value)):
-            raise ValueError(f"`{name}` must be a finite number, got {value!r}.")
-        if value is not None and abs(value) > LARGEST_PENALTY:
-            raise ValueError(f"`{name}` must be between -{LARGEST_PENALTY} and {LARGEST_PENALTY}, got {value!r}.")
-    if settings.target_prefix is not None:
-        _check_prefix(settings.target_prefix)
-    if settings.coverage_penalty < 0:
-        raise ValueError(f"`coverage_penalty` must be at least 0, got {settings.coverage_penalty}.")
-
-
 def _check_prefix(prefix: Any) -> None:
     is_ids = isinstance(prefix, torch.Tensor) and prefix.dim() == 2 and prefix.dtype != torch.bool
     if not is_ids or prefix.is_floating_point():
@@ -228,11 +205,6 @@ def _check_prefix(prefix: Any) -> None:
         )
     if ((prefix < 0) & (prefix != -100)).any():
         raise ValueError(f"`target_prefix` must hold token ids, or -100 where free; got {int(prefix.min())}.")
-
-
-def _is_number(value: Any) -> bool:
-    one = isinstance(value, torch.Tensor) and value.dim() == 0
-    return one or (isinstance(value, Real) and not isinstance(value, bool))
 
 
 def as_ids(value: Any) -> tuple[int, ...]:
