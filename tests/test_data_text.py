@@ -184,7 +184,10 @@ def test_a_line_without_end_is_not_taken_into_memory():
 JSON_FAULTS = {
     '{"source": "a", "target": "b", "source": "c"}': "line 2 is not: .*names 'source' twice",
     '{"source": "a", "target": "b", "more": {"x": 1, "x": 2}}': "line 2 is not: .*names 'x' twice",
-    '{"source": "a", "target": "b", "more": ' + "[" * 100_000 + "]" * 100_000 + "}": "line 2 is not: .*nested more than",
+    '{"source": "a", "target": "b", "more": '
+    + "[" * 100_000
+    + "]" * 100_000
+    + "}": "line 2 is not: .*nested more than",
     '{"source": "a", "target": "b", "more": ' + '{"a":' * 100_000: "line 2 is not: .*nested more than",
     '{"source": "a", "target": "b", "more": ' + "1" * 10_000 + "}": "line 2 is not",
     '{"source": "a", "target"': "line 2 is not",

@@ -135,6 +135,12 @@ def test_logits_of_all_tokens_are_never_held(kind, monkeypatch):
     assert largest.numbers <= 16 * 500
 
 
+def test_an_accelerator_holds_the_logits_of_more_tokens_at_once():
+    at_once = {name: loss._chunk_size(32_000, torch.device(name)) for name in ("cpu", "cuda")}
+    assert at_once == {"cpu": 524, "cuda": 4194}
+    assert loss._chunk_size(10**9, torch.device("cpu")) == 1
+
+
 def test_frozen_weights_and_no_gradients_at_all():
     hidden, projection, labels = problem()
     expected = label_smoothed_cross_entropy(projection(hidden), labels, 0.1)

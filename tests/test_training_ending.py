@@ -16,12 +16,10 @@ from hf_vanilla_transformer.training.checkpoints import checkpoints_of, newest_c
 from hf_vanilla_transformer.training.interruption import Interrupted
 
 
-
 def finish(trainer: RecordingTrainer, **resume: bool) -> None:
     """Train and leave the final model."""
     trainer.train(resume_from_checkpoint=resume.get("resume"))
     trainer.save_model()
-
 
 
 def stop_in_step(trainer: RecordingTrainer, step: int) -> None:
@@ -43,7 +41,8 @@ LENGTHS: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("seed", range(1))
 @pytest.mark.parametrize(
-    ("text", "length"), [("corpus", "steps"), ("corpus", "epochs"), ("corpus", "a part of an epoch"), ("stream", "steps")]
+    ("text", "length"),
+    [("corpus", "steps"), ("corpus", "epochs"), ("corpus", "a part of an epoch"), ("stream", "steps")],
 )
 @pytest.mark.parametrize("how", ["killed after its last checkpoint", "stopped in its last step", "stopped before"])
 def test_a_run_that_goes_on_ends_where_the_whole_one_does(

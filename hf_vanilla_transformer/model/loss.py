@@ -16,8 +16,11 @@ from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.utils.checkpoint import checkpoint
 
+from .devices import on_accelerator
+
 _IGNORED = -100
 _LOGITS_AT_ONCE = 2**24  # 64 MiB in float32: hundreds of tokens of a large vocabulary, all of a small one
+_LOGITS_AT_ONCE_ON_ACCELERATOR = 2**27  # 512 MiB: matrix products of fewer tokens leave most of it idle
 _PIECES = 16
 
 
@@ -64,7 +67,8 @@ def chunked_cross_entropy(
         projection: maps d_model to vocab.
         labels: (batch, target_len), as of `label_smoothed_cross_entropy`; likewise the next two.
         logits_bias: added to the logits, one number for each token of the vocabulary.
-        chunk_size: tokens whose logits a plain `nn.Linear` holds at once; what 64 MiB of float32 hold if not given.
+        chunk_size: tokens whose logits a plain `nn.Linear` holds at once; what 64 MiB of float32 hold, or 512 MiB on
+            an accelerator, if not given.
 
     Returns:
         A scalar in nats per token; float32, or float64 where the logits would be.
@@ -140,8 +144,16 @@ def _sum_through_weight(
         bias = projection.bias if bias is None else projection.bias + bias
     if not torch.is_grad_enabled():
         hidden, weight, bias = hidden.detach(), weight.detach(), None if bias is None else bias.detach()
-    chunk_size = chunk_size or max(_LOGITS_AT_ONCE // weight.shape[0], 1)
+    # the rows of tokens that are ignored add nothing to the weight's gradient, and none of theirs goes further back
+    hidden = hidden.masked_fill(targets.eq(_IGNORED)[:, None], 0.0)
+    chunk_size = chunk_size or _chunk_size(weight.shape[0], hidden.device)
     return _LinearCrossEntropy.apply(hidden, weight, bias, targets, label_smoothing, chunk_size, _matmul_dtype(hidden))
+
+
+def _chunk_size(vocab: int, device: torch.device) -> int:
+    """Tokens whose logits are held at once."""
+    logits = _LOGITS_AT_ONCE_ON_ACCELERATOR if on_accelerator(device) else _LOGITS_AT_ONCE
+    return max(logits // vocab, 1)
 
 
 class _LinearCrossEntropy(torch.autograd.Function):
@@ -163,13 +175,13 @@ class _LinearCrossEntropy(torch.autograd.Function):
         weight = weight.to(dtype)
         for start in range(0, hidden.shape[0], chunk_size):
             chunk, labels = hidden[start : start + chunk_size].to(dtype), targets[start : start + chunk_size]
-            logits = (chunk @ weight.T).to(total.dtype)  # (chunk, vocab)
-            logits = logits if bias is None else logits.add_(bias)
-            log_probabilities = logits.log_softmax(-1)
-            del logits
+            log_probabilities = _log_probabilities(chunk, weight, bias, total.dtype)
             total += _sum_of_losses(log_probabilities, labels, label_smoothing)
             if any(ctx.needs_input_grad):
-                gradients.add(start, chunk, weight, _gradient_in_place(log_probabilities, labels, label_smoothing))
+                of_logits = _gradient_of_logits(log_probabilities, labels, label_smoothing, dtype)
+                gradients.add(start, chunk, weight, of_logits, labels.ne(_IGNORED))
+                del of_logits
+            del log_probabilities  # the next chunk's take its place
         ctx.save_for_backward(gradients.hidden, gradients.weight, gradients.bias)
         return total
 
@@ -180,6 +192,17 @@ class _LinearCrossEntropy(torch.autograd.Function):
         return (*gradients, None, None, None, None)
 
 
+def _log_probabilities(
+    chunk: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype
+) -> torch.Tensor:
+    """Of each token of the vocabulary, (chunk, vocab), in the full precision `dtype`."""
+    if chunk.is_cuda and torch.version.cuda and chunk.dtype != dtype:
+        logits = torch.mm(chunk, weight.T, out_dtype=dtype)  # not rounded in between
+    else:
+        logits = (chunk @ weight.T).to(dtype)
+    return (logits if bias is None else logits.add_(bias)).log_softmax(-1)
+
+
 def _sum_of_losses(log_probabilities: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
     total = nn.functional.nll_loss(log_probabilities, labels, ignore_index=_IGNORED, reduction="sum")
     if label_smoothing:
@@ -188,13 +211,20 @@ def _sum_of_losses(log_probabilities: torch.Tensor, labels: torch.Tensor, label_
     return total
 
 
-def _gradient_in_place(log_probabilities: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
-    """The gradient of a chunk's logits: softmax minus the target distribution, 0 where nothing is to be predicted."""
-    real = labels.ne(_IGNORED)[:, None]  # (chunk, 1)
-    gradient = log_probabilities.exp_().sub_(label_smoothing / log_probabilities.shape[-1])
-    index = labels[:, None].where(real, 0)
+def _gradient_of_logits(
+    log_probabilities: torch.Tensor, labels: torch.Tensor, label_smoothing: float, dtype: torch.dtype
+) -> torch.Tensor:
+    """Softmax minus the target distribution; of tokens that are ignored anything.
+
+    Args:
+        log_probabilities: of a chunk, (chunk, vocab); their memory is used again.
+        dtype: what the result is rounded to.
+    """
+    index = labels.clamp(min=0)[:, None]
+    gradient = log_probabilities.exp_()
     gradient.scatter_add_(1, index, gradient.new_full(index.shape, label_smoothing - 1))
-    return gradient.mul_(real)
+    rounded = gradient if gradient.dtype == dtype else torch.empty_like(gradient, dtype=dtype)
+    return torch.sub(gradient, label_smoothing / gradient.shape[-1], out=rounded)
 
 
 class _Gradients:
@@ -207,11 +237,18 @@ class _Gradients:
         self.weight = torch.zeros_like(weight, dtype=_full_precision(weight)) if needed[1] else None
         self.bias = torch.zeros_like(bias, dtype=_full_precision(bias)) if needed[2] and bias is not None else None
 
-    def add(self, start: int, chunk: torch.Tensor, weight: torch.Tensor, of_logits: torch.Tensor) -> None:
-        """Add what the tokens from `start` on contribute: `chunk` (chunk, d_model), `of_logits` (chunk, vocab)."""
+    def add(
+        self, start: int, chunk: torch.Tensor, weight: torch.Tensor, of_logits: torch.Tensor, real: torch.Tensor
+    ) -> None:
+        """Add what the tokens from `start` on contribute.
+
+        Args:
+            chunk: (chunk, d_model), 0 where tokens are ignored.
+            of_logits: (chunk, vocab).
+            real: those that are not ignored, (chunk,).
+        """
         if self.bias is not None:
-            self.bias += of_logits.sum(0)
-        of_logits = of_logits.to(chunk.dtype)
+            self.bias += real.to(of_logits.dtype) @ of_logits
         if self.hidden is not None:
             self.hidden[start : start + len(chunk)] = of_logits @ weight
         if self.weight is not None and self.weight.dtype == chunk.dtype:
