@@ -220,7 +220,7 @@ def test_rows_that_are_done_leave_and_the_last_take_their_places():
     for batch in range(1, 120):
         for share in (0.1, 0.5, 0.9):
             done = torch.rand(batch) < share
-            stay = who_stays(done)
+            stay = who_stays(done, int((~done).sum()))
             living = set((~done).nonzero()[:, 0].tolist())
             if not living:
                 continue
@@ -238,7 +238,7 @@ def test_rows_that_are_done_leave_and_the_last_take_their_places():
 def test_a_finished_sentence_takes_nothing_new(length_penalty, stays, monkeypatch):
     """A penalty this large lets scores rise after `transformers`' heuristic has closed a sentence."""
     if stays:  # as it does where a logits processor may know rows by their place
-        monkeypatch.setattr(BeamSearch, "_leave", lambda self, parents: parents)
+        monkeypatch.setattr(BeamSearch, "_leave", lambda self, parents, going: parents)
     for seed in range(6):
         model = lively_model(seed)
         settings = {"num_beams": 2, "max_new_tokens": 60, "length_penalty": length_penalty}

@@ -128,9 +128,10 @@ class BeamSearch:
             parents = self._go_on(tops, ends, length)
             length += 1
             self._mark_done(ends, length)
-            if self.done.all() or ends.all():
+            going = int((~self.done).sum())  # read once: an accelerator has to end its step first
+            if not going:
                 break
-            self.decoder.select(self._leave(parents))
+            self.decoder.select(self._leave(parents, going))
             self.decoder.step(self.running.tokens[:, :, length - 1])
         self._store()
         assert self.result is not None
@@ -239,9 +240,9 @@ class BeamSearch:
         normalisers = [settings.normaliser(limit - self.prompt_len) for limit in limits]
         return self.running.scores.new_tensor(normalisers)[:, None]
 
-    def _leave(self, parents: torch.Tensor) -> torch.Tensor:
-        """Take finished sentences out of the batch; the parents of those that stay."""
-        stay = who_stays(self.done) if self.next_tokens.rows_may_leave else None
+    def _leave(self, parents: torch.Tensor, going: int) -> torch.Tensor:
+        """Take finished sentences out of the batch, in which `going` are not; the parents of those that stay."""
+        stay = who_stays(self.done, going) if self.next_tokens.rows_may_leave else None
         if stay is None:
             return parents
         self._store()

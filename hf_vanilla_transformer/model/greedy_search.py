@@ -40,9 +40,10 @@ def greedy_search(
         done = done | torch.isin(chosen, settings.eos)
         if settings.limits is not None:
             done = done | (length >= settings.limits[alive])
-        if length >= settings.max_length or is_late(settings) or done.all():
+        going = int((~done).sum())  # what a step reads from its device, once
+        if length >= settings.max_length or is_late(settings) or not going:
             return torch.cat(tokens, dim=1), torch.stack(scores, dim=1)
-        stay = None if processors else who_stays(done)
+        stay = None if processors else who_stays(done, going)
         if stay is not None:
             alive, ids, done, chosen = alive[stay], ids[stay], done[stay], chosen[stay]
             decoder.keep(stay)

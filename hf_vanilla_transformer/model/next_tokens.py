@@ -24,6 +24,7 @@ from transformers.generation import (
     SuppressTokensLogitsProcessor,
 )
 
+from .devices import on_accelerator
 from .packed_layers import HIDDEN
 
 CHUNK = 64
@@ -96,6 +97,7 @@ class NextTokens:
         masking = [processor for processor in processors if _kind(processor) in _MASKING]
         # single tokens are forbidden in place: these processors would copy all logits for each
         self.bans = [banned for processor in masking if (banned := _banned_by(processor)) is not None]
+        self.known: dict[int, torch.Tensor] = {}  # what each ban forbids
         self.masking = [processor for processor in masking if _banned_by(processor) is None]
         self.bad_words = [each for each in masking if _kind(each) is NoBadWordsLogitsProcessor and each.sequence_bias]
         self.forced_lengths = {
@@ -107,7 +109,7 @@ class NextTokens:
 
     def blocks(self, batch: int, beams: int, device: torch.device) -> Iterator[slice]:
         """The sentences whose logits are made and searched at once: even parts that a processor's cache holds."""
-        whole = self.needs_log_probabilities or device.type != "cpu"  # those processors may know rows by their place
+        whole = self.needs_log_probabilities or on_accelerator(device)  # those processors may know rows by their place
         parts = 1 if whole else -(-batch // max(1, ROWS_AT_ONCE // beams))
         size = -(-batch // parts)
         return (slice(start, min(start + size, batch)) for start in range(0, batch, size))
@@ -140,22 +142,31 @@ class NextTokens:
                 self.step_scores.append(scores.clone())
             scores = allow_only(scores, allowed)
             return likeliest(scores, chunk_maxima(scores), torch.zeros_like(scores[:, :1]), running, count)
-        banned = [tokens for ban in self.bans if (tokens := ban(length)) is not None]
+        banned = self._banned(length, logits)
         unchanged = not banned and not self.masking and allowed is None
         total = None  # (rows, 1)
         if not (self.renormalises or unchanged):
             total = self._log_sum_exp(logits, chunk_maxima(logits))
         for tokens in banned:
-            known = tokens[(tokens >= 0) & (tokens < logits.shape[1])]  # others are no tokens, and forbid nothing
-            logits.index_fill_(1, known.to(logits.device), HIDDEN)
+            logits.index_fill_(1, tokens, HIDDEN)
         for processor in self.masking:
             logits = processor(ids, logits)
         logits = allow_only(logits, allowed)
         maxima = chunk_maxima(logits)
         return likeliest(logits, maxima, self._log_sum_exp(logits, maxima) if total is None else total, running, count)
 
-    def _log_sum_exp(self, logits: torch.Tensor, maxima: torch.Tensor) -> torch.Tensor:
+    def _banned(self, length: int, logits: torch.Tensor) -> list[torch.Tensor]:
+        """The single tokens that are forbidden after so many."""
+        for number, ban in enumerate(self.bans):
+            if number not in self.known and (tokens := ban(length)) is not None:
+                known = tokens[(tokens >= 0) & (tokens < logits.shape[1])]  # others are no tokens, and forbid nothing
+                self.known[number] = known.to(logits.device)
+        return [self.known[number] for number, ban in enumerate(self.bans) if ban(length) is not None]
+
+    def _log_sum_exp(self, logits: torch.Tensor, maxima: torch.Tensor | None) -> torch.Tensor:
         """As `logits.logsumexp(-1, keepdim=True)`, in memory kept from step to step; `maxima`: of their chunks."""
+        if maxima is None:
+            return logits.logsumexp(-1, keepdim=True)
         if len(self.scratch) < len(logits):
             self.scratch = torch.empty_like(logits)
         scratch = self.scratch[: len(logits)]
@@ -166,8 +177,10 @@ class NextTokens:
         return torch.sub(logits, largest, out=scratch).exp_().sum(1, keepdim=True).log() + largest
 
 
-def chunk_maxima(values: torch.Tensor) -> torch.Tensor:
-    """Of each `CHUNK` of a row, the last one shorter; (rows, vocab) to (rows, chunks)."""
+def chunk_maxima(values: torch.Tensor) -> torch.Tensor | None:
+    """Of each `CHUNK` of a row, the last one shorter, (rows, chunks); None on accelerators, faster with whole rows."""
+    if on_accelerator(values.device):
+        return None
     vocab = values.shape[1]
     whole = vocab // CHUNK * CHUNK
     maxima = values[:, :whole].unflatten(1, (whole // CHUNK, CHUNK)).amax(2)
@@ -175,13 +188,13 @@ def chunk_maxima(values: torch.Tensor) -> torch.Tensor:
 
 
 def likeliest(
-    values: torch.Tensor, maxima: torch.Tensor, total: torch.Tensor, running: torch.Tensor, count: int
+    values: torch.Tensor, maxima: torch.Tensor | None, total: torch.Tensor, running: torch.Tensor, count: int
 ) -> Continuations:
     """The best of all beams' next tokens, by `running` + `values` - `total`.
 
     Args:
         values: (batch * beams, vocab).
-        maxima: their `chunk_maxima`.
+        maxima: their `chunk_maxima`, or None to search whole rows.
         total: (batch * beams, 1).
         running: (batch, beams).
         count: at most beams * vocab.
@@ -196,14 +209,14 @@ def likeliest(
 
 
 def _shortlist(
-    values: torch.Tensor, maxima: torch.Tensor, total: torch.Tensor, running: torch.Tensor, count: int
+    values: torch.Tensor, maxima: torch.Tensor | None, total: torch.Tensor, running: torch.Tensor, count: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Beams and tokens, (batch, any) each, that hold the best `count`; arguments as of `likeliest`, by beams."""
     batch, beams = running.shape
     vocab = values.shape[1]
     device = values.device
     chunks = vocab // CHUNK
-    if device.type != "cpu" or chunks < count:
+    if maxima is None or chunks < count:
         tokens = values.topk(min(count, vocab)).indices  # (batch * beams, any)
         parents = torch.arange(beams, device=device).repeat_interleave(tokens.shape[1])
         return parents.expand(batch, -1), tokens.view(batch, -1)

@@ -81,18 +81,21 @@ def allowed_tokens(settings: SearchSettings, alive: torch.Tensor, length: int, p
     return None if tokens is None and ends is None else Allowed(tokens, ends, settings.forced_eos)
 
 
-def who_stays(done: torch.Tensor) -> torch.Tensor | None:
+def who_stays(done: torch.Tensor, going: int) -> torch.Tensor | None:
     """The rows that go on if those that are done leave, or None if all do.
 
     Each stays in its place, but for the last, which take the places of others. Some that are done stay so that batches
     are of few sizes: a matrix product of a new size has a kernel made for it, which can take longer than the product.
 
+    Args:
+        done: of each row, (batch,).
+        going: how many rows are not done.
+
     Returns:
         (fewer,).
     """
-    staying = int((~done).sum())
-    step = max(1, 2 ** (staying.bit_length() - SIZES_OF_AN_OCTAVE.bit_length()))
-    staying = -(-staying // step) * step
+    step = max(1, 2 ** (going.bit_length() - SIZES_OF_AN_OCTAVE.bit_length()))
+    staying = -(-going // step) * step
     if staying >= len(done):
         return None
     rows = torch.arange(staying, device=done.device)

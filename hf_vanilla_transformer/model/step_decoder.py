@@ -14,10 +14,13 @@ from typing import NamedTuple, Protocol
 import torch
 from torch import nn
 
+from .devices import on_accelerator
 from .packed_layers import HIDDEN, KeysAndValues, PackedLayer, PackedModel, hidden_source
 
 SLOTS_AT_FIRST = 64
 """Room for most targets; what is not written to costs nothing."""
+FRESH_SLOTS = 256
+"""Slots taken one after the other on an accelerator, which waits for the processor when it is asked which are free."""
 POSITIONS_AT_ONCE = 64
 LANES = 16
 """Keys that a processor's vector instructions weigh at once; a softmax takes those left over one by one."""
@@ -144,11 +147,12 @@ class StepDecoder:
         """Where this step's keys and values go, a slot for each beam, in which it sees itself.
 
         Returns:
-            The next slots, the same of all sentences, while they cost no more to attend to; then places in
+            The next slots, the same of all sentences, while they cost little more to attend to; then places in
             (batch * slots), (batch * beams,): the first slots of each sentence that no beam descends from.
         """
         first, last = self.used, self.used + self.beams
-        if self.beams == 1 or last <= full_lanes(first):
+        fresh = FRESH_SLOTS if on_accelerator(self.seen.device) else 0
+        if self.beams == 1 or last <= max(full_lanes(first), fresh):
             self.used = last
             self._make_room()
             self.seen[:, 0, :, first:last].diagonal(dim1=1, dim2=2).zero_()
