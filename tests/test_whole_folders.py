@@ -15,6 +15,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from hf_vanilla_transformer.hub import write_publication
 from hf_vanilla_transformer.model import whole_folders
+from hf_vanilla_transformer.model.disk_space import DiskFullError
 from hf_vanilla_transformer.model.manifest import write_manifest
 from hf_vanilla_transformer.model.whole_folders import new_folder
 
@@ -49,7 +50,10 @@ def test_a_save_that_does_not_fit_leaves_what_was_there(sealed: bool, size: int,
         write_manifest(tmp_path)
     before = contents(tmp_path)
 
-    with no_file_longer_than(size), pytest.raises(Exception, match=r"(?i)file too large|disk"):
+    with (
+        no_file_longer_than(size),
+        pytest.raises(DiskFullError, match=r"as large.*; what was there is as it was"),
+    ):
         tiny_model(seed=1, d_model=32).save_pretrained(tmp_path)
 
     assert contents(tmp_path) == before
@@ -57,13 +61,13 @@ def test_a_save_that_does_not_fit_leaves_what_was_there(sealed: bool, size: int,
 
 
 def test_a_new_folder_that_does_not_fit_is_not_there(tmp_path: Path):
-    with no_file_longer_than(2_000), pytest.raises(Exception, match=r"(?i)file too large|disk"):
+    with no_file_longer_than(2_000), pytest.raises(DiskFullError, match="takes no file as large as was to be written"):
         tiny_model().save_pretrained(tmp_path / "some" / "model")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_publication_that_does_not_fit_does_not_block_the_next(folder: Path, tmp_path: Path):
-    with no_file_longer_than(5_000), pytest.raises(OSError, match=r"(?i)file too large|disk"):
+    with no_file_longer_than(5_000), pytest.raises(DiskFullError, match="takes no file as large as was to be written"):
         write_publication(folder, "me/model", tmp_path / "published")
     assert not (tmp_path / "published").exists()
     write_publication(folder, "me/model", tmp_path / "published")

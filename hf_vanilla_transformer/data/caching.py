@@ -16,7 +16,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..model.manifest import damaged_files, read_manifest, sealed_folder
+from ..model.manifest import damaged_files, read_manifest
+from ..model.whole_folders import sealed_folder
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features

@@ -13,8 +13,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..model.manifest import MANIFEST_NAME, damaged_files, read_manifest, sha256_of_file
 from ..model.json_files import LARGEST_TABLE, read_json
+from ..model.manifest import MANIFEST_NAME, damaged_files, read_manifest, sha256_of_file
 from .results import fingerprint, write_atomically
 from .scores import METRIC_NAMES, PERCENTILES_MARK, MetricScore, TranslationScores, evaluate_translations
 

@@ -12,6 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from .disk_space import writing_to
 from .manifest import MANIFEST_NAME, flush, write_manifest
 
 
@@ -40,6 +41,7 @@ def new_folder(output: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         FileExistsError: as of `require_empty_folder`.
+        DiskFullError: the disk is full.
     """
     require_empty_folder(output)
     output = Path(output).resolve()  # a link stays, and what it points to is made
@@ -47,11 +49,12 @@ def new_folder(output: str | os.PathLike[str]) -> Iterator[Path]:
     beside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     done = False
     try:
-        beside.mkdir(parents=True)
-        yield beside
-        if output.exists():
-            output.rmdir()
-        os.replace(beside, output)
+        with writing_to(output.parent):
+            beside.mkdir(parents=True)
+            yield beside
+            if output.exists():
+                output.rmdir()
+            os.replace(beside, output)
         done = True
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -88,6 +91,7 @@ def replaced_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
     Raises:
         NotADirectoryError: it is a file.
+        DiskFullError: the disk is full; the folder holds what it held before.
     """
     folder = Path(folder)
     if folder.is_file():
@@ -96,10 +100,11 @@ def replaced_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
     beside = folder / f".saving.{os.getpid()}.tmp"
     done = False
     try:
-        beside.mkdir(parents=True)
-        yield beside
-        move_files(beside, folder)
-        (folder / MANIFEST_NAME).unlink(missing_ok=True)
+        with writing_to(folder, kept="" if made else "what was there is as it was"):
+            beside.mkdir(parents=True)
+            yield beside
+            move_files(beside, folder)
+            (folder / MANIFEST_NAME).unlink(missing_ok=True)
         done = True
     finally:
         shutil.rmtree(beside, ignore_errors=True)

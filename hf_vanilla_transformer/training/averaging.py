@@ -20,10 +20,10 @@ from transformers.trainer import TRAINER_STATE_NAME
 from ..evaluation.ledger import AVERAGE_RECORD_NAME as RECORD_NAME
 from ..evaluation.ledger import LEDGER_NAME
 from ..model.checked_folders import give_weights_the_mode_of_the_config, require_no_adapters
+from ..model.json_files import read_json
 from ..model.manifest import MANIFEST_NAME, read_manifest
 from ..model.sound_folders import require_sound_files, unchanged
 from ..model.whole_folders import require_empty_folder, sealed_folder
-from ..model.json_files import read_json
 from ..tokenization import load_tokenizer
 from .checkpoints import ARGUMENTS_NAME, SETTINGS_NAME, STREAM_STATE_NAME, checkpoints_of
 

@@ -76,7 +76,7 @@ def read_state(folder: Path) -> dict | None:
 def read_epochs(folder: Path, state: Mapping[str, Any]) -> float:
     """For how many passes over the text the run of a folder with this state was started."""
     try:
-        return float(json.loads((folder / ARGUMENTS_NAME).read_text(encoding="utf-8"))["num_train_epochs"])
+        return float(read_json(folder / ARGUMENTS_NAME, finite=False)["num_train_epochs"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
         return float(state["num_train_epochs"])  # a whole number
 

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from ..model.checked_folders import CheckedFolders, require_finite_weights, require_no_adapters
-from ..model.sound_folders import UnsoundFolderError, read_whole, require_sound_download
 from ..model.json_files import read_json_object
+from ..model.sound_folders import UnsoundFolderError, read_whole, require_sound_download
 from ..tokenization import load_tokenizer
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
