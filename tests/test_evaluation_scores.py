@@ -4,10 +4,13 @@ import json
 import logging
 import random
 from importlib.metadata import version
+from pathlib import Path
 
+import evaluate
 import pytest
 
 from hf_vanilla_transformer.evaluation import TranslationScores, evaluate_translations, load_metric
+from hf_vanilla_transformer.evaluation.scores import METRIC_FILE
 
 REFERENCES = [
     "Two men are standing at the stove, preparing food.",
@@ -232,3 +235,16 @@ def test_bad_corpora_are_refused(hypotheses, references, sources, error, message
 def test_bad_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         evaluate_translations(HYPOTHESES, REFERENCES, **options)
+
+
+@pytest.mark.parametrize(
+    "damage", [b"", METRIC_FILE.read_bytes()[:300], METRIC_FILE.read_bytes().replace(b"100", b"101")]
+)
+def test_a_damaged_copy_of_the_metric_is_made_again(caplog, damage):
+    """`evaluate` would take it as it is."""
+    load_metric()
+    [copy] = Path(evaluate.config.HF_MODULES_CACHE).rglob(METRIC_FILE.name)
+    copy.write_bytes(damage)
+    load_metric()
+    assert f"The cached copy {copy} is damaged; it is made again." in caplog.text
+    assert copy.read_bytes() == METRIC_FILE.read_bytes()

@@ -108,15 +108,29 @@ class TranslationScores:
 def load_metric() -> Any:
     """Load the `evaluate` module of this package from its file; needs no network.
 
-    `evaluate` copies the file into its modules cache (`HF_MODULES_CACHE`). Sentences are kept in memory and not in a
-    cache file, so processes that score at the same time share nothing.
+    `evaluate` copies the file into its modules cache (`HF_MODULES_CACHE`); a damaged copy is made again. Sentences are
+    kept in memory and not in a cache file, so processes that score at the same time share nothing.
 
     Returns:
         An `evaluate.Metric`; `.compute(predictions=..., references=...)` gives a dict per metric.
     """
     import evaluate  # takes seconds
 
+    _drop_damaged_copy()
     return evaluate.load(str(METRIC_FILE), keep_in_memory=True)
+
+
+def _drop_damaged_copy() -> None:
+    """`evaluate` takes the copy as it finds it, cut short or not."""
+    from evaluate.config import HF_MODULES_CACHE
+    from evaluate.loading import files_to_hash
+    from filelock import FileLock
+
+    for copy in Path(HF_MODULES_CACHE).rglob(f"{files_to_hash([str(METRIC_FILE)])}/{METRIC_FILE.name}"):
+        with FileLock(f"{copy.parent.parent}.lock"):  # that of `evaluate`
+            if copy.read_bytes() != METRIC_FILE.read_bytes():
+                logger.warning("The cached copy %s is damaged; it is made again.", copy)
+                copy.unlink()
 
 
 def evaluate_translations(
