@@ -98,6 +98,28 @@ def test_the_same_content_is_written_once_and_mapped(tmp_path, monkeypatch):
     assert [entry["filename"] for entry in corpus.cache_files] == [str(cached)]
 
 
+@pytest.mark.parametrize("change", ["longer\n" * 3, "two\n", "one\nmore\n"])
+@pytest.mark.parametrize("name", ["t.tsv", "train.en"])
+def test_a_file_that_changes_while_it_is_read_is_not_cached_under_the_name_of_what_it_was(
+    tmp_path, monkeypatch, name, change
+):
+    header = "source\ttarget\n" if name == "t.tsv" else ""
+    before, after = (f"{header}{text}".replace("\n", "\tx\n" if header else "\n") for text in ("one\n", change))
+    before, after = (text.replace("target\tx", "target") for text in (before, after))
+    write(tmp_path / "train.de", "eins\n")
+    path = write(tmp_path / name, before)
+    write_arrow = files._write_arrow
+
+    def change_and_write(*arguments):
+        write(path, after)
+        write_arrow(*arguments)
+
+    monkeypatch.setattr(files, "_write_arrow", change_and_write)
+    with pytest.raises(ValueError, match=rf"{name} changed while it was read\. Start again when nobody writes to it"):
+        read_table(path, ANY) if header else read_text_files(path, tmp_path / "train.de")
+    assert not list((tmp_path / "cache").rglob("*.arrow"))
+
+
 def test_sides_swapped_are_another_corpus(tmp_path):
     assert text_pairs(tmp_path, "one\n", "eins\n") == [("one", "eins")]
     assert text_pairs(tmp_path, "eins\n", "one\n") == [("eins", "one")]

@@ -48,11 +48,34 @@ def read_text_files(source: Path, target: Path) -> Dataset:
         ValueError: unequal numbers of lines, invalid UTF-8, or no lines.
         FileNotFoundError: a file is missing.
     """
+    before = _versions(source, target)
     (source_digest, source_lines), (target_digest, target_lines) = (examine_text(path) for path in (source, target))
     if source_lines != target_lines:
         raise unequal_sides(source, source_lines, target, target_lines)
-    pairs = zip(text_lines(source), text_lines(target), strict=True)
+    pairs = _while_unchanged(zip(text_lines(source), text_lines(target), strict=True), before)
     return _cached_pairs(f"text {source_digest} {target_digest}", pairs, f"{source} and {target}")
+
+
+def _versions(*paths: Path) -> dict[Path, tuple[int, int, int]]:
+    """What changes when a file does, at the least."""
+    for path in paths:
+        check_file(path)
+    stats = {path: path.stat() for path in paths}
+    return {path: (stat.st_ino, stat.st_size, stat.st_mtime_ns) for path, stat in stats.items()}
+
+
+def _while_unchanged(pairs: Iterable[Pair], before: dict[Path, tuple[int, int, int]]) -> Iterator[Pair]:
+    """Pairs of files that must be what they were when their content was given a name in the cache.
+
+    Raises:
+        ValueError: one has changed.
+    """
+    try:
+        yield from pairs
+    finally:
+        for path, version in before.items():
+            if _versions(path)[path] != version:
+                raise ValueError(f"{path} changed while it was read. Start again when nobody writes to it.")
 
 
 def unequal_sides(source: Path, source_lines: int, target: Path, target_lines: int) -> ValueError:
@@ -70,10 +93,10 @@ def read_table(path: Path, choice: ColumnChoice) -> Dataset:
         ValueError: columns not found (lists those there are), a row that breaks the format, invalid UTF-8, or no rows.
         FileNotFoundError: the file is missing.
     """
-    suffix = path.suffix.lower()
+    suffix, before = path.suffix.lower(), _versions(path)
     digest = _digest_bytes(path) if suffix == ".parquet" else examine_text(path)[0]
     keys, pairs = open_table(path, choice)
-    return _cached_pairs(f"{suffix} {digest} {keys}", pairs(), str(path))
+    return _cached_pairs(f"{suffix} {digest} {keys}", _while_unchanged(pairs(), before), str(path))
 
 
 def keys_of_table(path: Path, choice: ColumnChoice) -> tuple[Key, Key]:
