@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-_PACKAGE = Path(__file__).parent
+_PACKAGE = Path(__file__).resolve().parent
 _PROGRAM = "vanilla-transformer"
 
 
@@ -25,7 +25,7 @@ def is_program() -> bool:
     if _PROGRAM in (file.stem, file.parent.stem):  # on Windows a folder in an .exe
         return True
     command = file.stem.removesuffix("_model")
-    return file.absolute().parent == _PACKAGE.parent / "scripts" and (_PACKAGE / "cli" / f"{command}.py").exists()
+    return file.resolve().parent == _PACKAGE.parent / "scripts" and (_PACKAGE / "cli" / f"{command}.py").exists()
 
 
 def begin() -> None:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hf_vanilla_transformer.data import files
+from hf_vanilla_transformer.data import caching, files
 from hf_vanilla_transformer.data.columns import ColumnChoice
 from hf_vanilla_transformer.data.files import read_table, read_text_files
 from hf_vanilla_transformer.data.text import plain
@@ -74,7 +74,7 @@ def test_lines_across_chunks(tmp_path, monkeypatch):
     """Neither a character of several bytes nor a count is lost where one chunk ends."""
     monkeypatch.setattr(files, "CHUNK_BYTES", 3)
     monkeypatch.setattr(files, "LINES_BYTES", 3)
-    monkeypatch.setattr(files, "PAIRS_TOGETHER", 2)
+    monkeypatch.setattr(caching, "PAIRS_TOGETHER", 2)
     lines = ["über", "", "𝄞𝄞", "x"] * 3
     content = "\n".join(lines)
     assert text_pairs(tmp_path, content, content) == [(line, line) for line in lines]
@@ -91,7 +91,7 @@ def test_a_file_changed_under_the_same_name_size_and_time_is_read_anew(tmp_path)
 
 def test_the_same_content_is_written_once_and_mapped(tmp_path, monkeypatch):
     text_pairs(tmp_path, "one\n", "eins\n")
-    monkeypatch.delattr(files, "_write_arrow")
+    monkeypatch.delattr(caching, "_write_pairs")
     text_pairs(tmp_path, "one\n", "eins\n")
     [cached] = (tmp_path / "cache").rglob("*.arrow")
     corpus = read_text_files(tmp_path / "train.en", tmp_path / "train.de")
@@ -108,13 +108,13 @@ def test_a_file_that_changes_while_it_is_read_is_not_cached_under_the_name_of_wh
     before, after = (text.replace("target\tx", "target") for text in (before, after))
     write(tmp_path / "train.de", "eins\n")
     path = write(tmp_path / name, before)
-    write_arrow = files._write_arrow
+    write_pairs = caching._write_pairs
 
     def change_and_write(*arguments):
         write(path, after)
-        write_arrow(*arguments)
+        write_pairs(*arguments)
 
-    monkeypatch.setattr(files, "_write_arrow", change_and_write)
+    monkeypatch.setattr(caching, "_write_pairs", change_and_write)
     with pytest.raises(ValueError, match=rf"{name} changed while it was read\. Start again when nobody writes to it"):
         read_table(path, ANY) if header else read_text_files(path, tmp_path / "train.de")
     assert not list((tmp_path / "cache").rglob("*.arrow"))

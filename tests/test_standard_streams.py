@@ -7,6 +7,7 @@ import json
 import os
 import random
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -198,6 +199,24 @@ def test_a_full_output_is_an_error_that_names_it(commands, tmp_path, capsys, nam
     path.write_bytes(b"merci\n")
     assert cli.main([*commands(name, path), "--output", "/dev/full"]) == 1
     assert "error: /dev/full cannot be written: No space left on device." in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("limit", [0, 3, 100])
+def test_a_full_disk_names_the_output_and_keeps_the_old_one(commands, tmp_path, monkeypatch, capsys, limit):
+    output = tmp_path / "output"
+    output.write_text("old", encoding="utf-8")
+    with_stdin(monkeypatch, b"merci\n" * 3)
+    arguments = [*commands("translate", None), "--format", "jsonl", "--output", str(output), "--overwrite"]
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
+    try:
+        code = cli.main(arguments)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert code == 1
+    assert f"error: {output} cannot be written: File too large." in capsys.readouterr().err
+    assert output.read_text(encoding="utf-8") == "old"
+    assert not list(tmp_path.glob(".output*"))
 
 
 def test_typed_bytes_that_are_no_character_end_nothing(commands, monkeypatch, capsys, caplog):

@@ -11,13 +11,16 @@ import errno
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..model.manifest import damaged_files, read_manifest
 from ..model.whole_folders import sealed_folder
+from .text import no_pairs
 
 if TYPE_CHECKING:
     from datasets import Dataset, Features
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TABLE = "table.arrow"
+CACHE_VERSION = 2  # raise it when the same bytes are to give other pairs
+PAIRS_TOGETHER = 10_000
 NO_LOCKS = (None, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what file systems say that cannot lock
 
 
@@ -49,6 +54,43 @@ def cached_table(kind: str, name: str, write: Callable[[Path], object]) -> Datas
             if _what_is_wrong(folder) is not None:  # else another process has made it meanwhile
                 raise explained(error) from error
     return Dataset.from_file(str(folder / TABLE))
+
+
+def cached_pairs(content: str, pairs: Iterable[tuple[str, str]], origin: str) -> Dataset:
+    """The table of pairs of texts, columns `source` and `target`.
+
+    Args:
+        content: of the files that the pairs come from; names the table.
+        pairs: read only if there is no such table yet.
+        origin: files, for messages.
+
+    Raises:
+        OSError: as of `cached_table`.
+        ValueError: no pairs, or half of a surrogate pair in the text.
+    """
+    name = blake2b(f"{CACHE_VERSION} {content}".encode(), digest_size=16).hexdigest()
+    return cached_table("parallel_text", name, lambda path: _write_pairs(path, iter(pairs), origin))
+
+
+def _write_pairs(path: Path, pairs: Iterator[tuple[str, str]], origin: str) -> None:
+    from datasets import Features, Value
+    from datasets.arrow_writer import ArrowWriter
+
+    rows = 0
+    with ArrowWriter(features=Features(source=Value("string"), target=Value("string")), path=str(path)) as writer:
+        while batch := list(islice(pairs, PAIRS_TOGETHER)):
+            source, target = (list(side) for side in zip(*batch, strict=True))
+            try:
+                writer.write_batch({"source": source, "target": target})
+            except UnicodeEncodeError:
+                raise ValueError(
+                    f"Text must be made of whole characters, but among rows {rows + 1:,} to {rows + len(batch):,} of "
+                    f"{origin} one holds half of a surrogate pair, such as \\ud800. Repair or remove it."
+                ) from None
+            rows += len(batch)
+        if not rows:
+            raise no_pairs(origin)
+        writer.finalize()
 
 
 def cached_map(

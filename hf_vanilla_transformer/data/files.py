@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from ..model.json_files import parse_json
-from .caching import cached_table
+from .caching import cached_pairs
 from .columns import NESTED, ColumnChoice, Key, choose_columns, text_at
-from .text import TextReader, plain_pairs
+from .text import TextReader, no_pairs, plain_pairs
 
 if TYPE_CHECKING:
     from datasets import Dataset
@@ -35,10 +35,9 @@ logger = logging.getLogger(__name__)
 
 Pair = tuple[str, str]
 TABLE_SUFFIXES = (".tsv", ".csv", ".jsonl", ".json", ".parquet")
-CACHE_VERSION = 2  # raise it when the same bytes are to give other pairs
 CHUNK_BYTES = 1 << 22
 LINES_BYTES = 1 << 13
-PAIRS_TOGETHER = 10_000
+ROWS_TOGETHER = 10_000
 
 
 def read_text_files(source: Path, target: Path) -> Dataset:
@@ -53,7 +52,7 @@ def read_text_files(source: Path, target: Path) -> Dataset:
     if source_lines != target_lines:
         raise unequal_sides(source, source_lines, target, target_lines)
     pairs = _while_unchanged(zip(text_lines(source), text_lines(target), strict=True), before)
-    return _cached_pairs(f"text {source_digest} {target_digest}", pairs, f"{source} and {target}")
+    return cached_pairs(f"text {source_digest} {target_digest}", pairs, f"{source} and {target}")
 
 
 def _versions(*paths: Path) -> dict[Path, tuple[int, int, int]]:
@@ -96,7 +95,7 @@ def read_table(path: Path, choice: ColumnChoice) -> Dataset:
     suffix, before = path.suffix.lower(), _versions(path)
     digest = _digest_bytes(path) if suffix == ".parquet" else examine_text(path)[0]
     keys, pairs = open_table(path, choice)
-    return _cached_pairs(f"{suffix} {digest} {keys}", _while_unchanged(pairs(), before), str(path))
+    return cached_pairs(f"{suffix} {digest} {keys}", _while_unchanged(pairs(), before), str(path))
 
 
 def keys_of_table(path: Path, choice: ColumnChoice) -> tuple[Key, Key]:
@@ -189,11 +188,6 @@ def _digest_bytes(path: Path) -> str:
         while chunk := file.read(CHUNK_BYTES):
             digest.update(chunk)
     return digest.hexdigest()
-
-
-def no_pairs(origin: str) -> ValueError:
-    """The refusal of an empty corpus."""
-    return ValueError(f"A corpus needs at least one pair of sentences, but there is none in {origin}.")
 
 
 def _table_columns(path: Path, suffix: str) -> tuple[list[str], list[str]]:
@@ -289,34 +283,7 @@ def _parquet_pairs(path: Path, source: Key, target: Key) -> Iterator[Pair]:
 
     number = 0
     with pq.ParquetFile(path) as file:
-        for batch in file.iter_batches(PAIRS_TOGETHER, columns=[".".join(source), ".".join(target)]):
+        for batch in file.iter_batches(ROWS_TOGETHER, columns=[".".join(source), ".".join(target)]):
             for fields in batch.to_pylist():
                 number += 1
                 yield text_at(fields, source, path, number), text_at(fields, target, path, number)
-
-
-def _cached_pairs(content: str, pairs: Iterable[Pair], origin: str) -> Dataset:
-    """Write the pairs once to the cache, under a name made of their content, and map the file into memory."""
-    name = blake2b(f"{CACHE_VERSION} {content}".encode(), digest_size=16).hexdigest()
-    return cached_table("parallel_text", name, lambda path: _write_arrow(path, iter(pairs), origin))
-
-
-def _write_arrow(path: Path, pairs: Iterator[Pair], origin: str) -> None:
-    from datasets import Features, Value
-    from datasets.arrow_writer import ArrowWriter
-
-    rows = 0
-    with ArrowWriter(features=Features(source=Value("string"), target=Value("string")), path=str(path)) as writer:
-        while batch := list(islice(pairs, PAIRS_TOGETHER)):
-            source, target = (list(side) for side in zip(*batch, strict=True))
-            try:
-                writer.write_batch({"source": source, "target": target})
-            except UnicodeEncodeError:
-                raise ValueError(
-                    f"Text must be made of whole characters, but among rows {rows + 1:,} to {rows + len(batch):,} of "
-                    f"{origin} one holds half of a surrogate pair, such as \\ud800. Repair or remove it."
-                ) from None
-            rows += len(batch)
-        if not rows:
-            raise no_pairs(origin)
-        writer.finalize()

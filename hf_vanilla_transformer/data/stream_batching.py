@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any
 from torch.utils.data import IterableDataset, get_worker_info
 
 from .batching import TokenBudgetBatchSampler
+from .caching import PAIRS_TOGETHER
 from .encoding import PAIR_IDS, encode_pairs, sequence_lengths
-from .files import PAIRS_TOGETHER, Pair, no_pairs
+from .files import Pair
 from .filtering import FilterReport, FilterSettings, apply_filters, require_pairs
+from .text import no_pairs
 
 if TYPE_CHECKING:
     from datasets import Dataset

@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any
 
 from .columns import NESTED, ColumnChoice, Key, choose_columns, text_at
-from .files import Pair, check_file, no_pairs, open_table, text_lines, unequal_sides
+from .files import Pair, check_file, open_table, text_lines, unequal_sides
 from .reading import PathLike, check_text, find_files, load_builtin, load_named, nested_languages
-from .text import plain_pairs
+from .text import no_pairs, plain_pairs
 
 ROWS_TOGETHER = 1000
 

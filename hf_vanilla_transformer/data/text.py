@@ -192,6 +192,11 @@ def plain_pairs(pairs: Iterable[tuple[str, str]], origin: str) -> Iterator[tuple
     warn_of_controls(controls, origin)
 
 
+def no_pairs(origin: str) -> ValueError:
+    """The refusal of an empty corpus."""
+    return ValueError(f"A corpus needs at least one pair of sentences, but there is none in {origin}.")
+
+
 def _guess_wide_encoding(start: bytes) -> str | None:
     """UTF-16 or UTF-32 without a byte-order mark: every other byte of plain letters is NUL, and of newlines."""
     nulls = start.count(0)
