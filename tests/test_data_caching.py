@@ -4,6 +4,7 @@ import json
 import logging
 import os
 import random
+import re
 import resource
 import shutil
 import signal
@@ -106,12 +107,33 @@ def test_a_bit_of_text_flipped_is_not_other_text(tmp_path, warnings):
     )
 
 
-def test_what_datasets_cannot_describe_any_more_is_prepared_again(tmp_path, warnings):
+@pytest.mark.parametrize("sealed", [True, False])
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("damage", [cut, empty, flip, nest])
+def test_what_datasets_says_of_what_it_prepared_is_made_again(tmp_path, warnings, damage, seed, sealed):
     expected = prepared(tmp_path)
     [info] = (tmp_path / "cache").rglob("dataset_info.json")
-    cut(info, random.Random(0))
+    if not sealed:  # only what is no JSON can be known
+        if damage is flip:
+            return
+        shutil.rmtree(tmp_path / "cache" / "seals")
+    damage(info, random.Random(seed))
     assert prepared(tmp_path) == expected
-    assert f"{info} is damaged; it is made again." in warnings.text
+    assert re.search(rf"{info} (is not what it was|cannot be read .*); it is made again\.", warnings.text)
+    warnings.clear()
+    assert prepared(tmp_path) == expected
+    assert not warnings.records
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_seal_is_made_again_and_nothing_else(tmp_path, warnings, damage):
+    expected = prepared(tmp_path)
+    for seal in (tmp_path / "cache" / "seals").iterdir():
+        damage(seal, random.Random(2))
+    assert prepared(tmp_path) == expected
+    warnings.clear()
+    assert prepared(tmp_path) == expected
+    assert not warnings.records
 
 
 def test_a_damaged_folder_of_the_users_own_is_named(tmp_path):

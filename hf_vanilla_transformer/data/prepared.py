@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SEALS = "seals"
+INFO = "dataset_info.json"
+SHORT = 1 << 20
 
 
 def load_prepared(*arguments: Any, **options: Any) -> Dataset:
@@ -34,74 +36,65 @@ def load_prepared(*arguments: Any, **options: Any) -> Dataset:
     from datasets import DownloadMode, load_dataset
     from pyarrow import ArrowInvalid
 
-    problem = ""
     try:
         dataset = load_dataset(*arguments, **options)
-    except json.JSONDecodeError:
-        if not _drop_unreadable_infos():
-            raise
-        dataset = load_dataset(*arguments, **options)
-    except (ArrowInvalid, OSError) as error:
-        damaged = _all_changed_files() if type(error) in (ArrowInvalid, OSError, FileNotFoundError) else []
-        if not damaged and type(error) is not ArrowInvalid:
+    except Exception as error:  # of any kind, for an info that lacks a letter says anything
+        damaged = [*_damaged_somewhere(), *_unreadable_infos()]
+        if not damaged and not isinstance(error, ArrowInvalid):
             raise
         problem = f"{', '.join(map(str, damaged)) or arguments[0]} cannot be read ({error})"
     else:
-        problem = ", ".join(f"{path} is not what it was" for path in _changed_files(dataset))
+        damaged = [path for path in _prepared_files(dataset) if _is_changed(path)]
+        problem = ", ".join(f"{path} is not what it was" for path in damaged)
     if problem:
         logger.warning("Of the cached text %s; it is made again.", problem)
+        for folder in {path.parent for path in damaged if path.name == INFO}:
+            shutil.rmtree(folder)  # it would be read once more before it is written
         dataset = load_dataset(*arguments, download_mode=DownloadMode.REUSE_CACHE_IF_EXISTS, **options)
-        _forget_seals(dataset)
-    _seal_files(dataset)
+        for path in _prepared_files(dataset):
+            _seal_of(path).unlink(missing_ok=True)
+    for path in _prepared_files(dataset):
+        if _read_json(_seal_of(path)) is None:
+            _write_seal(path)
     return dataset
 
 
-def _changed_files(dataset: Dataset) -> list[Path]:
-    """Files that `datasets` prepared and that are not what was sealed; the user's own are never among them."""
-    return [path for path in _prepared_files(dataset) if _read_seal(path) not in (None, _describe(path))]
+def _is_changed(path: Path) -> bool:
+    """Whether a file is not what was sealed; one without seal is what it is."""
+    seal = _read_json(_seal_of(path))
+    return seal is not None and seal != _describe(path)
 
 
-def _all_changed_files() -> list[Path]:
-    """The same among all files that were ever sealed, for when `datasets` does not say what it cannot read."""
+def _damaged_somewhere() -> list[Path]:
+    """Sealed files that differ, where `datasets` does not say what it cannot read; long ones by their size."""
     from datasets import config
 
-    seals = (Path(config.HF_DATASETS_CACHE) / SEALS).glob("*.json")
-    paths = [Path(seal["path"]) for seal in map(_read_json, seals) if seal is not None]
-    paths = [path for path in paths if path.parent.exists()]  # else all of it was taken away
-    return [path for path in paths if not path.exists() or _read_seal(path) != _describe(path)]
+    seals = map(_read_json, (Path(config.HF_DATASETS_CACHE) / SEALS).glob("*.json"))
+    sealed = {
+        Path(seal["path"]): seal["size"] for seal in seals if seal is not None and {"path", "size"} <= seal.keys()
+    }
+    there = {path: size for path, size in sealed.items() if path.parent.exists()}  # else all of it was taken away
+    return [
+        path
+        for path, size in there.items()
+        if not path.exists() or path.stat().st_size != size or (size < SHORT and _is_changed(path))
+    ]
 
 
-def _seal_files(dataset: Dataset) -> None:
-    """Have the files that `datasets` prepared on the disk, and keep their size and SHA-256, if nobody has yet."""
-    for path in _prepared_files(dataset):
-        if _read_seal(path) is None:
-            _write_seal(path)
-
-
-def _forget_seals(dataset: Dataset) -> None:
-    """The files are about to be made again, or were."""
-    for path in _prepared_files(dataset):
-        _seal_of(path).unlink(missing_ok=True)
-
-
-def _drop_unreadable_infos() -> bool:
-    """Take away what `datasets` prepared and cannot describe any more, which it would never do itself."""
+def _unreadable_infos() -> list[Path]:
+    """What `datasets` says of what it prepared, where that is no JSON; it would never make it again itself."""
     from datasets import config
 
-    dropped = False
-    for info in list(Path(config.HF_DATASETS_CACHE).rglob("dataset_info.json")):
-        if _read_json(info) is None:
-            logger.warning("Of the cached text %s is damaged; it is made again.", info)
-            shutil.rmtree(info.parent)
-            dropped = True
-    return dropped
+    return [info for info in Path(config.HF_DATASETS_CACHE).rglob(INFO) if _read_json(info) is None]
 
 
 def _prepared_files(dataset: Dataset) -> list[Path]:
     from datasets import config
 
-    files = (Path(file["filename"]) for file in dataset.cache_files)
-    return [path for path in files if path.is_relative_to(config.HF_DATASETS_CACHE)]
+    tables = [Path(file["filename"]) for file in dataset.cache_files]
+    tables = [path for path in tables if path.is_relative_to(config.HF_DATASETS_CACHE)]  # not the user's own
+    infos = {path.with_name(INFO): None for path in tables if path.with_name(INFO).exists()}
+    return [*tables, *infos]
 
 
 def _seal_of(path: Path) -> Path:
@@ -114,15 +107,12 @@ def _describe(path: Path) -> dict[str, Any]:
     return {"path": str(path), "size": path.stat().st_size, "sha256": sha256_of_file(path)}
 
 
-def _read_seal(path: Path) -> Any:
-    return _read_json(_seal_of(path))
-
-
-def _read_json(path: Path) -> Any:
+def _read_json(path: Path) -> dict[str, Any] | None:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):  # none, or a damaged one
         return None
+    return found if isinstance(found, dict) else None
 
 
 def _write_seal(path: Path) -> None:
