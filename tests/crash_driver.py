@@ -144,7 +144,7 @@ def problem_of(base: Path, number: int, reference: str) -> str | None:
         status = in_child(lambda: train(run), errors)
     if status != 0:
         return f"did not go on: {errors.read_text()}"
-    strays = [path.name for path in run.rglob(".*")]
+    strays = [path.name for path in [*run.rglob(".*"), *run.glob("*.lock")]]
     if strays or what_is_wrong(run) is not None:
         return f"left {strays}; {what_is_wrong(run)}"
     return None if result(run) == reference else f"ended elsewhere: {result(run)} instead of {reference}"
@@ -189,7 +189,7 @@ def main(base: Path) -> None:
     reference = result(base / "listed")
     tried = list(choose(writes))
     problems = {writes[number]: problem_of(base, number, reference) for number in tried}
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
         problems[number.name] = problem_after_signal(base, number, reference)
     wrong = {write: problem for write, problem in problems.items() if problem}
     sys.stdout.write(json.dumps({"tried": [writes[number] for number in tried], "wrong": wrong}) + "\n")

@@ -94,18 +94,16 @@ def _run(name: str, command: Callable[[], int], debug: bool) -> int:
     except BrokenPipeError:
         discard(sys.stdout)
         return BROKEN_PIPE
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stop:
         if debug:
             raise
-        return _interrupted(name)
+        return _interrupted(name, stop)
     except Exception as error:
         if debug:
             raise
         if _began_with_an_interrupt(error):
-            return _interrupted(name)
-        sys.stderr.write(f"{PROGRAM} {name}: error: {_explain(error)}\n")
-        if hint := getattr(error, "how_to_go_on", ""):
-            sys.stderr.write(f"{hint}\n")
+            return _interrupted(name, error)
+        sys.stderr.write(f"{PROGRAM} {name}: error: {_explain(error)}\n{_hint(error)}")
         return 1
     return code
 
@@ -127,8 +125,8 @@ def _flushed(command: Callable[[], int]) -> int:
     return code
 
 
-def _interrupted(name: str) -> int:
-    sys.stderr.write(f"\n{PROGRAM} {name}: interrupted.\n")
+def _interrupted(name: str, error: BaseException) -> int:
+    sys.stderr.write(f"\n{PROGRAM} {name}: interrupted.\n{_hint(error)}")
     return INTERRUPTED
 
 
@@ -139,6 +137,12 @@ def _began_with_an_interrupt(error: BaseException | None) -> bool:
             return True
         error = error.__cause__ or error.__context__
     return False
+
+
+def _hint(error: BaseException) -> str:
+    """The line that whoever raised it gave along, on how to go on."""
+    hint = getattr(error, "how_to_go_on", "")
+    return f"{hint}\n" if hint else ""
 
 
 def _explain(error: Exception) -> str:

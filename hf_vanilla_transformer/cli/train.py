@@ -67,24 +67,27 @@ def _train(settings: "Settings", options: argparse.Namespace) -> int:
         if settings.training.should_log:
             print(f"{stop} {_how_to_go_on(options.output_dir)}", file=sys.stderr)
         return stop.exit_code
-    except Exception as error:
-        error.how_to_go_on = _how_to_go_on(options.output_dir)  # type: ignore[attr-defined]
+    except (Exception, KeyboardInterrupt) as error:
+        error.how_to_go_on = _how_to_go_on(options.output_dir, error)  # type: ignore[union-attr]
         raise
     if settings.training.should_log:
         print(f"The model is in {run}. Translate with: vanilla-transformer translate --model {run}")
     return 0
 
 
-def _how_to_go_on(output_dir: str) -> str:
+def _how_to_go_on(output_dir: str, error: BaseException | None = None) -> str:
     """The last line of a run that did not come to its end."""
     from ..training.checkpoints import SETTINGS_NAME, checkpoints_of
+    from ..training.run_lock import RunInUseError
 
     run = Path(output_dir)
-    if not (run / SETTINGS_NAME).exists():  # it did not begin
+    if isinstance(error, RunInUseError) or not (run / SETTINGS_NAME).exists():  # another's run, or it did not begin
         return ""
-    if not checkpoints_of(run):
+    if checkpoints_of(run):
+        return f"Go on with: vanilla-transformer train --resume --output_dir {shlex.quote(output_dir)}"
+    if isinstance(error, KeyboardInterrupt):
         return "It had written no checkpoint yet: start it again with the same command."
-    return f"Go on with: vanilla-transformer train --resume --output_dir {shlex.quote(output_dir)}"
+    return "It had written no checkpoint yet: change what is said above, and start it again in the same folder."
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 from ..model.json_files import LARGEST_TABLE, read_json
 from ..model.manifest import MANIFEST_NAME, damaged_files, read_manifest, write_manifest
 from ..model.whole_folders import move_files
+from .run_lock import LOCK_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -30,6 +31,7 @@ STREAM_STATE_NAME = "stream.json"
 """What a checkpoint of a run on a stream knows of the stream's pools."""
 
 _STAGING_NAME = ".writing"
+_STAGED_MODEL = "model"
 _TEMPORARY_FILES = (".tmp*", ".*.tmp")  # of safetensors, and of whatever else is written beside its place
 
 
@@ -89,8 +91,21 @@ def staging_folder(run: Path) -> Path:
     return run / _STAGING_NAME
 
 
+def staged_model(staging: Path) -> Path:
+    """Where in it the final model is written."""
+    return staging / _STAGED_MODEL
+
+
 def clear_strays(run: Path) -> None:
-    """Delete what killed writes left in the folder of a run."""
+    """Finish what a killed process was publishing, and delete what killed writes left in the folder of a run.
+
+    A folder that holds no run is left alone.
+    """
+    if not (run / SETTINGS_NAME).exists() and not checkpoints_of(run):
+        return
+    model = staged_model(staging_folder(run))
+    if (model / MANIFEST_NAME).is_file():  # sealed, so it is whole; some of its files may be in place
+        _move_into_place(model, run)
     beside = [path for pattern in _TEMPORARY_FILES for path in run.glob(pattern)]
     for path in [staging_folder(run), *beside]:
         if not path.exists():
@@ -161,11 +176,22 @@ def require_new_folder(run: Path) -> None:
         return
     if not run.is_dir():
         raise ValueError(f"The output folder {run} is a file. Choose another `--output_dir`.")
-    holds_run = checkpoints_of(run) or has_weights(run) or (run / TRAINER_STATE_NAME).exists()
-    if holds_run:
+    if checkpoints_of(run) or has_weights(run):
         raise ValueError(
             f"The output folder {run} already holds a run. Continue it with `--resume`, or choose another "
             "`--output_dir`."
         )
-    if any(run.iterdir()) and not (run / SETTINGS_NAME).exists():
+    of_a_start = {LOCK_NAME, f".{SETTINGS_NAME}.tmp"}  # what is there before the settings are
+    if not (run / SETTINGS_NAME).exists() and any(path.name not in of_a_start for path in run.iterdir()):
         raise ValueError(f"The output folder {run} is not empty and holds no run. Choose another `--output_dir`.")
+
+
+def nothing_to_resume(run: Path) -> ValueError:
+    """Says what to do with a folder that has no complete checkpoint."""
+    holds_run = checkpoints_of(run) or has_weights(run)
+    way_on = (
+        "Delete the folder or choose another `--output_dir`, and start without `--resume`."
+        if holds_run  # which a new start would refuse
+        else "Start without `--resume`, with the command that began it."
+    )
+    return ValueError(f"There is no complete checkpoint in {run} to resume from. {way_on}")

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C end a run after its step, with a checkpoint; a second one ends it at once."""
+"""SIGTERM, Ctrl-C and a lost terminal end a run after its step, with a checkpoint; a second signal ends it at once."""
 
 import logging
 import signal
@@ -11,14 +11,14 @@ from transformers import TrainerCallback
 
 logger = logging.getLogger(__name__)
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
+SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
 
 class Interrupted(Exception):  # noqa: N818 (no error: what was asked for)
     """A signal ended the run after a whole step and a checkpoint.
 
     Attributes:
-        exit_code: 128 + the signal's number, as shells report it: 130 after Ctrl-C, 143 after SIGTERM.
+        exit_code: 128 + the signal's number, as shells report it: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
     """
 
     def __init__(self, signal_number: int, step: int) -> None:
@@ -42,7 +42,9 @@ class Interruption(TrainerCallback):
         self.signal_number = self._received = 0
         self.stopped = False
         if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
-            self._handlers = {number: signal.signal(number, self._receive) for number in SIGNALS}
+            # whoever started the run may have it ignore some, as `nohup` does
+            heeded = [number for number in SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
+            self._handlers = {number: signal.signal(number, self._receive) for number in heeded}
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.signal_number:  # another callback kept the last step from being saved

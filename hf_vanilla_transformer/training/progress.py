@@ -11,6 +11,7 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
 from ..model.json_files import parse_json
+from ..model.disk_space import writing_to
 
 
 class TokenProgress(TrainerCallback):
@@ -53,6 +54,8 @@ class TokenProgress(TrainerCallback):
 
 
 METRICS_NAME = "metrics.jsonl"
+KEPT = "nothing is lost: what was saved before is whole"
+"""What is said of a run whose disk is full."""
 
 
 class MetricsFile(TrainerCallback):
@@ -68,13 +71,15 @@ class MetricsFile(TrainerCallback):
                 line for line in path.read_text(encoding="utf-8").split("\n") if _step_of(line) <= state.global_step
             ]
             beside = path.with_name(f".{METRICS_NAME}.tmp")
-            beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8", newline="\n")
-            os.replace(beside, path)
+            with writing_to(args.output_dir, KEPT):
+                beside.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8", newline="\n")
+                os.replace(beside, path)
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if state.is_world_process_zero and logs:
             line = json.dumps({"step": state.global_step, **logs}, ensure_ascii=False)
-            with open(Path(args.output_dir) / METRICS_NAME, "a", encoding="utf-8", newline="\n") as file:
+            path = Path(args.output_dir) / METRICS_NAME
+            with writing_to(args.output_dir, KEPT), open(path, "a", encoding="utf-8", newline="\n") as file:
                 file.write(line + "\n")
 
 

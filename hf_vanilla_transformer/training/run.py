@@ -2,16 +2,19 @@
 
 import logging
 import os
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import yaml
+from datasets.config import HF_DATASETS_CACHE
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from ..data.encoding import encode_corpus
 from ..model.call_settings import PAPER_DECODING
 from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
+from ..model.disk_space import writing_to
 from ..model.memory import keep_freed_memory
 from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from ..tokenization import load_tokenizer, train_tokenizer
@@ -21,6 +24,7 @@ from .checkpoints import (
     SETTINGS_NAME,
     clear_strays,
     newest_complete_checkpoint,
+    nothing_to_resume,
     read_epochs,
     read_state,
     require_new_folder,
@@ -36,6 +40,7 @@ from .corpora import (
 from .curves import draw_training_curves
 from .ending import was_ended
 from .recipes import Settings
+from .run_lock import locked_run
 from .trainer import VanillaTransformerTrainer
 
 logger = logging.getLogger(__name__)
@@ -53,19 +58,37 @@ def run_training(settings: Settings, resume: bool = False) -> Path:
         `run.yaml`.
 
     Raises:
-        ValueError: the folder holds another run, or nothing to resume; settings and data do not fit.
+        ValueError: the folder holds another run, or nothing to resume, or, as `RunInUseError`, another process trains
+            in it; settings and data do not fit.
         FileNotFoundError: a file of the corpus does not exist.
     """
     args = settings.training
     if not args.output_dir:
         raise ValueError("A run needs a folder to write to: give `--output_dir`.")
     run = Path(args.output_dir)
-    if args.should_save and resume:
-        clear_strays(run)
+    with ExitStack() as held:
+        with args.main_process_first(local=False, desc="locking the run's folder"):
+            if args.process_index == 0:
+                held.enter_context(locked_run(run))
+            if args.should_save:
+                _make_ready(run, resume)
+        _train(settings, run, resume)
+    return run
+
+
+def _make_ready(run: Path, resume: bool) -> None:
+    """Refuse a folder of others', and finish or delete what a killed process left."""
+    clear_strays(run)
+    if not resume:
+        require_new_folder(run)
+
+
+def _train(settings: Settings, run: Path, resume: bool) -> None:
+    args = settings.training
     checkpoint = _checkpoint_to_resume(run, args) if resume else None
     if resume and checkpoint is None:
         logger.info(f"The run in {run} is finished; there is nothing to resume.")
-        return run
+        return
     trainer = _prepare(settings, run, resume)
     logger.info(f"Training in {args.precision} on {args.device}.")
     if args.device.type == "cpu":
@@ -74,13 +97,13 @@ def run_training(settings: Settings, resume: bool = False) -> Path:
     trainer.save_model()
     if args.should_save:
         _draw_curves(run)
-    return run
 
 
 def _draw_curves(run: Path) -> None:
     """A run is not lost for want of its picture, as when it ended before its first log line."""
     try:
-        draw_training_curves(run)
+        with writing_to(run):
+            draw_training_curves(run)
     except (ValueError, OSError) as error:
         logger.warning(f"The run is finished, but its curves are not drawn: {error}")
 
@@ -91,7 +114,7 @@ def _checkpoint_to_resume(run: Path, args: Any) -> Path | None:
         return None
     checkpoint = newest_complete_checkpoint(run)
     if checkpoint is None:
-        raise ValueError(f"There is no complete checkpoint in {run} to resume from. Start without `--resume`.")
+        raise nothing_to_resume(run)
     return checkpoint
 
 
@@ -109,14 +132,17 @@ def _is_finished(run: Path, args: Any) -> bool:
 
 def _prepare(settings: Settings, run: Path, resume: bool) -> VanillaTransformerTrainer:
     args = settings.training
+    record = _SettingsRecord(settings, run)
     set_seed(args.seed)
     with args.main_process_first(local=False, desc="learning the tokenizer"):  # all machines share the run's folder
-        if args.should_save and not resume:
-            require_new_folder(run)
-            clear_strays(run)
-        text, validation = read_training_text(settings), read_validation_text(settings)
-        tokenizer = _prepare_tokenizer(settings, text, run, resume)
-    with args.main_process_first(desc="encoding the text"):  # each machine has its own cache
+        with writing_to(HF_DATASETS_CACHE):
+            text, validation = read_training_text(settings), read_validation_text(settings)
+        with writing_to(run):
+            if not resume:
+                record.write()  # before all else, so that a folder with anything in it is known for a run's
+            tokenizer = _prepare_tokenizer(settings, text, run, resume)
+    # each machine has its own cache
+    with args.main_process_first(desc="encoding the text"), writing_to(HF_DATASETS_CACHE):
         train, report = encode_training_text(text, tokenizer, settings)
         if validation is not None:
             validation = encode_corpus(validation, tokenizer)
@@ -125,9 +151,6 @@ def _prepare(settings: Settings, run: Path, resume: bool) -> VanillaTransformerT
         model, args, train_dataset=train, eval_dataset=validation, processing_class=tokenizer
     )
     trainer.record.report = report
-    record = _SettingsRecord(settings, run)
-    if not resume:
-        record.write()
     trainer.add_callback(record)
     return trainer
 
@@ -143,6 +166,7 @@ class _SettingsRecord(TrainerCallback):
 
     def write(self) -> None:
         if self.settings.training.should_save:
+            self.run.mkdir(parents=True, exist_ok=True)
             beside = self.run / f".{SETTINGS_NAME}.tmp"
             beside.write_text(yaml.safe_dump(self.settings.as_recipe(), allow_unicode=True), encoding="utf-8")
             os.replace(beside, self.run / SETTINGS_NAME)
@@ -168,7 +192,6 @@ def _prepare_tokenizer(settings: Settings, text: TrainingText, run: Path, resume
         tokenizer = load_tokenizer(given)
     else:
         tokenizer = train_tokenizer(sentences_for_tokenizer(text), wanted.vocab_size, wanted.tokenizer_algorithm)
-    run.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(run)
     return tokenizer
 

@@ -17,15 +17,18 @@ import transformers
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 
 from ..model.checked_folders import require_finite_weights
+from ..model.disk_space import writing_to
 from .checkpoints import (
     ARGUMENTS_NAME,
     delete_oldest_checkpoints,
     publish_checkpoint,
     publish_model,
+    staged_model,
     staging_folder,
 )
 from .ending import about_the_end
 from .fingerprint import run_fingerprint
+from .progress import KEPT
 from .record import RunRecord
 
 
@@ -47,7 +50,7 @@ class SafeSaving:
             return
         target = Path(output_dir or self.args.output_dir)
         with self._staged(target) as staging:
-            staged = staging / "model"
+            staged = staged_model(staging)
             super().save_model(str(staged), _internal_call=True)  # type: ignore[misc]
             if self.args.should_save:
                 self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
@@ -76,8 +79,9 @@ class SafeSaving:
         """A folder beside the final place, for all processes; gone when the last of them is done with it."""
         self._staging = staging_folder(run)
         try:
-            yield self._staging
-            self.accelerator.wait_for_everyone()
+            with writing_to(run, KEPT):
+                yield self._staging
+                self.accelerator.wait_for_everyone()
         finally:
             if self.args.should_save:
                 shutil.rmtree(self._staging, ignore_errors=True)

@@ -7,6 +7,7 @@ process with its own length limit. Everything else, Accelerate included, is the 
 
 import math
 import time
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..data.encoding import PAIR_IDS
-from .checkpoints import newest_complete_checkpoint
+from .checkpoints import newest_complete_checkpoint, nothing_to_resume
 from .ending import restore_callbacks, was_ended
 from .fingerprint import require_same_run, run_fingerprint
 from .finite_steps import StepRecord, not_finite
@@ -27,6 +28,7 @@ from .progress import MetricsFile, TokenProgress
 from .publishing import Publishing, require_publishable_strategy
 from .record import RunRecord
 from .safe_saving import SafeSaving
+from .run_lock import locked_run
 from .schedule import warmup_then_inverse_sqrt
 from .sharding import gather_whole_model, shard_tied_weights
 from .token_batches import TokenBatches
@@ -97,18 +99,21 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
 
         Raises:
             ValueError: there is no complete checkpoint, or what it was trained on or with has changed (unless
-                `resume_changed`); or, as `NotFiniteError`, a loss or gradient is not finite.
+                `resume_changed`); as `NotFiniteError`, a loss or gradient is not finite; as `RunInUseError`, another
+                process trains in the folder.
             Interrupted: SIGTERM or Ctrl-C came; the checkpoint of that step is written.
         """
         self._require_one_precision()
         if resume_from_checkpoint is True:
             newest = newest_complete_checkpoint(Path(str(self.args.output_dir)))
             if newest is None:
-                raise ValueError(f"There is no complete checkpoint in {self.args.output_dir} to resume from.")
+                raise nothing_to_resume(Path(str(self.args.output_dir)))
             resume_from_checkpoint = str(newest)
         self.record.start()
+        run = Path(str(self.args.output_dir))
         try:
-            output = super().train(resume_from_checkpoint, *args, **kwargs)
+            with locked_run(run) if self.args.process_index == 0 else nullcontext():
+                output = super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
             self.interruption.restore_handlers()
             self.progress.close()
