@@ -1,4 +1,4 @@
-"""Start runs in folders where others live or were killed, and look whether each is alone and whole.
+"""Start runs in folders where others live, were killed or had no room, and look whether each is alone and whole.
 
 Started by `test_training_lock.py` as a process of its own, which imports everything once and forks a child for each
 run. Arguments: a folder to work in, a seed. Prints a JSON line: for each case what went wrong, or null.
@@ -7,6 +7,7 @@ run. Arguments: a folder to work in, a seed. Prints a JSON line: for each case w
 import json
 import os
 import random
+import resource
 import signal
 import sys
 from collections.abc import Callable
@@ -146,6 +147,27 @@ def killed_while_the_model_appears(base: Path, chance: random.Random) -> str | N
     return problem_of_folder(run)
 
 
+def no_room(base: Path, chance: random.Random, reference: str) -> str | None:
+    """No file may get larger than some size: the last lines say so and how to go on, and that is how it goes on."""
+    size = chance.choice((2_000, 10_000, 30_000, 60_000))
+    run, output = base / f"no room {size}", base / f"no room {size}.log"
+
+    def action() -> int:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+        return cli.main(["train", *options_of(run)])
+
+    code = exit_code(fork(action, output))
+    said = output.read_text().strip().split("\n")
+    told = any(f"error: {run} takes no file as large as was to be written, with " in line for line in said[-2:])
+    if code != 1 or not told or "Traceback" in output.read_text():
+        return f"{size} bytes: {code}, {said[-3:]}"
+    broken = [folder.name for folder in checkpoints_of(run) if what_is_wrong(folder) is not None]
+    code = exit_code(fork(command(*options_of(run), *(["--resume"] if checkpoints_of(run) else [])), output))
+    if code != 0 or broken:
+        return f"{size} bytes: then {code}, {broken}, {output.read_text()[-1000:]}"
+    return problem_of_folder(run) or (None if result(run) == reference else "another result")
+
+
 def ignored_hangup(base: Path, reference: str) -> str | None:
     """Under `nohup` a lost terminal ends nothing."""
     run = base / "nohup"
@@ -182,6 +204,7 @@ def main(base: Path, seed: int) -> None:
         report[f"killed at {writes[at]}"] = killed_before_a_checkpoint(base, at, reference)
     report["many at once"] = many_at_once(base, chance)
     report["killed while the model appears"] = killed_while_the_model_appears(base, chance)
+    report["no room"] = no_room(base, chance, reference)
     report["hangup, ignored"] = ignored_hangup(base, reference)
     sys.stdout.write(json.dumps(report) + "\n")
 

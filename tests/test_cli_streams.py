@@ -1,7 +1,11 @@
 """Lines in as they come, lines out one for one, files whole or not at all."""
 
+import errno
 import io
 import os
+import shlex
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -15,6 +19,7 @@ from hf_vanilla_transformer.cli.streams import (
     open_output,
     refuse_existing,
 )
+from hf_vanilla_transformer.model.disk_space import DiskFullError
 
 
 class Slow(io.BytesIO):
@@ -119,3 +124,23 @@ def test_a_device_is_written_to_and_stays_a_device():
     with open_output(os.devnull) as file:
         file.write(b"gone")
     assert not Path(os.devnull).is_file()
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs a device that is full")
+@pytest.mark.parametrize("command", ["--version", "--help"])
+def test_a_full_disk_under_stdout_is_an_error_of_one_line(command):
+    done = subprocess.run(
+        f"{shlex.quote(sys.executable)} -m hf_vanilla_transformer {command} > /dev/full",
+        shell=True,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert done.returncode == 1
+    assert "error: A disk is full (No space left on device)" in done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_full_disk_names_the_folder_of_the_output(tmp_path):
+    with pytest.raises(DiskFullError, match=f"The disk of {tmp_path} is full: "), open_output(str(tmp_path / "out")):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    assert list(tmp_path.iterdir()) == []

@@ -1,5 +1,6 @@
 """`train` from text files to a folder: what it leaves, how it resumes, what it refuses."""
 
+import errno
 import json
 import logging
 import os
@@ -118,18 +119,18 @@ def test_the_last_line_of_a_failed_run_says_how_to_go_on(
     saved: bool, train: Train, text: Path, monkeypatch: pytest.MonkeyPatch, capfd
 ):
     def fail(self: object, *args: object, **kwargs: object) -> None:
-        raise OSError(28, "No space left on device", "/disk")
+        raise OSError(errno.ENOSPC, "No space left on device", "/disk")
 
     if saved:
         assert train("run", "--max_steps", "4") == 0
     monkeypatch.setattr("hf_vanilla_transformer.training.trainer.VanillaTransformerTrainer.training_step", fail)
     assert train("run", *(["--resume"] if saved else [])) == 1
     *_, error, last = capfd.readouterr().err.strip().split("\n")
-    assert "No space left on device: /disk" in error
+    assert "The disk of / is full: " in error
     wanted = (
         f"Go on with: vanilla-transformer train --resume --output_dir {text / 'run'}"
         if saved
-        else "It had written no checkpoint yet: start it again with the same command."
+        else "It had written no checkpoint yet: change what is said above, and start it again in the same folder."
     )
     assert last == wanted
     monkeypatch.undo()

@@ -1,13 +1,16 @@
 """A run that was stopped and resumed is the run that was never stopped, number for number."""
 
 import json
+import logging
 import os
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
+from torch.distributed.fsdp import StateDictType
 from training_runs import AtStep, RecordingTrainer, make_trainer, steps_of, weights_of
 
 from hf_vanilla_transformer.training.checkpoints import checkpoints_of, what_is_wrong
@@ -123,6 +126,27 @@ def test_a_second_signal_is_the_systems_again(tiny_model_folder: Path, tmp_path:
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == handlers
 
 
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="a lost terminal is told by SIGHUP")
+def test_a_lost_terminal_leaves_a_checkpoint(tiny_model_folder: Path, tmp_path: Path):
+    assert stop_by_signal(make_trainer(tiny_model_folder, tmp_path), 2, signal.SIGHUP).exit_code == 129
+    assert [path.name for path in checkpoints_of(tmp_path)] == ["checkpoint-2"]
+
+
+@pytest.mark.parametrize("name", ["SIGHUP", "SIGINT", "SIGTERM"])
+def test_a_signal_that_was_ignored_stays_ignored(name: str, tiny_model_folder: Path, tmp_path: Path):
+    """As `nohup` does, and a shell for Ctrl-C with what it starts in the background."""
+    number = getattr(signal, name)
+    before = signal.signal(number, signal.SIG_IGN)
+    try:
+        trainer = make_trainer(tiny_model_folder, tmp_path, max_steps=2)
+        trainer.add_callback(AtStep(1, lambda: os.kill(os.getpid(), number)))
+        trainer.train()
+        assert trainer.state.global_step == 2
+        assert signal.getsignal(number) == signal.SIG_IGN
+    finally:
+        signal.signal(number, before)
+
+
 @pytest.mark.parametrize("poison", ["gradient", "weights"])
 def test_a_step_that_is_not_finite_ends_the_run(poison: str, tiny_model_folder: Path, tmp_path: Path):
     """The error names step, pairs, rate and norm; the last checkpoint is finite and the newest."""
@@ -168,3 +192,32 @@ def test_no_secret_and_no_pickle_of_arguments_is_written(tiny_model_folder: Path
     assert not any(secret.encode() in path.read_bytes() for path in files)
     assert what_is_wrong(tmp_path) is None
     assert json.loads((tmp_path / "manifest.json").read_text())["step"] == 2
+
+
+@pytest.mark.parametrize("kind", ["SHARDED_STATE_DICT", "LOCAL_STATE_DICT"])
+def test_state_in_shards_is_refused_since_torch_unpickles_it(
+    kind: str, tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Before anything is trained or read; as if launched with FSDP, which needs several processes."""
+    create = RecordingTrainer.create_accelerator_and_postprocess
+
+    def create_with_fsdp(trainer: RecordingTrainer) -> None:
+        create(trainer)
+        plugin = SimpleNamespace(state_dict_type=StateDictType[kind])
+        monkeypatch.setitem(trainer.accelerator.state._shared_state, "fsdp_plugin", plugin)
+        trainer.is_fsdp_enabled = True
+
+    monkeypatch.setattr(RecordingTrainer, "create_accelerator_and_postprocess", create_with_fsdp)
+    with pytest.raises(ValueError, match=rf"FSDP is set to write {kind}, which torch unpickles\. Set `fsdp_state_d"):
+        make_trainer(tiny_model_folder, tmp_path)
+
+
+def test_resuming_with_deepspeed_says_that_it_unpickles(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    trainer = make_trainer(tiny_model_folder, tmp_path)
+    trainer.is_deepspeed_enabled = True
+    monkeypatch.setattr("transformers.Seq2SeqTrainer.train", lambda *args, **kwargs: None)
+    with caplog.at_level(logging.WARNING):
+        trainer.train(resume_from_checkpoint=str(tmp_path / "checkpoint-2"))
+    assert "checkpoint-2, which can run code: resume only what you wrote." in caplog.text

@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
-from ..model.disk_space import writing_to
-
 PIECE_BYTES = 1 << 18
 # What `str.splitlines`, `wc`, spreadsheets or browsers take for the end of a line
 LINE_BREAKS = re.compile("\r\n|[\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029]")
@@ -196,6 +194,8 @@ def open_output(path: str | None, overwrite: bool = False) -> Iterator[BinaryIO]
         FileExistsError, FileNotFoundError: see `refuse_existing`.
         OSError: it cannot be written, by its name.
     """
+    from ..model.disk_space import writing_to
+
     refuse_existing(path, overwrite)
     try:
         with _opened_output(path) as file:

@@ -159,11 +159,12 @@ def _temporary_folder() -> Path:
     return Path(given or tempfile.tempdir or ("/tmp" if os.name == "posix" else "."))
 
 
-def _caches() -> list[Path]:
-    """Where `datasets` and `huggingface_hub` keep what they made or fetched."""
-    named = [os.environ[name] for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE", "HF_HOME") if os.environ.get(name)]
+def _caches() -> dict[Path, str]:
+    """Where `datasets` and `huggingface_hub` keep what they made or fetched, and the variable that moves each."""
+    given = [name for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE", "HF_HOME") if os.environ.get(name)]
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    return [Path(name).expanduser() for name in (*named, f"{home}/huggingface")]
+    named = {Path(os.environ[name]).expanduser().absolute(): name for name in given}
+    return {**named, Path(f"{home}/huggingface").expanduser().absolute(): "HF_HOME"}
 
 
 def _full(number: int, folder: PathLike | None, kept: str) -> DiskFullError:
@@ -202,8 +203,9 @@ def _elsewhere(folder: PathLike) -> str:
     inside = (place, *place.parents)
     if place == Path("/dev/shm"):
         return "use fewer `--dataloader_num_workers`"
-    if any(cache.absolute() in inside for cache in _caches()):
-        return "set HF_HOME to a folder on another disk"
+    for cache, variable in _caches().items():
+        if cache in inside:
+            return f"set {variable} to a folder on another disk"
     if place == _temporary_folder().absolute():
         return "set TMPDIR to a folder on another disk"
     return "write to another disk"

@@ -54,7 +54,7 @@ class TokenProgress(TrainerCallback):
 
 
 METRICS_NAME = "metrics.jsonl"
-KEPT = "nothing is lost: what was saved before is whole"
+KEPT = "no checkpoint is lost: what was saved before is whole"
 """What is said of a run whose disk is full."""
 
 

@@ -12,6 +12,26 @@ import torch
 from torch import nn
 
 
+def require_whole_states(plugin: Any) -> None:
+    """Refuse checkpoints in shards: torch unpickles their description when a run goes on, and a pickle can run code.
+
+    Whole states are safetensors, and what torch reads with `weights_only`; and each is a model's folder.
+
+    Args:
+        plugin: accelerate's, of FSDP.
+
+    Raises:
+        ValueError: its `state_dict_type` is another.
+    """
+    kind = plugin.state_dict_type.name
+    if kind != "FULL_STATE_DICT":
+        raise ValueError(
+            "Every checkpoint must be a whole model's folder that is read without unpickling, but FSDP is set to "
+            f"write {kind}, which torch unpickles. Set `fsdp_state_dict_type` (in `--fsdp_config`: `state_dict_type`) "
+            "to FULL_STATE_DICT."
+        )
+
+
 def shard_tied_weights(model: nn.Module, accelerator: Any) -> None:
     """Put modules that have a weight in common in one FSDP2 group.
 

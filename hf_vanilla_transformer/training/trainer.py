@@ -5,6 +5,7 @@ evaluation, whose loss is a mean over tokens rather than over batches, and whose
 process with its own length limit. Everything else, Accelerate included, is the stock trainer's.
 """
 
+import logging
 import math
 import time
 from contextlib import nullcontext
@@ -30,10 +31,12 @@ from .record import RunRecord
 from .safe_saving import SafeSaving
 from .run_lock import locked_run
 from .schedule import warmup_then_inverse_sqrt
-from .sharding import gather_whole_model, shard_tied_weights
+from .sharding import gather_whole_model, require_whole_states, shard_tied_weights
 from .token_batches import TokenBatches
 from .token_count import TokenCount
 from .trainer_arguments import TranslationTrainingArguments
+
+logger = logging.getLogger(__name__)
 
 
 class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTrainer):
@@ -69,6 +72,8 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
         if kwargs.get("data_collator") is None:
             kwargs["data_collator"] = DataCollatorForSeq2Seq(kwargs["processing_class"], model=model)
         super().__init__(model=model, args=args, **kwargs)
+        if self.is_fsdp_enabled:
+            require_whole_states(self.accelerator.state.fsdp_plugin)
         self._model_class: Any = type(self.model)  # FSDP changes the model's
         self.record = RunRecord()
         self.token_count = TokenCount()
@@ -109,6 +114,8 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
             if newest is None:
                 raise nothing_to_resume(Path(str(self.args.output_dir)))
             resume_from_checkpoint = str(newest)
+        if resume_from_checkpoint and self.is_deepspeed_enabled:
+            logger.warning(f"DeepSpeed unpickles {resume_from_checkpoint}, which can run code: resume only what you wrote.")
         self.record.start()
         run = Path(str(self.args.output_dir))
         try:
