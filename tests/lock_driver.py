@@ -4,12 +4,15 @@ Started by `test_training_lock.py` as a process of its own, which imports everyt
 run. Arguments: a folder to work in, a seed. Prints a JSON line: for each case what went wrong, or null.
 """
 
+import fcntl
 import json
 import os
 import random
 import resource
+import select
 import signal
 import sys
+import termios
 from collections.abc import Callable
 from pathlib import Path
 
@@ -186,6 +189,32 @@ def ignored_hangup(base: Path, reference: str) -> str | None:
     return None if code == 0 and result(run) == reference else f"ended with {code}"
 
 
+def lost_terminal(base: Path) -> str | None:
+    """A terminal that is closed takes no more lines and sends SIGHUP: a checkpoint is there all the same."""
+    run = base / "terminal"
+    ours, terminal = os.openpty()
+    options = [option for option in options_of(run) if option not in ("--disable_tqdm", "true")]
+    validation = [option.replace("train", "validation") for option in options[2:6]]
+    more = ["--max_steps", "5000", "--save_steps", "5000", "--eval_strategy", "steps", "--eval_steps", "1"]
+
+    def action() -> int:
+        os.setsid()
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+        os.close(ours)
+        os.dup2(terminal, 1)
+        os.dup2(terminal, 2)
+        return cli.main(["train", *options, *validation, *more])
+
+    child = fork(action, base / "terminal.log")
+    os.close(terminal)
+    while not (run / "metrics.jsonl").exists() and os.waitpid(child, os.WNOHANG) == (0, 0):
+        if select.select([ours], [], [], 0.005)[0]:
+            os.read(ours, 4096)
+    os.close(ours)
+    code, names = exit_code(child), [folder.name for folder in checkpoints_of(run)]
+    return None if code == 128 + signal.SIGHUP and len(names) == 1 else f"ended with {code} and {names}"
+
+
 def main(base: Path, seed: int) -> None:
     """All cases."""
     torch.set_num_threads(1)
@@ -206,6 +235,7 @@ def main(base: Path, seed: int) -> None:
     report["killed while the model appears"] = killed_while_the_model_appears(base, chance)
     report["no room"] = no_room(base, chance, reference)
     report["hangup, ignored"] = ignored_hangup(base, reference)
+    report["terminal lost"] = lost_terminal(base)
     sys.stdout.write(json.dumps(report) + "\n")
 
 

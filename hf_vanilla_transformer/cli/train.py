@@ -9,6 +9,8 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from . import tell
+
 if TYPE_CHECKING:
     from ..training.recipes import Settings
 
@@ -65,7 +67,7 @@ def _train(settings: "Settings", options: argparse.Namespace) -> int:
         run = run_training(settings, options.resume)
     except Interrupted as stop:
         if settings.training.should_log:
-            print(f"{stop} {_how_to_go_on(options.output_dir)}", file=sys.stderr)
+            sys.stderr.write(f"{stop} {_how_to_go_on(options.output_dir)}\n")
         return stop.exit_code
     except (Exception, KeyboardInterrupt) as error:
         error.how_to_go_on = _how_to_go_on(options.output_dir, error)  # type: ignore[union-attr]

@@ -105,7 +105,7 @@ def clear_strays(run: Path) -> None:
         return
     model = staged_model(staging_folder(run))
     if (model / MANIFEST_NAME).is_file():  # sealed, so it is whole; some of its files may be in place
-        _move_into_place(model, run)
+        move_files(model, run)
     beside = [path for pattern in _TEMPORARY_FILES for path in run.glob(pattern)]
     for path in [staging_folder(run), *beside]:
         if not path.exists():

@@ -4,6 +4,7 @@ import json
 import math
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,8 @@ class TokenProgress(TrainerCallback):
             self._bar.set_postfix_str(f"loss {logs['loss']:.3f}, {speed}", refresh=False)
         elif any(name.startswith("eval") for name in logs):
             scores = ", ".join(f"{name[5:]} {value:.4g}" for name, value in logs.items() if name.startswith("eval_"))
-            self._bar.write(f"step {state.global_step:,}: {scores}", file=sys.stderr)
+            with suppress(OSError):  # a terminal that was closed takes nothing, and the run has a checkpoint to save
+                self._bar.write(f"step {state.global_step:,}: {scores}", file=sys.stderr)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.close()
@@ -49,7 +51,8 @@ class TokenProgress(TrainerCallback):
     def close(self) -> None:
         """End the bar's line, so that what is written next stands on its own."""
         if self._bar is not None:
-            self._bar.close()
+            with suppress(OSError):
+                self._bar.close()
             self._bar = None
 
 
