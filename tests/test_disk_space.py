@@ -158,7 +158,11 @@ def test_the_folder_that_is_full_is_named_and_not_the_one_that_is_meant(
     run.mkdir()
     other.mkdir()
     error = OSError(errno.ENOSPC, "No space left on device")
-    remedies = {"TMPDIR": "set TMPDIR to", "HF_HOME": "set HF_HOME to", "HF_DATASETS_CACHE": "set HF_DATASETS_CACHE to"}
+    remedies = {
+        "TMPDIR": "set TMPDIR to",
+        "HF_HOME": "set HF_HOME to",
+        "HF_DATASETS_CACHE": "set HF_DATASETS_CACHE to",
+    }
     for variable, remedy in remedies.items():
         with monkeypatch.context() as patch:
             patch.setenv(variable, str(other))

@@ -17,6 +17,7 @@ from crash_driver import WORDS, options_of
 from hf_vanilla_transformer.cli import main
 from hf_vanilla_transformer.training import run_lock
 from hf_vanilla_transformer.training.run_lock import LOCK_NAME, RunInUseError, locked_run
+
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 
 

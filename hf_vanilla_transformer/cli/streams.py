@@ -194,7 +194,6 @@ def open_output(path: str | None, overwrite: bool = False) -> Iterator[BinaryIO]
         FileExistsError, FileNotFoundError: see `refuse_existing`.
         OSError: it cannot be written, by its name.
     """
-    from ..model.disk_space import writing_to
 
     refuse_existing(path, overwrite)
     try:

@@ -9,8 +9,6 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from . import tell
-
 if TYPE_CHECKING:
     from ..training.recipes import Settings
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .disk_space import writing_to
-from .manifest import MANIFEST_NAME, flush, write_manifest
+from .manifest import MANIFEST_NAME, flush, read_manifest, write_manifest
 
 
 @contextmanager
@@ -114,24 +114,23 @@ def replaced_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def move_files(staged: Path, folder: Path) -> None:
-    """Move what is in `staged` to `folder`, manifest first and weights last, and remove weights of an old save.
+    """Move what is in `staged` to `folder`, the weights late, and remove weights of an old save.
 
-    Until the last file is there, the manifest, which is of the new files, does not verify: in no moment does the
-    folder pass for whole.
+    The manifest is there first, and is of the new files: until the last of them is there it does not verify, so that
+    in no moment the folder passes for whole. A move that was cut off is finished by the same call.
 
     Args:
         staged: on the same disk as `folder`; empty afterwards. It is sealed here unless it is sealed already.
         folder: made if it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    if not (staged / MANIFEST_NAME).is_file():
-        if any(map(_is_weights, folder.iterdir())):
-            write_manifest(staged)
-        else:  # without weights it passes for nothing
-            for path in staged.iterdir():
-                flush(path)
-    new = sorted(staged.iterdir(), key=lambda path: (path.name != MANIFEST_NAME, _is_weights(path), path.name))
-    names = {path.name for path in new}
+    if (staged / MANIFEST_NAME).is_file() or any(map(_is_weights, folder.iterdir())):
+        _put_manifest_first(staged, folder)
+    else:  # without weights it passes for nothing
+        for path in staged.iterdir():
+            flush(path)
+    new = sorted(staged.iterdir(), key=lambda path: (path.name == MANIFEST_NAME, _is_weights(path), path.name))
+    names = {path.name for path in new}.union((read_manifest(staged) or {"files": {}})["files"])
     for path in new:
         if path.is_dir():
             shutil.rmtree(folder / path.name, ignore_errors=True)
@@ -141,6 +140,15 @@ def move_files(staged: Path, folder: Path) -> None:
             if _WEIGHTS.fullmatch(path.name) and path.name not in names:
                 path.unlink()
     flush(folder)
+
+
+def _put_manifest_first(staged: Path, folder: Path) -> None:
+    if not (staged / MANIFEST_NAME).is_file():
+        write_manifest(staged)
+    beside = folder / f".{MANIFEST_NAME}.tmp"
+    shutil.copyfile(staged / MANIFEST_NAME, beside)
+    flush(beside)
+    os.replace(beside, folder / MANIFEST_NAME)
 
 
 _WEIGHTS = re.compile(r"model(-\d{5}-of-\d{5})?\.safetensors(\.index\.json)?")

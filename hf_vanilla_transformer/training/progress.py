@@ -11,8 +11,8 @@ from typing import Any
 from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
-from ..model.json_files import parse_json
 from ..model.disk_space import writing_to
+from ..model.json_files import parse_json
 
 
 class TokenProgress(TrainerCallback):

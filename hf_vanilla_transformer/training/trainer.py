@@ -28,8 +28,8 @@ from .interruption import Interrupted, Interruption
 from .progress import MetricsFile, TokenProgress
 from .publishing import Publishing, require_publishable_strategy
 from .record import RunRecord
-from .safe_saving import SafeSaving
 from .run_lock import locked_run
+from .safe_saving import SafeSaving
 from .schedule import warmup_then_inverse_sqrt
 from .sharding import gather_whole_model, require_whole_states, shard_tied_weights
 from .token_batches import TokenBatches
@@ -115,7 +115,9 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
                 raise nothing_to_resume(Path(str(self.args.output_dir)))
             resume_from_checkpoint = str(newest)
         if resume_from_checkpoint and self.is_deepspeed_enabled:
-            logger.warning(f"DeepSpeed unpickles {resume_from_checkpoint}, which can run code: resume only what you wrote.")
+            logger.warning(
+                f"DeepSpeed unpickles {resume_from_checkpoint}, which can run code: resume only what you wrote."
+            )
         self.record.start()
         run = Path(str(self.args.output_dir))
         try:
