@@ -11,9 +11,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
+import yaml
 from transformers import AutoModelForSeq2SeqLM
 
 from hf_vanilla_transformer.cli import main
+from hf_vanilla_transformer.hub import write_publication
 from hf_vanilla_transformer.training.recipes import parse_settings
 from hf_vanilla_transformer.training.run import _prepare_tokenizer
 
@@ -60,6 +62,31 @@ def steps_of(run: Path) -> list[tuple[int, float]]:
     """Step and loss of every log line of training."""
     lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text(encoding="utf-8").split("\n") if line]
     return [(line["step"], line["loss"]) for line in lines if "loss" in line]
+
+
+@pytest.mark.parametrize(
+    ("names", "languages"), [(("train.fr", "train.en"), ["fr", "en"]), (("train.src", "train.tgt"), None)]
+)
+def test_a_recipe_of_ours_on_text_of_another_pair_makes_a_card_of_that_pair(
+    names: tuple[str, str], languages: list[str] | None, text: Path, capfd
+):
+    files = []
+    for side, name in zip("ab", names, strict=True):
+        (text / name).write_bytes((text / f"train.{side}").read_bytes())
+        files += [f"--train_{'source' if side == 'a' else 'target'}", str(text / name)]
+    sizes = yaml.safe_load(RECIPE)
+    options = [f"--{name}={value}" for name, value in {**sizes["model"], **sizes["tokenizer"]}.items()]
+    options += ["--max_steps=1", "--save_strategy=no", "--eval_strategy=no", "--use_cpu=true", *files]
+    command = ["train", "--recipe", "multi30k-en-de", "--output_dir", str(text / "run"), *options]
+    assert main(command) == 0
+    told = "fr to en by the names of its files" if languages else "give --source_lang and --target_lang"
+    assert told in capfd.readouterr().err
+    write_publication(text / "run", "someone/model", text / "published")
+    card = (text / "published" / "README.md").read_text(encoding="utf-8")
+    assert yaml.safe_load(card.split("\n---\n")[0]).get("language") == languages
+    assert "multi30k" not in card
+    pair = languages or ["an unknown language"] * 2
+    assert f"that translates {pair[0]} to {pair[1]}, by" in card
 
 
 def test_a_run_leaves_a_folder_that_translates(train: Train, text: Path, capsys: pytest.CaptureFixture[str]):

@@ -19,7 +19,7 @@ from hf_vanilla_transformer.evaluation import (
 )
 from hf_vanilla_transformer.hub import CardDetails, write_publication
 from hf_vanilla_transformer.hub.card import fenced, plain, require_signatures, write_card
-from hf_vanilla_transformer.hub.facts import gather_facts
+from hf_vanilla_transformer.hub.facts import gather_facts, recorded_languages
 from hf_vanilla_transformer.model.manifest import write_manifest
 from hf_vanilla_transformer.translation import load_model_and_tokenizer
 
@@ -224,6 +224,25 @@ def test_a_checkpoint_knows_the_recipe_of_its_run(folder, tmp_path):
     checkpoint = Path(shutil.copytree(folder, run / "checkpoint-5"))
     (run / "run.yaml").write_text(yaml.safe_dump(RECIPE), encoding="utf-8")
     assert "max_tokens: 4096" in card_of(checkpoint)
+
+
+@pytest.mark.parametrize(
+    ("files", "languages"),
+    [
+        ({}, (None, None)),
+        ({"run.yaml": "data: {source_lang: fi, target_lang: sw}"}, ("fi", "sw")),
+        ({"run.yaml": "data: {dataset_name: x}"}, (None, None)),
+        ({"README.md": "---\nlanguage: [fi, sw]\ntags: [vanilla-transformer]\n---\n"}, ("fi", "sw")),
+        ({"README.md": "---\nlanguage: [fi, sw]\ntags: [marian]\n---\n"}, (None, None)),
+        ({"README.md": "---\nlanguage: [fi]\ntags: [vanilla-transformer]\n---\n"}, (None, None)),
+        ({"README.md": "---\n{: \n---\n"}, (None, None)),
+        ({"README.md": "---\nlanguage: 3\ntags: 4\n---\n"}, (None, None)),
+    ],
+)
+def test_the_pair_of_a_model_is_that_of_its_run_or_of_its_card(files, languages, tmp_path):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert recorded_languages(tmp_path) == languages
 
 
 def test_plain_text_is_left_as_it_is():

@@ -129,16 +129,16 @@ def _test_set_name(options: argparse.Namespace) -> str:
 
 def _origin(options: argparse.Namespace) -> dict[str, Any]:
     """Where the test set is, so that `verify` finds it."""
+    languages = {"source_lang": options.source_lang, "target_lang": options.target_lang} if options.source_lang else {}
     if options.dataset_name is None:
         paths = [str(Path(path).absolute()) for path in options.reference]
-        return {"source": str(Path(options.source).absolute()), "references": paths}
+        return {"source": str(Path(options.source).absolute()), "references": paths, **languages}
     local = Path(options.dataset_name)
     found = {
         "dataset_name": str(local.absolute()) if local.exists() else options.dataset_name,
         "dataset_config_name": options.dataset_config_name,
         "split": options.split,
-        "source_lang": options.source_lang,
-        "target_lang": options.target_lang if options.source_lang else None,
+        **languages,
     }
     return {name: value for name, value in found.items() if value is not None}
 
