@@ -161,7 +161,7 @@ def show_ledger(model: Path, forget: Sequence[str]) -> int:
     weights = weights_fingerprint(model)
     for entry in read_ledger(model):
         decoding = ", ".join(f"{name} {value}" for name, value in entry.decoding.items())
-        earlier = "" if entry.weights == weights else "; of other weights"
+        earlier = "; of other weights" if weights and entry.weights != weights else ""
         print(f"{entry.id}  {entry.test_set}, {len(entry.hypotheses):,} sentences ({decoding}){earlier}")
         print("\n".join(f"          {metric}" for metric in entry.metrics))
     return 0
