@@ -120,9 +120,10 @@ def test_lines_of_others_are_found_by_a_model_that_translates(seed, monkeypatch)
     assert Knowing(monkeypatch, -8.0).faults(sources, shifted, validation_bleu=1.0) == []
 
 
-def test_a_model_that_cannot_be_asked_is_not_asked(monkeypatch):
+@pytest.mark.parametrize("error", [TypeError, ValueError, RuntimeError])
+def test_a_model_that_cannot_be_asked_is_not_asked(error, monkeypatch):
     def refuse(*_):
-        raise ValueError("this model must be told its languages")
+        raise error("this model must be told its languages")
 
     monkeypatch.setattr(hf_vanilla_transformer.translation, "target_log_probabilities", refuse)
     assert faults_by_probability(None, None, *make_test_set(0), 4096, 30.0) == []

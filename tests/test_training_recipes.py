@@ -290,3 +290,12 @@ def test_norwegian_is_a_language_in_a_recipe_too(output, tmp_path):
     recipe = write_recipe(tmp_path, "data:\n  source_lang: no\n  target_lang: en\n")
     assert recorded(parse_settings(recipe, output)) == ("no", "en")
     assert parse_settings(recipe, output).data.source_lang == "no"
+
+
+def test_validation_text_with_swapped_sides_is_refused(output):
+    options = ["--train_source", "a.fr", "--train_target", "a.en", "--validation_source", "v.en"]
+    with pytest.raises(ValueError, match=r"fr to en, but .* validation text is en to fr\. Swap `--validation_source`"):
+        parse_settings("multi30k-en-de", [*output, *options, "--validation_target", "v.fr"])
+    for names in (("v.fr", "v.en"), ("v.src", "v.tgt"), ("v.en", "v.tgt")):
+        right = [*options[:4], "--validation_source", names[0], "--validation_target", names[1]]
+        assert recorded(parse_settings("multi30k-en-de", [*output, *right])) == ("fr", "en")

@@ -118,7 +118,7 @@ def faults_by_probability(
         if len(pairs) < _FEWEST or (validation_bleu or 0) < _LEARNED:
             return []
         others = mean(left, right[1:] + right[:1])
-    except (TypeError, ValueError):  # longer than its positions, or a model that must be told its languages
+    except (TypeError, ValueError, RuntimeError):  # too long, too large, or a model that must be told its languages
         return []
     if forward < others + _TOGETHER:
         return [

@@ -11,7 +11,7 @@ from typing import Any
 from ..data.builtin import BUILTIN_NAME
 from ..data.columns import ColumnChoice
 from ..data.files import TABLE_SUFFIXES, keys_of_table
-from ..data.languages import language_of_words, languages_of_files, other_language
+from ..data.languages import language_of_words, languages_of_files, other_language, same_language
 
 _NAMES = ("source_lang", "target_lang")
 _TEXT = ("train_source", "train_target", "dataset_name", "dataset_config_name")
@@ -56,6 +56,27 @@ def settle_languages(
     if all(settled):
         recipe.update({name: code for name, code in zip(_NAMES, settled, strict=True) if name not in explicit})
     return _tell(settings, settled, claimed, where), False
+
+
+def require_validation_of_the_pair(settings: Mapping[str, Any]) -> None:
+    """Refuse validation files whose sides are swapped, by the names of theirs and of the training text's languages.
+
+    Args:
+        settings: of the recipe and the options, its languages settled.
+
+    Raises:
+        ValueError: the names tell the opposite pair.
+    """
+    names = ("validation_source", "validation_target", *_NAMES)
+    words = [value for name in names if isinstance(value := settings.get(name), str)]
+    if len(words) < len(names):
+        return
+    found, pair = languages_of_files(words[0], words[1]), words[2:]
+    if all(name and same_language(said, name) for said, name in zip(pair, reversed(found), strict=True)):
+        raise ValueError(
+            f"The text is {pair[0]} to {pair[1]}, but by the names of its files the validation text is {found[0]} to "
+            f"{found[1]}. Swap `--validation_source` and `--validation_target`."
+        )
 
 
 def _languages_of_text(settings: Mapping[str, Any], claimed: Pair) -> tuple[Pair | None, str]:

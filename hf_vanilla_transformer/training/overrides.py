@@ -7,7 +7,7 @@ from dataclasses import fields
 from typing import Any
 
 from .arguments import CHANGEABLE, DecodingArguments, ModelArguments, TokenizerArguments
-from .languages import is_text_replaced, settle_languages
+from .languages import is_text_replaced, require_validation_of_the_pair, settle_languages
 
 
 def settle(recipe: dict[str, Any], explicit: dict[str, Any], is_own: bool = False) -> tuple[list[str], bool]:
@@ -20,6 +20,9 @@ def settle(recipe: dict[str, Any], explicit: dict[str, Any], is_own: bool = Fals
 
     Returns:
         One line for each change, and whether the text must have columns named by the languages.
+
+    Raises:
+        ValueError: the sides of the validation text are swapped.
     """
     notes: list[str] = []
     claimed = recipe.get("source_lang"), recipe.get("target_lang")
@@ -28,6 +31,7 @@ def settle(recipe: dict[str, Any], explicit: dict[str, Any], is_own: bool = Fals
     _settle_data(recipe, explicit, notes)
     of_languages, languages_name_columns = settle_languages(recipe, explicit, claimed, is_replaced)
     notes += of_languages
+    require_validation_of_the_pair({**recipe, **explicit})
     _settle_duration(recipe, explicit, notes)
     for what in ("save", "eval"):
         steps, strategy = f"{what}_steps", f"{what}_strategy"
