@@ -98,16 +98,6 @@ def read_table(path: Path, choice: ColumnChoice) -> Dataset:
     return cached_pairs(f"{suffix} {digest} {keys}", _while_unchanged(pairs(), before), str(path))
 
 
-def keys_of_table(path: Path, choice: ColumnChoice) -> tuple[Key, Key]:
-    """Which columns `read_table` would read.
-
-    Raises:
-        ValueError, FileNotFoundError: as of `read_table`.
-    """
-    check_file(path)
-    return choose_columns(choice, *_table_columns(path, path.suffix.lower()), str(path))
-
-
 def open_table(path: Path, choice: ColumnChoice) -> tuple[tuple[Key, Key], Callable[[], Iterator[Pair]]]:
     """Find the keys of a table's two columns from its beginning; the function beside them reads its pairs.
 
@@ -115,7 +105,7 @@ def open_table(path: Path, choice: ColumnChoice) -> tuple[tuple[Key, Key], Calla
         ValueError: columns not found, or an empty file.
     """
     suffix = path.suffix.lower()
-    columns, languages = _table_columns(path, suffix)
+    columns, languages = table_columns(path, suffix)
     headed = suffix in (".tsv", ".csv")
     hint = f" The first row of a {suffix} file must name its columns." if headed else ""
     keys = choose_columns(choice, columns, languages, str(path), hint)
@@ -190,7 +180,7 @@ def _digest_bytes(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _table_columns(path: Path, suffix: str) -> tuple[list[str], list[str]]:
+def table_columns(path: Path, suffix: str) -> tuple[list[str], list[str]]:
     """Names of the columns, and languages of the nested one."""
     if suffix == ".parquet":
         return _parquet_columns(path)

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .caching import cached_map, explained
-from .columns import NESTED, ColumnChoice, choose_columns
-from .files import TABLE_SUFFIXES, read_table, read_text_files
+from .columns import NESTED, ColumnChoice, Key, choose_columns
+from .files import TABLE_SUFFIXES, check_file, read_table, read_text_files, table_columns
 from .prepared import load_prepared
 from .text import NO_TEXT, plain, warn_of_controls
 
@@ -105,6 +105,16 @@ def find_files(
             f"sides ({', '.join(TABLE_SUFFIXES)})."
         )
     return (Path(source),)
+
+
+def keys_of_table(path: Path, choice: ColumnChoice) -> tuple[Key, Key]:
+    """Which columns of a TSV, CSV, JSONL or Parquet file would be read.
+
+    Raises:
+        ValueError, FileNotFoundError: as of `load_parallel_corpus`.
+    """
+    check_file(path)
+    return choose_columns(choice, *table_columns(path, path.suffix.lower()), str(path))
 
 
 def _warn_of_the_same_file(source: Path, target: Path) -> None:

@@ -10,8 +10,9 @@ from typing import Any
 
 from ..data.builtin import BUILTIN_NAME
 from ..data.columns import ColumnChoice
-from ..data.files import TABLE_SUFFIXES, keys_of_table
+from ..data.files import TABLE_SUFFIXES
 from ..data.languages import language_of_words, languages_of_files, other_language, same_language
+from ..data.reading import keys_of_table
 
 _NAMES = ("source_lang", "target_lang")
 _TEXT = ("train_source", "train_target", "dataset_name", "dataset_config_name")
