@@ -203,6 +203,8 @@ def test_a_recipes_own_text_is_of_its_languages(name, output):
         (["de\ten", "danke\tthanks"], ("en", "de")),  # both are there, and the recipe says which way
         (["source\ttarget", "merci\tthanks"], (None, None)),
         (["merci\tthanks", "non\tno"], (None, None)),
+        (["FR\tEN", "merci\tthanks"], (None, None)),
+        (["pt_BR\ten", "obrigado\tthanks"], (None, None)),
     ],
 )
 def test_the_columns_of_a_table_tell_its_languages(rows, languages, output, tmp_path):

@@ -102,10 +102,12 @@ def _languages_of_table(path: Path, claimed: Pair) -> Pair:
     choices = [ColumnChoice(source_lang=claimed[0], target_lang=claimed[1])] if all(claimed) else []
     for choice in (*choices, ColumnChoice()):
         try:
-            source, target = keys_of_table(path, choice)
+            columns = [key[-1] for key in keys_of_table(path, choice)]
         except (OSError, ValueError):  # told when it is read
             continue
-        return _code(source[-1]), _code(target[-1])
+        if all(_code(column) == column for column in columns):  # by these very words they are found again
+            return columns[0], columns[1]
+        break
     return None, None
 
 
