@@ -5,6 +5,8 @@ import torch
 from tiny import BOS, EOS, PAD, pad_batch, sentences, tiny_model
 from transformers import AutoModelForSeq2SeqLM, GenerationConfig
 
+from hf_vanilla_transformer.model.memory import memory_of
+
 ROWS = sentences([3, 5, 12, 9, 4, 7])
 
 
@@ -128,3 +130,24 @@ def test_the_settings_of_a_call_leave_no_trace():
     limit_of(model, max_extra_tokens=2, num_beams=2)
 
     assert model.generation_config.to_dict() == before
+
+
+def test_there_are_no_more_beams_than_tokens_to_begin_with():
+    with pytest.raises(ValueError, match="`num_beams` must be at most the 40 tokens of the target vocabulary, got 41"):
+        tiny_model().generate(torch.tensor([[5, EOS]]), num_beams=41)
+
+
+def test_beams_that_no_memory_could_hold_are_refused_before_any_work(monkeypatch):
+    """Two decoder layers of width 32, keys and values of 4 bytes: 512 bytes a token and beam."""
+    monkeypatch.setattr("hf_vanilla_transformer.model.length_limits.memory_of", lambda device: 20_000_000)
+    ids = torch.full((100, 13), 5)
+    tiny_model().generate(ids, num_beams=30, max_new_tokens=1)
+    with pytest.raises(
+        ValueError, match=r"31 beams for 100 sentences at once need about 0\.0 GB, .* Lower `num_beams`"
+    ):
+        tiny_model().generate(ids, num_beams=31, max_new_tokens=1)
+
+
+def test_the_processor_says_how_much_memory_it_has():
+    assert memory_of(torch.device("meta")) is None
+    assert memory_of(torch.device("cpu")) is None or memory_of(torch.device("cpu")) > 10**8

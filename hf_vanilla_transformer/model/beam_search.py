@@ -17,10 +17,8 @@ import torch
 
 from .next_tokens import Continuations, NextTokens
 from .search_settings import SearchResult, SearchSettings, allowed_tokens, is_late, who_stays
+from .sound_scores import NEVER
 from .step_decoder import Decoder
-
-NEVER = -1.0e9
-"""`transformers`' score of what is not to be chosen."""
 
 
 @dataclass
@@ -225,7 +223,7 @@ class BeamSearch:
         settings = self.settings
         best_possible = self.running.scores[:, :1] / self._best_normaliser(length)
         worst = torch.where(self.finished.ended, self.finished.scores.amin(1, keepdim=True), NEVER)
-        hopeless = ~(best_possible > worst).any(1)
+        hopeless = (best_possible <= worst).all(1)  # what is no number stays to its end, and is seen there
         full = self.finished.ended.all(1) & (settings.early_stopping is True)
         self.done = self.done | hopeless | full | ends.all(1)
 

@@ -27,7 +27,7 @@ from .call_admission import why_not_call
 from .call_settings import LENGTHS, OWN, settle, without_unset
 from .configuration_vanilla_transformer import longest_sentence
 from .greedy_search import greedy_search
-from .length_limits import ForcedEndAtLimit, SourceLengthLimit, length_limits, source_lengths
+from .length_limits import ForcedEndAtLimit, SourceLengthLimit, length_limits, require_room, source_lengths
 from .masks import source_mask
 from .model_admission import is_known_class, why_not_model
 from .outputs import FAST, GreedyTranslationOutput, TranslationOutput, with_search_path
@@ -35,6 +35,7 @@ from .packed_layers import PackedModel
 from .packed_products import Precision, Weights
 from .search_settings import SearchSettings
 from .snapshot import Snapshot, without_autocast
+from .sound_scores import first_unsound, no_translation
 from .step_decoder import StepDecoder
 
 logger = logging.get_logger(__name__)
@@ -51,6 +52,7 @@ class Call:
         arguments: of the call, by name.
         snapshot: packed weights to decode with in place of the model's.
         says: whether to log that the fast path does not decode it.
+        place: names a sentence of the batch in messages.
 
     Attributes:
         settings: what is asked for.
@@ -63,9 +65,14 @@ class Call:
     """
 
     def __init__(
-        self, model: Any, arguments: Mapping[str, Any], snapshot: Snapshot | None = None, says: bool = True
+        self,
+        model: Any,
+        arguments: Mapping[str, Any],
+        snapshot: Snapshot | None = None,
+        says: bool = True,
+        place: Callable[[int], str] = "row {} of the batch".format,
     ) -> None:
-        self.model, self.snapshot = model, snapshot
+        self.model, self.snapshot, self.place = model, snapshot, place
         self.arguments = without_unset(arguments)
         self._name_inputs()
         self.given: GenerationConfig | None = self.arguments.pop("generation_config", None)
@@ -126,6 +133,7 @@ class Call:
             raise ValueError(
                 f"`target_prefix` must have a row for each source, got {len(prefix)} rows for {len(lens)} sources."
             )
+        require_room(self.settings, self.model, lens)
         limits = length_limits(self.settings, self.model.config, lens, self.prompt_len)
         asked = self._asked_length()
         return limits if limits is None or asked is None else limits.clamp(max=asked)
@@ -141,6 +149,11 @@ class Call:
     def _forces_own_ends(self) -> bool:
         """Whether targets are made to end at their own limits, each at another."""
         return self.settings.max_extra_tokens is not None and bool(self.settings.forced_eos_ids)
+
+    def watch_logits(self, watch: Any) -> None:
+        """Have `transformers` call one more logits processor, the last."""
+        given = self.arguments.get("logits_processor") or ()
+        self.arguments["logits_processor"] = LogitsProcessorList([*given, watch])
 
     def ask_for_scores(self) -> None:
         """Have `transformers` give scores, where it decodes."""
@@ -292,10 +305,12 @@ class Call:
         settings = self._search_settings(generation_config, stopping_criteria, logits_processor, prompt)
         if beams == 1:
             sequences, steps = greedy_search(decoder, prompt, logits_processor, settings)
+            self._require_scores(steps)
             if not generation_config.return_dict_in_generate:
                 return sequences
             return GreedyTranslationOutput(sequences=sequences, token_log_probabilities=steps, search_path=FAST)  # type: ignore[arg-type]
         found: Any = BeamSearch(decoder, prompt, logits_processor, settings).run()
+        self._require_scores(found.scores[:: settings.num_return_sequences])
         if not generation_config.return_dict_in_generate:
             return found.sequences
         return TranslationOutput(
@@ -306,6 +321,13 @@ class Call:
             token_log_probabilities=found.token_log_probabilities,
             search_path=FAST,
         )
+
+    def _require_scores(self, scores: torch.Tensor) -> None:
+        """Refuse what was chosen by what is no number, unless the call asked to make numbers of it."""
+        row = None if self.settings.values.get("remove_invalid_values") else first_unsound(scores)
+        if row is not None:
+            precision = self.model.dtype if self.snapshot is None else self.snapshot.precision or self.model.dtype
+            raise no_translation(self.place(row), float("nan"), precision)
 
     def _covers(self) -> bool:
         return self.settings.coverage_penalty > 0 and self.settings.num_beams > 1

@@ -7,8 +7,9 @@ import torch
 from transformers.generation import LogitsProcessor, StoppingCriteria
 
 from .call_settings import CallSettings
-from .configuration_vanilla_transformer import longest_sentence
+from .configuration_vanilla_transformer import VanillaTransformerConfig, longest_sentence
 from .masks import source_mask
+from .memory import in_gb, memory_of
 
 
 def length_limits(
@@ -33,6 +34,34 @@ def length_limits(
         room = max(1, positions + 1 - prompt_len)  # the last token is never read
         limits = torch.full_like(source_lens, room) if limits is None else limits.clamp(max=room)
     return None if limits is None else limits.clamp(min=1)
+
+
+def require_room(settings: CallSettings, model: Any, source_lens: torch.Tensor | None) -> None:
+    """Refuse more beams than there are tokens to begin with, or than the device's memory could ever hold.
+
+    Args:
+        settings: of the call.
+        model: that decodes; of one that is not ours only its vocabulary is known.
+        source_lens: tokens of each source, (batch,); None if they are not known.
+
+    Raises:
+        ValueError: there are more.
+    """
+    config, beams = model.config, settings.num_beams
+    words = getattr(config, "decoder_vocab_size", None) or getattr(config, "vocab_size", None)
+    if words is not None and beams > words:
+        raise ValueError(f"`num_beams` must be at most the {words:,} tokens of the target vocabulary, got {beams:,}.")
+    memory = memory_of(model.device)
+    if beams == 1 or source_lens is None or memory is None or not isinstance(config, VanillaTransformerConfig):
+        return
+    heads, d_k, d_v = config.head_widths("decoder")
+    # keys and values of targets about as long as their sources
+    needed = int(source_lens.sum()) * beams * config.decoder_layers * heads * (d_k + d_v) * model.dtype.itemsize
+    if needed > memory:
+        raise ValueError(
+            f"{beams:,} beams for {len(source_lens):,} sentences at once need about {in_gb(needed)}, but there are "
+            f"{in_gb(memory)} on {model.device}. Lower `num_beams`, or the tokens or sentences of a batch."
+        )
 
 
 def source_lengths(inputs: Mapping[str, Any], pad_token_id: int | None = None) -> torch.Tensor | None:

@@ -1,11 +1,14 @@
-"""Keep freed memory while training or translating on processors.
+"""How much memory there is, and keeping what is freed while training or translating on processors.
 
 glibc hands large blocks back to the system when they are freed, and every step then faults the same pages in again,
 which takes a good part of a small model's step.
 """
 
 import ctypes
+import os
 import sys
+
+import torch
 
 # names and numbers of glibc's <malloc.h>
 _M_TRIM_THRESHOLD = -1
@@ -23,3 +26,23 @@ def keep_freed_memory() -> bool:
         return False
     # the trim threshold is an int: its largest value keeps 2 GiB at the top of the heap
     return bool(mallopt(_M_MMAP_THRESHOLD, _LARGEST_MMAP_THRESHOLD) and mallopt(_M_TRIM_THRESHOLD, 2**31 - 1))
+
+
+def memory_of(device: torch.device) -> int | None:
+    """Bytes of all memory of a device; None where the system does not say."""
+    if device.type == "cuda":
+        return int(torch.cuda.get_device_properties(device).total_memory)
+    if device.type != "cpu":
+        return None
+    try:
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows
+        return None
+
+
+def in_gb(size: float) -> str:
+    """Bytes as people read them."""
+    return f"{size / 1e9:,.1f} GB"
+
+
+__all__ = ["in_gb", "keep_freed_memory", "memory_of"]

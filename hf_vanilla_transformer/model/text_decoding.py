@@ -11,7 +11,6 @@ end of sentence included, divided by ((5 + number of tokens) / 6) ** gnmt_length
 """
 
 import copy
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
@@ -40,13 +39,12 @@ from .sentences import (
     sentence_place,
 )
 from .snapshot import Snapshot
+from .sound_scores import NumbersWatch, is_score, no_translation
 from .step_scores import StepScores
 
 BATCH_TOKENS = 4096
 MOST_WORKERS = 4
 """Each holds a batch in memory."""
-NEVER = -1.0e8
-"""Beam search scores hypotheses that there are none of with -1e9."""
 
 Progress = Callable[[int], object]
 
@@ -242,7 +240,9 @@ class TextDecoder:
         arguments = self._with_length(arguments, settings)
         # a snapshot is in evaluation mode whatever the model is in
         with nullcontext() if snapshot is not None else inference(self.model):
-            outputs, steps, limits = self._generate(arguments, snapshot, request, settings.num_beams)
+            outputs, steps, limits = self._generate(
+                arguments, snapshot, request, settings.num_beams, lambda row: place(indices[row])
+            )
         hypotheses = self._hypotheses(outputs, steps, limits, settings, ends_of(settings, arguments))
         each = range(0, len(hypotheses), request.n_best)
         rows = [hypotheses[start : start + request.n_best] for start in each]
@@ -251,7 +251,8 @@ class TextDecoder:
             return [tuple(row) for row in rows]
         # samples come in no order
         rows = [sorted(row, key=lambda hypothesis: -hypothesis.score) for row in rows]
-        return [real_ones(row, place(index)) for row, index in zip(rows, indices, strict=True)]
+        precision = self.model.dtype if snapshot is None else snapshot.precision or self.model.dtype
+        return [real_ones(row, place(at), settings, precision) for row, at in zip(rows, indices, strict=True)]
 
     def _with_length(self, arguments: dict[str, Any], settings: CallSettings) -> dict[str, Any]:
         """The paper's limit for a model whose generation config states no length at all (section 6.1)."""
@@ -260,7 +261,7 @@ class TextDecoder:
         return with_settings(arguments, max_extra_tokens=PAPER_EXTRA_TOKENS)
 
     def _generate(
-        self, arguments: dict[str, Any], snapshot: Snapshot | None, request: Request, beams: int
+        self, arguments: dict[str, Any], snapshot: Snapshot | None, request: Request, beams: int, place: Place
     ) -> tuple[Any, torch.Tensor | None, torch.Tensor | None]:
         """One call of `generate`: its output, the log-probabilities of new tokens where told, (rows, new tokens), and
         the longest that each target may be."""
@@ -270,7 +271,7 @@ class TextDecoder:
             # a wrapper, a `generate` of the user's, another copy of this code: it settles what it is given itself
             call, obstacle = None, "another generate"
         else:
-            call = Call(model, arguments, snapshot, says=plain)
+            call = Call(model, arguments, snapshot, says=plain, place=place)
             obstacle = call.obstacle or ""
         limits = None if call is None or call.limits is None else call.limits + call.prompt_len - 1
         by_transformers: Any = partial(GenerationMixin.generate, model) if plain else model.generate
@@ -286,10 +287,14 @@ class TextDecoder:
         watcher = StepScores(keep_chosen=beams == 1)
         watch = [watcher] if request.with_scores else []
         if call is not None:
+            numbers = NumbersWatch()
             if request.with_scores:
                 call.ask_for_scores()
+            else:
+                call.watch_logits(numbers)
             with inference(model):
                 outputs = call.run(by_transformers, watch)
+            numbers.require(len(arguments["input_ids"]), place, model.dtype)
         else:
             criteria = [*watch, *(arguments.pop("stopping_criteria", None) or ())]
             arguments = with_settings(arguments, output_scores=True) if request.with_scores else arguments
@@ -369,19 +374,18 @@ def ends_of(settings: CallSettings, arguments: Mapping[str, Any]) -> frozenset[i
     return frozenset(settings.eos_ids if not ids else (i for of in ids for i in as_ids(of.flatten())))
 
 
-def real_ones(hypotheses: list[DecodedHypothesis], place: str) -> tuple[DecodedHypothesis, ...]:
+def real_ones(
+    hypotheses: list[DecodedHypothesis], place: str, settings: CallSettings, computed_in: Any
+) -> tuple[DecodedHypothesis, ...]:
     """Those that there are: a beam that found fewer fills up with scores of minus a billion.
 
     Raises:
         ValueError: there are none, or the best has a score that is no number.
     """
-    found = tuple(each for each in hypotheses if NEVER < each.score < math.inf)  # NaN is neither
+    found = [each for each in hypotheses if is_score(each.score, settings.normaliser(len(each.ids)))]
     if not found:
-        raise ValueError(
-            f"The model has no translation for {place}: every hypothesis has a score of {hypotheses[0].score}. Check "
-            "its weights with `doctor`, and that the settings do not forbid all tokens."
-        )
-    return found
+        raise no_translation(place, hypotheses[0].score, computed_in)
+    return tuple(found)
 
 
 def cut_at_end(tokens: list[int], limit: int, ends: frozenset[int]) -> tuple[list[int], bool]:

@@ -17,6 +17,7 @@ from ..model.sentences import (
     pad,
     padded_source,
 )
+from ..model.sound_scores import half_precision_hint, is_score
 
 
 @dataclass(frozen=True)
@@ -66,8 +67,8 @@ def target_log_probabilities(
 
     Raises:
         TypeError: something is not a list of strings.
-        ValueError: sides of unequal length, `batch_tokens` below 1, or a sentence longer than `max_tokens` or than the
-            model has positions.
+        ValueError: sides of unequal length, `batch_tokens` below 1, a sentence longer than `max_tokens` or than the
+            model has positions, or a pair whose probability is no number, or none.
     """
     check_batch_tokens(batch_tokens)
     places = [_place(side, first_line) for side in ("source", "target")]
@@ -93,6 +94,12 @@ def target_log_probabilities(
                 sums[index] = score
             if progress is not None:
                 progress(len(batch))
+    for index, total in enumerate(sums):
+        if not is_score(total):
+            raise ValueError(
+                f"The model gives no probability for {places[1](index)}: its logarithm is {total:.3g}, which is none."
+                f"{half_precision_hint(model.dtype)} Check its weights with `doctor`."
+            )
     return [TargetLogProbability(total, len(ids)) for total, ids in zip(sums, target_ids, strict=True)]
 
 
