@@ -72,6 +72,15 @@ def test_version(capsys):
         ),
         (["translate", "--model", "m", "--n_best", "2.5"], "argument --n_best: must be a whole number of at least 1"),
         (["translate", "--model", "m", "--max_extra_tokens", "-1"], "must be a whole number of at least 0, got -1"),
+        (["translate", "--model", "m", "--num_beams", "1000000"], "argument --num_beams: must be at most 1,000, got"),
+        (
+            ["evaluate", "--model", "m", "--length_penalty", "nan"],
+            "--length_penalty: must be a number between -10 and",
+        ),
+        (["evaluate", "--model", "m", "--length_penalty", "inf"], "must be a number between -10 and 10, got inf"),
+        (["translate", "--model", "m", "--coverage_penalty", "nan"], "must be a number between 0 and 100, got nan"),
+        (["translate", "--model", "m", "--gnmt_length_penalty", "x"], "must be a number between -10 and 10, got x"),
+        (["score", "--model", "m", "--batch_tokens", "1" + "0" * 5000], "argument --batch_tokens: must be "),
         (["translate", "--model", "m", "--num_beans", "4"], "unrecognized arguments: --num_beans"),
     ],
 )

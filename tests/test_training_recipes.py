@@ -1,5 +1,6 @@
 """Recipes and the overrides of the command line."""
 
+import dataclasses
 import json
 from itertools import islice
 from pathlib import Path
@@ -8,9 +9,11 @@ import pytest
 import yaml
 
 from hf_vanilla_transformer import VanillaTransformerConfig, load_parallel_corpus
-from hf_vanilla_transformer.training.arguments import ModelArguments
+from hf_vanilla_transformer.training.arguments import GROUPS, ModelArguments
 from hf_vanilla_transformer.training.corpora import read_training_text
 from hf_vanilla_transformer.training.recipes import Settings, find_recipe, parse_settings, recipe_names
+from hf_vanilla_transformer.training.run import run_training
+from hf_vanilla_transformer.training.trainer_arguments import TranslationTrainingArguments
 
 LANGUAGES = ("source_lang", "target_lang")
 
@@ -123,13 +126,62 @@ def test_an_unknown_recipe_names_the_known(output: list[str]):
         parse_settings("builtin-fren", output)
 
 
+@pytest.mark.parametrize("given", ["nan", "inf", "-inf", "1e999"])
+def test_no_number_of_a_run_is_nan_or_infinite(given: str, output: list[str], tmp_path: Path):
+    """Every field of every group that may hold a fraction, from the command line and from a recipe."""
+    groups = {**GROUPS, "training": TranslationTrainingArguments}
+    checked = 0
+    for section, group in groups.items():
+        for field in dataclasses.fields(group):
+            if not field.init or "float" not in str(field.type):
+                continue
+            checked += 1
+            with pytest.raises(ValueError, match=rf"`{field.name}` must be a finite number, got "):
+                parse_settings(None, [*output, f"--{field.name}={given}"])
+            yaml = f"{section}:\n  {field.name}: {given.replace('inf', '.inf').replace('nan', '.nan')}\n"
+            if given != "1e999":  # a word of YAML's
+                with pytest.raises(ValueError, match=rf"`{field.name}` must be a finite number, got "):
+                    parse_settings(write_recipe(tmp_path, yaml), output)
+    assert checked > 20
+
+
+def test_the_trainers_own_arguments_are_numbers_too(tmp_path: Path):
+    with pytest.raises(ValueError, match="`weight_decay` must be a finite number, got inf"):
+        TranslationTrainingArguments(output_dir=str(tmp_path), weight_decay=float("inf"))
+    with pytest.raises(ValueError, match="`max_grad_norm` must be between 0 and 1e"):
+        TranslationTrainingArguments(output_dir=str(tmp_path), max_grad_norm=-1.0)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        (["--encoder_layers", "1000000"], "`encoder_layers` must be at most 1,000, got 1000000"),
+        (["--dropout", "2"], "`dropout` must be at least 0 and below 1, got 2.0"),
+        (["--vocab_size", "100000000"], "`vocab_size` must be at most 10,000,000, got 100000000"),
+        (
+            ["--d_model", "16384", "--encoder_layers", "100"],
+            r"would have [\d,]+ weights, which are [\d,.]+ GB, but this machine has [\d,.]+ GB of memory",
+        ),
+    ],
+)
+def test_a_model_that_no_machine_holds_is_refused_before_the_text_is_read(options, message, output, monkeypatch):
+    monkeypatch.setattr("hf_vanilla_transformer.training.run.memory_of", lambda device: 64 << 30)
+    monkeypatch.setattr("hf_vanilla_transformer.training.run.read_training_text", lambda _: pytest.fail("read"))
+    with pytest.raises(ValueError, match=message):
+        run_training(parse_settings("builtin-fr-en", [*output, *options]))
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--learning_rate", "-1"], "`learning_rate` must be between 0 and 1e"),
+        (["--adam_beta2", "1.5"], "`adam_beta2` must be between 0 and 1, got 1.5"),
+        (["--max_length_ratio", "0.5"], "`max_length_ratio` must be at least 1, got 0.5"),
+        (["--num_beams", "1000000"], "`num_beams` must be at most 1,000, got 1000000"),
         (["--d_modell", "8"], r"no option --d_modell \(did you mean 'd_model'\?\)"),
         (["--d_model", "wide"], "invalid int value: 'wide'"),
         (["--precision", "fp8"], "invalid choice: 'fp8'"),
-        (["--num_beams", "0"], "`num_beams` must be at least 1, got 0"),
+        (["--num_beams", "0"], r"`num_beams` must be a whole number of at least 1 \(1 is greedy\), got 0"),
         (["--max_extra_tokens", "-1"], "`max_extra_tokens` must be a whole number of at least 0, got -1"),
         (["--max_tokens", "0"], "`max_tokens` must be at least 1, got 0"),
         (["--lr_scheduler_type", "linear"], "linear needs a `learning_rate`"),

@@ -1,13 +1,20 @@
 """Options that several commands share, and their checks, so that a wrong one is refused before anything is loaded."""
 
 import argparse
+import math
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from ..model.setting_ranges import COUNTS, NUMBERS
 from . import PROGRAM
 
 if TYPE_CHECKING:
     from ..translation import Translator
+
+
+LARGEST = 10**9
+"""Of any whole number that a command takes."""
 
 
 def new_parser(command: str, description: str) -> argparse.ArgumentParser:
@@ -32,13 +39,37 @@ def not_negative(text: str) -> int:
     return _whole_number(text, least=0)
 
 
-def _whole_number(text: str, least: int) -> int:
+def _whole_number(text: str, least: int, most: int = LARGEST) -> int:
     try:
         number = int(text)
     except ValueError:
         number = least - 1
     if number < least:
         raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text}")
+    if number > most:
+        raise argparse.ArgumentTypeError(f"must be at most {most:,}, got {text}")
+    return number
+
+
+def count_of(setting: str) -> Callable[[str], int]:
+    """The whole numbers that a setting of decoding may be."""
+    least, most = COUNTS[setting]
+    return lambda text: _whole_number(text, least, most)
+
+
+def number_of(setting: str) -> Callable[[str], float]:
+    """The finite numbers that a setting of decoding may be."""
+    least, most = NUMBERS[setting]
+
+    def number(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = math.nan
+        if not least <= value <= most:
+            raise argparse.ArgumentTypeError(f"must be a number between {least:g} and {most:g}, got {text}")
+        return value
+
     return number
 
 
@@ -69,15 +100,31 @@ def add_length_option(parser: argparse.ArgumentParser) -> None:
 def add_decoding_options(parser: argparse.ArgumentParser) -> None:
     """How to decode; what is not given comes from the model's generation config."""
     group = parser.add_argument_group("decoding", "unset options come from the model's generation config")
-    group.add_argument("--num_beams", type=positive, metavar="K", help="beam size; 1 is greedy")
+    group.add_argument("--num_beams", type=count_of("num_beams"), metavar="K", help="beam size; 1 is greedy")
     penalty = group.add_mutually_exclusive_group()
     penalty.add_argument(
-        "--gnmt_length_penalty", type=float, metavar="A", help="scores are divided by ((5 + tokens) / 6) ** A"
+        "--gnmt_length_penalty",
+        type=number_of("gnmt_length_penalty"),
+        metavar="A",
+        help="scores are divided by ((5 + tokens) / 6) ** A",
     )
-    penalty.add_argument("--length_penalty", type=float, metavar="A", help="scores are divided by tokens ** A")
-    group.add_argument("--coverage_penalty", type=float, metavar="B", help="weight of untranslated source tokens")
+    penalty.add_argument(
+        "--length_penalty",
+        type=number_of("length_penalty"),
+        metavar="A",
+        help="scores are divided by tokens ** A",
+    )
     group.add_argument(
-        "--max_extra_tokens", type=not_negative, metavar="N", help="most tokens beyond those of the source"
+        "--coverage_penalty",
+        type=number_of("coverage_penalty"),
+        metavar="B",
+        help="weight of untranslated source tokens",
+    )
+    group.add_argument(
+        "--max_extra_tokens",
+        type=count_of("max_extra_tokens"),
+        metavar="N",
+        help="most tokens beyond those of the source",
     )
 
 

@@ -4,15 +4,30 @@ A recipe's sections are these groups, and every field is also an option of the c
 that `train --help` answers at once; the Trainer's own settings are in `trainer_arguments`.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any
 
 from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
+from ..model.setting_ranges import check_ranges
 
 
 def option(default: Any, help: str, **metadata: Any) -> Any:
     """A dataclass field with its line of help."""
     return field(default=default, metadata={"help": help, **metadata})
+
+
+def check_finite(settings: Mapping[str, Any]) -> None:
+    """Refuse NaN and infinity in any setting, in a list too.
+
+    Raises:
+        ValueError: the message names the setting.
+    """
+    for name, value in settings.items():
+        for number in value if isinstance(value, (list, tuple)) else (value,):
+            if isinstance(number, float) and not math.isfinite(number):
+                raise ValueError(f"`{name}` must be a finite number, got {number}.")
 
 
 # Settled by the tokenizer, or not a hyperparameter.
@@ -81,6 +96,13 @@ class DataArguments:
     drop_duplicates: bool = option(True, "leave out repetitions of a pair")
     drop_identical: bool = option(True, "leave out pairs whose sides are equal")
 
+    def __post_init__(self) -> None:
+        check_finite(vars(self))
+        for name, least in (("max_length", 0), ("max_length_ratio", 1)):
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"`{name}` must be at least {least}, got {value}.")
+
 
 @dataclass
 class DecodingArguments:
@@ -96,10 +118,7 @@ class DecodingArguments:
     )
 
     def __post_init__(self) -> None:
-        for name, least in (("num_beams", 1), ("max_extra_tokens", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"`{name}` must be at least {least}, got {value}.")
+        check_ranges((vars(self), {}, {}), frozenset(vars(self)))
         if self.length_penalty is not None and self.gnmt_length_penalty is not None:
             raise ValueError(
                 f"A length penalty is of one kind, but length_penalty {self.length_penalty} and gnmt_length_penalty "

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import yaml
 
-from .arguments import GROUPS
+from .arguments import GROUPS, check_finite
 from .checkpoints import SETTINGS_NAME
 from .overrides import settle
 
@@ -126,6 +126,7 @@ def parse_settings(recipe: str | None, options: list[str]) -> Settings:
         from_recipe |= settings
     options = [part for option in options for part in _split_equals(option)]
     explicit = _given_options(options, set().union(*sections.values()))
+    check_finite({**from_recipe, **explicit})
     own_record = Path(str(explicit.get("output_dir", ""))) / SETTINGS_NAME
     is_own = recipe is not None and own_record.is_file() and find_recipe(recipe).resolve() == own_record.resolve()
     notes, languages_name_columns = settle(from_recipe, explicit, is_own)

@@ -6,6 +6,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import torch
 import yaml
 from datasets.config import HF_DATASETS_CACHE
 from huggingface_hub.errors import StrictDataclassError
@@ -15,7 +16,7 @@ from ..data.encoding import encode_corpus
 from ..model.call_settings import PAPER_DECODING
 from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
 from ..model.disk_space import writing_to
-from ..model.memory import keep_freed_memory
+from ..model.memory import in_gb, keep_freed_memory, memory_of
 from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from ..tokenization import load_tokenizer, train_tokenizer
 from ..translation.loading import load_model
@@ -65,6 +66,8 @@ def run_training(settings: Settings, resume: bool = False) -> Path:
     args = settings.training
     if not args.output_dir:
         raise ValueError("A run needs a folder to write to: give `--output_dir`.")
+    if settings.model.init_from is None:  # before the long work
+        _require_room(_make_config(_given(settings.model), vocab_size=settings.tokenizer.vocab_size))
     run = Path(args.output_dir)
     with ExitStack() as held:
         with args.main_process_first(local=False, desc="locking the run's folder"):
@@ -197,31 +200,54 @@ def _prepare_tokenizer(settings: Settings, text: TrainingText, run: Path, resume
 
 
 def _prepare_model(settings: Settings, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    given = {name: value for name, value in vars(settings.model).items() if value is not None}
-    decoding = {name: value for name, value in vars(settings.decoding).items() if value is not None}
+    given, decoding = _given(settings.model), _given(settings.decoding)
     init_from = given.pop("init_from", None)
     if init_from is not None:
         model = _saved_model(init_from, given, tokenizer)
         _set_decoding(model, decoding)
         return model
-    model = VanillaTransformerForConditionalGeneration(_new_config(given, tokenizer))
+    config = _new_config(given, tokenizer)
+    _require_room(config)
+    model = VanillaTransformerForConditionalGeneration(config)
     _set_decoding(model, {**PAPER_DECODING, **decoding})
     return model
 
 
+def _given(group: Any) -> dict[str, Any]:
+    return {name: value for name, value in vars(group).items() if value is not None}
+
+
 def _new_config(given: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> VanillaTransformerConfig:
     start = tokenizer.bos_token_id if tokenizer.bos_token_id is not None else tokenizer.pad_token_id
+    return _make_config(
+        given,
+        vocab_size=len(tokenizer),
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=start,
+    )
+
+
+def _make_config(given: dict[str, Any], **of_the_tokenizer: Any) -> VanillaTransformerConfig:
     try:
-        return VanillaTransformerConfig(
-            vocab_size=len(tokenizer),
-            pad_token_id=tokenizer.pad_token_id,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            decoder_start_token_id=start,
-            **given,
-        )
+        return VanillaTransformerConfig(**of_the_tokenizer, **given)
     except StrictDataclassError as error:  # wraps the sentence that says what is wrong
         raise ValueError(str(error.__cause__ or error)) from error
+
+
+def _require_room(config: VanillaTransformerConfig) -> None:
+    """Refuse a model whose weights alone, of 32 bits, fill the memory that it is made in.
+
+    Raises:
+        ValueError: they do.
+    """
+    needed, memory = 4 * config.weight_count, memory_of(torch.device("cpu"))
+    if memory is not None and needed > memory:
+        raise ValueError(
+            f"The model would have {config.weight_count:,} weights, which are {in_gb(needed)}, but this machine has "
+            f"{in_gb(memory)} of memory. Take fewer layers or smaller ones."
+        )
 
 
 def _set_decoding(model: PreTrainedModel, decoding: dict[str, Any]) -> None:
@@ -243,6 +269,7 @@ def _saved_model(name: str, given: dict[str, Any], tokenizer: PreTrainedTokenize
     for field, value in given.items():
         if field in CHANGEABLE:
             setattr(model.config, field, value)
+            model.config.validate_architecture()
         elif getattr(model.config, field, None) != value:
             raise ValueError(
                 f"The model {name} has {field} {getattr(model.config, field, None)}, which cannot become {value}. "

@@ -1,12 +1,13 @@
 """`Seq2SeqTrainingArguments` with the paper's optimizer as defaults (sections 5.1, 5.3), and batches by tokens."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from transformers import Seq2SeqTrainingArguments
 
-from .arguments import TRAINING_HELP
+from .arguments import TRAINING_HELP, check_finite
 from .precision import computes_bf16_fast, precision_of_launcher
 from .schedule import peak_learning_rate
 
@@ -53,6 +54,7 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
     output_dir: str | None = field(default=None, metadata={"help": "folder of the run"})
 
     def __post_init__(self) -> None:
+        _check_numbers(vars(self))
         derived = self.learning_rate is None
         if derived:
             if self.lr_scheduler_type != "inverse_sqrt":
@@ -88,6 +90,28 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
             self.precision = "bf16" if self.bf16 else "fp32"
         if not torch.accelerator.is_available():
             self.use_cpu = True  # the Trainer takes bf16 on a processor only where it is named
+
+
+_RANGES = {
+    **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps"), (0.0, 1e9)),
+    **dict.fromkeys(("adam_beta1", "adam_beta2", "label_smoothing_factor"), (0.0, 1.0)),
+    "adam_epsilon": (0.0, 1.0),
+    "num_train_epochs": (0.0, 1e9),
+}
+"""Numbers of the optimizer, from least to most; what is outside trains nothing, or away from what is sought."""
+
+
+def _check_numbers(settings: Mapping[str, Any]) -> None:
+    """Refuse what is no number anywhere, and what is outside the ranges above.
+
+    Raises:
+        ValueError: the message names the setting.
+    """
+    check_finite(settings)
+    for name, (least, most) in _RANGES.items():
+        value = settings.get(name)
+        if isinstance(value, (int, float)) and not least <= value <= most:
+            raise ValueError(f"`{name}` must be between {least:g} and {most:g}, got {value}.")
 
 
 def _as_dict(config: Any) -> dict[str, Any]:
