@@ -211,6 +211,8 @@ def open_output(path: str | None, overwrite: bool = False) -> Iterator[BinaryIO]
 
 @contextmanager
 def _opened_output(path: str | None) -> Iterator[BinaryIO]:
+    from ..model.disk_space import writing_to
+
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
