@@ -132,6 +132,28 @@ def test_a_lost_terminal_leaves_a_checkpoint(tiny_model_folder: Path, tmp_path: 
     assert [path.name for path in checkpoints_of(tmp_path)] == ["checkpoint-2"]
 
 
+def test_a_signal_that_a_launcher_passes_on_is_no_second_one(
+    tiny_model_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The terminal sends it to the launcher and to its processes, and the launcher to these again."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    before = signal.getsignal(signal.SIGTERM)
+    trainer = make_trainer(tiny_model_folder, tmp_path)
+    trainer.add_callback(AtStep(2, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+    assert stop_by_signal(trainer, 2, signal.SIGTERM).exit_code == 143
+    assert [path.name for path in checkpoints_of(tmp_path)] == ["checkpoint-2"]
+    later = make_trainer(tiny_model_folder, tmp_path / "later")
+    monkeypatch.setattr("hf_vanilla_transformer.training.interruption._ECHO_SECONDS", -1.0)
+    caught: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: caught.append(number))
+    try:
+        later.add_callback(AtStep(2, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+        stop_by_signal(later, 2)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert caught == [signal.SIGTERM]
+
+
 @pytest.mark.parametrize("name", ["SIGHUP", "SIGINT", "SIGTERM"])
 def test_a_signal_that_was_ignored_stays_ignored(name: str, tiny_model_folder: Path, tmp_path: Path):
     """As `nohup` does, and a shell for Ctrl-C with what it starts in the background."""

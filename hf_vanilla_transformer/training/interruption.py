@@ -1,8 +1,10 @@
 """SIGTERM, Ctrl-C and a lost terminal end a run after its step, with a checkpoint; a second signal ends it at once."""
 
 import logging
+import os
 import signal
 import threading
+import time
 from types import FrameType
 from typing import Any
 
@@ -12,6 +14,9 @@ from transformers import TrainerCallback
 logger = logging.getLogger(__name__)
 
 SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
+
+# torchrun and `accelerate launch` pass on what the terminal has sent to all processes already: no second wish
+_LAUNCHER, _ECHO_SECONDS = "TORCHELASTIC_RUN_ID", 5.0
 
 
 class Interrupted(Exception):  # noqa: N818 (no error: what was asked for)
@@ -36,6 +41,7 @@ class Interruption(TrainerCallback):
         self.stopped = False
         """Whether it has ended the training: only once the checkpoint is saved, which says whether anything else did."""
         self._received = 0
+        self._since = 0.0
         self._handlers: dict[int, Any] = {}
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
@@ -67,9 +73,16 @@ class Interruption(TrainerCallback):
         self.stopped = control.should_training_stop = True
 
     def _receive(self, number: int, frame: FrameType | None) -> None:
-        self._received = number
-        self.restore_handlers()
-        logger.warning(f"{signal.Signals(number).name}: the run stops after this step. Once more stops it at once.")
+        if not self._received:
+            self._received, self._since = number, time.monotonic()
+            if _LAUNCHER not in os.environ:
+                self.restore_handlers()
+            logger.warning(
+                f"{signal.Signals(number).name}: the run stops after this step. Once more stops it at once."
+            )
+        elif time.monotonic() - self._since > _ECHO_SECONDS:
+            self.restore_handlers()
+            signal.raise_signal(number)
 
     def restore_handlers(self) -> None:
         """Give the signals back to whom they belonged."""
