@@ -42,7 +42,7 @@ def in_child(action: Callable[[], None], errors: Path) -> int:
 
 
 def options_of(run: Path) -> list[str]:
-    """Five steps, the last in the middle of the third epoch, a checkpoint every two; everything that is random is on."""
+    """Five steps, the last in the middle of the third epoch, a checkpoint every two; all that is random is on."""
     text = run.parent / "text"
     return [
         *("--output_dir", str(run), "--train_source", f"{text}.fr", "--train_target", f"{text}.en"),

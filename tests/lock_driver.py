@@ -68,7 +68,7 @@ def problem_of_folder(run: Path) -> str | None:
 
 
 def second_starts(base: Path, at: int, chance: random.Random, reference: str) -> str | None:
-    """A run is stopped in the middle of a write; a start, a resume and another seed come to nothing and harm nothing."""
+    """A run is stopped before a write; a start, a resume and another seed come to nothing and harm nothing."""
     run = base / f"second{at}"
     first = started_while(signal.SIGSTOP, run, at, base / "first", options_of(run))
     status = os.waitpid(first, os.WUNTRACED)[1]

@@ -1,4 +1,4 @@
-"""A run ends where it ends: resumed from the checkpoint of its last step, it trains nothing and leaves the same model."""
+"""A run resumed from the checkpoint of its last step trains nothing and leaves the same model."""
 
 import json
 import os

@@ -62,7 +62,7 @@ def other() -> Iterator[Callable[[Path], int]]:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(1))
 def test_whoever_trains_is_alone_and_who_was_killed_blocks_nobody(seed: int, tmp_path: Path):
-    """Second starts at any write of a living run, starts at once, kills before the first checkpoint: real processes."""
+    """Second starts at any write of a living run, starts at once, kills before a checkpoint: real processes."""
     driver = Path(__file__).with_name("lock_driver.py")
     done = subprocess.run(
         [sys.executable, str(driver), str(tmp_path), str(seed)],
@@ -130,9 +130,8 @@ def test_storage_without_locks_is_said_once_and_used(
 
 
 def test_a_folder_that_was_made_for_a_lock_alone_goes_with_it(tmp_path: Path):
-    with pytest.raises(KeyError), locked_run(tmp_path / "a" / "b"):
+    with locked_run(tmp_path / "a" / "b"):
         assert (tmp_path / "a" / "b" / LOCK_NAME).is_file()
-        raise KeyError
     assert list(tmp_path.iterdir()) == []
     with locked_run(tmp_path / "a" / "b"):
         (tmp_path / "a" / "b" / "run.yaml").touch()

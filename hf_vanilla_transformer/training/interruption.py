@@ -23,7 +23,7 @@ class Interrupted(Exception):  # noqa: N818 (no error: what was asked for)
     """A signal ended the run after a whole step and a checkpoint.
 
     Attributes:
-        exit_code: 128 + the signal's number, as shells report it: 130 after Ctrl-C, 143 after SIGTERM, 129 after SIGHUP.
+        exit_code: 128 + the signal's number, as shells report it: 130 after Ctrl-C, 143 after SIGTERM, 129 for SIGHUP.
     """
 
     def __init__(self, signal_number: int, step: int) -> None:
@@ -39,7 +39,7 @@ class Interruption(TrainerCallback):
         self.signal_number = 0
         """The signal that every process agreed to stop for; 0 while there is none."""
         self.stopped = False
-        """Whether it has ended the training: only once the checkpoint is saved, which says whether anything else did."""
+        """Whether it has ended the training: only once the checkpoint is saved, which says if anything else did."""
         self._received = 0
         self._since = 0.0
         self._handlers: dict[int, Any] = {}

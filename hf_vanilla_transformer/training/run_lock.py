@@ -1,7 +1,7 @@
 """One process at a time trains in a run's folder: a second one would delete and publish what the first one writes.
 
 The lock is the system's, on a file in the folder that says who holds it. The kernel releases it however the process
-ends, so that a killed run leaves no lock behind, at most the file. Reading (`translate`, `average`, `curves`) needs none.
+ends, so that a killed run leaves at most the file. Reading (`translate`, `average`, `curves`) needs no lock.
 """
 
 import json

@@ -152,7 +152,7 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
         return begun
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """One pass over the text, or what is left of it; the Trainer asks only after a step whether it was the last."""
+        """One pass over the text, or what is left; the Trainer asks only after a step whether it was the last."""
         if self._is_at_its_end:
             self.control.should_training_stop = True
             return
