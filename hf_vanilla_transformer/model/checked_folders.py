@@ -10,6 +10,7 @@ import torch
 
 from .manifest import MANIFEST_NAME
 from .sound_folders import ADAPTER_CONFIG, UnsoundFolderError, read_whole, require_sound_download
+from .weight_headers import require_fitting_weights
 from .whole_folders import replaced_files
 
 
@@ -55,17 +56,21 @@ class CheckedFolders:
                 somebody wrote to the folder while it was read, twice.
         """
         name = pretrained_model_name_or_path
+        from_files = name is not None and kwargs.get("state_dict") is None
+        folder = Path(name, kwargs.get("subfolder") or "") if from_files and os.path.isdir(name) else None
 
         def read() -> tuple[Any, dict[str, Any]]:
+            if folder is not None:
+                require_fitting_weights(folder, reads_config=kwargs.get("config") is None)
             return super(CheckedFolders, cls).from_pretrained(  # type: ignore[misc]
                 name, *model_args, output_loading_info=True, **kwargs
             )
 
-        if name is None or kwargs.get("state_dict") is not None:
+        if not from_files:
             model, report = read()
         else:
-            if os.path.isdir(name):
-                model, report = read_whole(Path(name) / (kwargs.get("subfolder") or ""), read)
+            if folder is not None:
+                model, report = read_whole(folder, read)
             else:
                 model, report = read()
                 require_sound_download(str(name), kwargs)

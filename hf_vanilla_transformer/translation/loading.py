@@ -15,6 +15,7 @@ import torch
 from ..model.checked_folders import CheckedFolders, require_finite_weights, require_no_adapters
 from ..model.json_files import read_json_object
 from ..model.sound_folders import UnsoundFolderError, read_whole, require_sound_download
+from ..model.weight_headers import require_fitting_weights
 from ..tokenization import load_tokenizer
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
@@ -94,6 +95,7 @@ def _load_folder(folder: Path, model_type: str | None) -> tuple[Any, dict[str, A
     if model_type is not None:
         _check_type(str(folder), model_type, local=True)
     _check_weights_file(folder)
+    require_fitting_weights(folder)
     return _load(str(folder), local=True)
 
 
