@@ -3,10 +3,14 @@
 import json
 import os
 import random
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from hf_vanilla_transformer.model.json_files import DEEPEST, parse_json, read_json, read_json_object
+import hf_vanilla_transformer
+from hf_vanilla_transformer.model.json_files import DEEPEST, parse_json, read_json, read_json_object, to_json
+from hf_vanilla_transformer.training.progress import MetricsFile
 
 REFUSED = {
     "nested": ("[" * (DEEPEST + 1) + "]" * (DEEPEST + 1), "nested more than 64 deep"),
@@ -71,3 +75,36 @@ def test_what_json_can_hold_is_read_as_python_reads_it(seed):
     for _ in range(100):
         found = something(0)
         assert parse_json(json.dumps(found)) == found
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_written_is_json_or_nothing(number):
+    assert to_json({"é": [1.5, None]}) == '{"é": [1.5, null]}'
+    with pytest.raises(ValueError, match="A result must be made of numbers, but there is NaN or infinity"):
+        to_json({"score": [number]}, indent=1)
+
+
+def test_no_file_of_ours_writes_json_by_a_way_that_allows_nan():
+    """But what holds no results: names, settings and hashes."""
+    package = Path(hf_vanilla_transformer.__file__).parent
+    writers = {
+        path.relative_to(package).as_posix()
+        for path in package.rglob("*.py")
+        if "json.dump" in path.read_text(encoding="utf-8").replace("allow_nan=False", "")
+    }
+    settings = {"training/safe_saving.py", "training/fingerprint.py", "training/token_batches.py"}
+    settings |= {"conversion/ctranslate2_export.py", "hub/upload.py", "hub/facts.py", "model/manifest.py"}
+    assert writers <= settings | {
+        "model/json_files.py",
+        "evaluation/ledger.py",
+        "evaluation/results.py",
+        "cli/doctor.py",
+    }
+
+
+def test_a_log_line_of_training_is_json_whatever_is_logged(tmp_path):
+    state = SimpleNamespace(is_world_process_zero=True, global_step=3)
+    logs = {"loss": float("nan"), "grad_norm": float("inf"), "learning_rate": 0.5}
+    MetricsFile().on_log(SimpleNamespace(output_dir=str(tmp_path)), state, None, logs)
+    line = (tmp_path / "metrics.jsonl").read_text(encoding="utf-8")
+    assert parse_json(line) == {"step": 3, "loss": None, "grad_norm": None, "learning_rate": 0.5}

@@ -2,11 +2,11 @@ r"""Translate files, pipes or what is typed, in order, one line of output for ea
 
 import argparse
 import io
-import json
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO
 
+from ..model.json_files import to_json
 from .options import (
     add_decoding_options,
     add_length_option,
@@ -129,7 +129,7 @@ def as_n_best(index: int, source: str, translation: "Translation") -> str:
 def as_json(index: int, source: str, translation: "Translation") -> str:
     """One object, exact text, no line break of any kind inside."""
     hypotheses = [{"text": h.text, "score": h.score, "finished": h.finished} for h in translation.hypotheses]
-    row = json.dumps({"source": source, "hypotheses": hypotheses}, ensure_ascii=False)
+    row = to_json({"source": source, "hypotheses": hypotheses})
     return row.translate(JSON_LINE_BREAKS) + "\n"
 
 

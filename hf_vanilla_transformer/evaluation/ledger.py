@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from ..model.json_files import LARGEST_TABLE, read_json
+from ..model.json_files import LARGEST_TABLE, read_json, to_json
 from ..model.manifest import MANIFEST_NAME, damaged_files, read_manifest, sha256_of_file
 from .results import fingerprint, write_atomically
 from .scores import METRIC_NAMES, PERCENTILES_MARK, MetricScore, TranslationScores, evaluate_translations
@@ -183,7 +183,7 @@ def write_ledger(folder: str | os.PathLike[str], entries: Sequence[LedgerEntry])
     """Write a ledger whole, in the place of one that is there."""
     path = Path(folder) / LEDGER_NAME
     record = {"format": _FORMAT, "entries": [_as_json(entry) for entry in entries]}
-    write_atomically(path, json.dumps(record, ensure_ascii=False, indent=1) + "\n")
+    write_atomically(path, to_json(record, indent=1) + "\n")
     return path
 
 

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..model.json_files import to_json
 from .corpus_checks import check_references, check_same_length, check_texts
 from .scores import TranslationScores
 
@@ -87,7 +88,7 @@ def write_scores(
     refuse_existing_results(folder, overwrite=overwrite)
     folder.mkdir(parents=True, exist_ok=True)
     write_atomically(folder / HYPOTHESES_FILE, "".join(f"{line}\n" for line in lines))
-    write_atomically(folder / SCORES_FILE, json.dumps(record, ensure_ascii=False, indent=2) + "\n")
+    write_atomically(folder / SCORES_FILE, to_json(record, indent=2) + "\n")
     return folder / SCORES_FILE
 
 

@@ -5,7 +5,6 @@ card, the score ledger, one illustrated page. Optimizer states, the Trainer's ar
 not. What is published is searched for access tokens too.
 """
 
-import json
 import re
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.ledger import LEDGER_NAME, LedgerEntry, write_ledger
-from ..model.json_files import read_json, read_json_object
+from ..model.json_files import read_json, read_json_object, to_json
 from ..model.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from ..model.saved_code import AUTO_MAP, PIPELINES
 
@@ -112,7 +111,7 @@ def _published_config(config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _as_text(record: Mapping[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False, indent=2, sort_keys=True) + "\n"
+    return to_json(record, indent=2, sort_keys=True) + "\n"
 
 
 # Access tokens

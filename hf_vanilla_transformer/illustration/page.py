@@ -8,7 +8,6 @@ no request at all.
 import base64
 import hashlib
 import html
-import json
 import re
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from importlib.resources import files
 from math import prod
 from typing import Any
 
+from ..model.json_files import to_json
 from .contents import Array, Attention, Contents, Layer, Token
 from .positional_encodings import interleaved, two_halves
 from .quantising import first_columns, quantise
@@ -74,7 +74,7 @@ def page_data(contents: Contents) -> str:
     room = LONGEST_PAGE - _templates_length()
     # writing takes a second, so what is too long by its arrays alone is not written at all
     for detail in [detail for detail in DETAILS if _length_of_arrays(contents, *detail) <= room] or DETAILS[-1:]:
-        written = _escape(json.dumps(_written(contents, *detail), separators=(",", ":")))
+        written = _escape(to_json(_written(contents, *detail), ensure_ascii=True, separators=(",", ":")))
         if len(written) <= room:
             break
     return written

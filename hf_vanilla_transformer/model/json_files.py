@@ -1,4 +1,4 @@
-"""JSON that was written by others: bounded in size and depth, each key once, numbers that are numbers.
+"""JSON read that others wrote, bounded in size and depth, each key once; read or written, numbers are numbers.
 
 Python's own reader takes the last of two keys of one name, reads NaN and Infinity, which JSON does not have, and fails
 in its own way on what is nested deeply.
@@ -86,6 +86,21 @@ def parse_json(text: str | bytes, finite: bool = True) -> Any:
     return found
 
 
+def to_json(value: Any, **options: Any) -> str:
+    """As `json.dumps`, which writes NaN and Infinity, and then what is written is no JSON.
+
+    Raises:
+        ValueError: there are some.
+    """
+    try:
+        return json.dumps(value, **{"ensure_ascii": False, "allow_nan": False, **options})
+    except ValueError as error:
+        raise ValueError(
+            "A result must be made of numbers, but there is NaN or infinity, which JSON cannot hold. Check the model "
+            "with `doctor`."
+        ) from error
+
+
 _TOO_DEEP = f"its lists and objects are nested more than {DEEPEST} deep"
 
 
@@ -138,4 +153,4 @@ def _inside(holder: Any) -> Iterable[Any]:
     return [value for value in values if isinstance(value, (dict, list))]
 
 
-__all__ = ["LARGEST_SETTINGS", "LARGEST_TABLE", "parse_json", "read_json", "read_json_object"]
+__all__ = ["LARGEST_SETTINGS", "LARGEST_TABLE", "parse_json", "read_json", "read_json_object", "to_json"]

@@ -4,7 +4,6 @@ The arithmetic mean, tensor by tensor, summed in float64 and stored in the type 
 checkpoint's tensor is in memory at a time, beside the result. Left out: moving averages and weights other than equal.
 """
 
-import json
 import os
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,7 +19,7 @@ from transformers.trainer import TRAINER_STATE_NAME
 from ..evaluation.ledger import AVERAGE_RECORD_NAME as RECORD_NAME
 from ..evaluation.ledger import LEDGER_NAME
 from ..model.checked_folders import give_weights_the_mode_of_the_config, require_no_adapters
-from ..model.json_files import read_json
+from ..model.json_files import read_json, to_json
 from ..model.manifest import MANIFEST_NAME, read_manifest
 from ..model.sound_folders import require_sound_files, unchanged
 from ..model.whole_folders import require_empty_folder, sealed_folder
@@ -72,7 +71,7 @@ def average_checkpoints(
         save_file(_mean_of(folders), beside / WEIGHTS, metadata={"format": "pt"})
         _copy_model_files(newest, beside)
         give_weights_the_mode_of_the_config(beside)
-        record = json.dumps(averaged, ensure_ascii=False, indent=2)
+        record = to_json(averaged, indent=2)
         (beside / RECORD_NAME).write_text(record + "\n", encoding="utf-8", newline="\n")
     return output
 

@@ -1,6 +1,5 @@
 """What one sees of a run: a progress bar with tokens per second and the time left, and `metrics.jsonl`."""
 
-import json
 import math
 import os
 import sys
@@ -12,7 +11,7 @@ from tqdm.auto import tqdm
 from transformers import TrainerCallback
 
 from ..model.disk_space import writing_to
-from ..model.json_files import parse_json
+from ..model.json_files import parse_json, to_json
 
 
 class TokenProgress(TrainerCallback):
@@ -80,10 +79,15 @@ class MetricsFile(TrainerCallback):
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, Any] | None = None, **kwargs: Any) -> None:
         if state.is_world_process_zero and logs:
-            line = json.dumps({"step": state.global_step, **logs}, ensure_ascii=False)
+            line = to_json({"step": state.global_step, **{name: _number(value) for name, value in logs.items()}})
             path = Path(args.output_dir) / METRICS_NAME
             with writing_to(args.output_dir, KEPT), open(path, "a", encoding="utf-8", newline="\n") as file:
                 file.write(line + "\n")
+
+
+def _number(value: Any) -> Any:
+    """A value as JSON holds it: what is no number is null."""
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _step_of(line: str) -> float:
