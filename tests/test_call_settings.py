@@ -7,7 +7,7 @@ from tiny import EOS, lively_model, pad_batch, sentences, tiny_config, tiny_mode
 from transformers import GenerationConfig
 
 from hf_vanilla_transformer.model.call_settings import FIELDS, OWN, settle
-from hf_vanilla_transformer.model.length_limits import length_limits
+from hf_vanilla_transformer.model.length_limits import TOKENS, length_limits
 from hf_vanilla_transformer.model.setting_ranges import COUNTS, NUMBERS
 
 ROWS = sentences([3, 5, 12, 9, 4, 7])
@@ -115,6 +115,17 @@ def test_every_number_of_decoding_has_its_range(name):
     for value in [*far, "1", True]:
         with pytest.raises(ValueError, match=rf"`{name}` must be "):
             settle({name: value}, None, GenerationConfig())
+
+
+@pytest.mark.parametrize("name", TOKENS)
+@pytest.mark.parametrize("token", [40, -7, 10**9])
+def test_tokens_are_of_the_target_vocabulary(name, token):
+    """One outside ended no target, or was another from the vocabulary's end, or an IndexError."""
+    model = lively_model()
+    model.generation_config.update(**{name: token})
+    for beams in (1, 3):
+        with pytest.raises(ValueError, match=rf"`{name}` must be of the target vocabulary, .* below 40, got {token}"):
+            model.generate(IDS, attention_mask=MASK, num_beams=beams, max_new_tokens=3)
 
 
 def test_a_bias_may_ban_a_token():

@@ -6,10 +6,13 @@ from typing import Any
 import torch
 from transformers.generation import LogitsProcessor, StoppingCriteria
 
-from .call_settings import CallSettings
+from .call_settings import CallSettings, as_ids
 from .configuration_vanilla_transformer import VanillaTransformerConfig, longest_sentence
 from .masks import source_mask
 from .memory import in_gb, memory_of
+
+TOKENS = ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
+"""Settings whose tokens a target holds; one outside the vocabulary that ends it, or is forbidden, does nothing."""
 
 
 def length_limits(
@@ -37,7 +40,7 @@ def length_limits(
 
 
 def require_room(settings: CallSettings, model: Any, source_lens: torch.Tensor | None) -> None:
-    """Refuse more beams than there are tokens to begin with, or than the device's memory could ever hold.
+    """Refuse tokens that there are none of, and more beams than tokens or than the device's memory could ever hold.
 
     Args:
         settings: of the call.
@@ -51,6 +54,13 @@ def require_room(settings: CallSettings, model: Any, source_lens: torch.Tensor |
     words = getattr(config, "decoder_vocab_size", None) or getattr(config, "vocab_size", None)
     if words is not None and beams > words:
         raise ValueError(f"`num_beams` must be at most the {words:,} tokens of the target vocabulary, got {beams:,}.")
+    for name in TOKENS:
+        outside = [] if words is None else [id for id in as_ids(settings.values.get(name)) if not 0 <= id < words]
+        if outside:
+            raise ValueError(
+                f"`{name}` must be of the target vocabulary, at least 0 and below {words:,}, got {outside[0]}. "
+                "Correct the call or the model's generation config."
+            )
     memory = memory_of(model.device)
     if beams == 1 or source_lens is None or memory is None or not isinstance(config, VanillaTransformerConfig):
         return
