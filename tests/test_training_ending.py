@@ -39,12 +39,28 @@ LENGTHS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("seed", range(1))
-@pytest.mark.parametrize(
-    ("text", "length"),
-    [("corpus", "steps"), ("corpus", "epochs"), ("corpus", "a part of an epoch"), ("stream", "steps")],
+KILLED, STOPPED, BEFORE = "killed after its last checkpoint", "stopped in its last step", "stopped before"
+CASES = (
+    ("corpus", "steps", KILLED),
+    ("corpus", "a part of an epoch", STOPPED),
+    ("stream", "steps", STOPPED),
+    *(
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in (
+            ("corpus", "steps", STOPPED),
+            ("corpus", "steps", BEFORE),
+            ("corpus", "epochs", KILLED),
+            ("corpus", "epochs", STOPPED),
+            ("corpus", "a part of an epoch", KILLED),
+            ("stream", "steps", KILLED),
+            ("stream", "steps", BEFORE),
+        )
+    ),
 )
-@pytest.mark.parametrize("how", ["killed after its last checkpoint", "stopped in its last step", "stopped before"])
+
+
+@pytest.mark.parametrize("seed", range(1))
+@pytest.mark.parametrize(("text", "length", "how"), CASES)
 def test_a_run_that_goes_on_ends_where_the_whole_one_does(
     seed: int, text: str, length: str, how: str, tiny_model_folder: Path, tmp_path: Path
 ):
@@ -62,10 +78,10 @@ def test_a_run_that_goes_on_ends_where_the_whole_one_does(
 
     run = tmp_path / "run"
     cut = make(tiny_model_folder, run, **settings)
-    if how == "killed after its last checkpoint":
+    if how == KILLED:
         cut.train()
     else:
-        stop_in_step(cut, last if "last" in how else last - 1)
+        stop_in_step(cut, last if how == STOPPED else last - 1)
     before = newest_complete_checkpoint(run)
     assert before is not None
     resumed = make(tiny_model_folder, run, **settings)
@@ -92,6 +108,7 @@ EVALUATED: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 def test_the_best_model_is_the_final_one_after_a_stop_too(tiny_model_folder: Path, tmp_path: Path):
     """Here the one of the greatest loss, so that it is not the last."""
     whole = make_trainer(tiny_model_folder, tmp_path / "whole", **EVALUATED)
@@ -108,6 +125,7 @@ def test_the_best_model_is_the_final_one_after_a_stop_too(tiny_model_folder: Pat
         assert weights_in(run) == weights_in(tmp_path / "whole"), step
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(1))
 def test_early_stopping_ends_a_resumed_run_where_it_ended_the_whole(
     seed: int, tiny_model_folder: Path, tmp_path: Path
