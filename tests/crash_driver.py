@@ -122,6 +122,8 @@ def choose(writes: list[str]) -> Iterator[int]:
     yield from range(first_save, first_save + 9, 4)
     seen: set[str] = set()
     for number, write in enumerate(writes):
+        if write.endswith(".py") and "modeling" not in write:  # of the files of code one is as good as another
+            continue
         if ("checkpoint-4" in write or ".writing/model" in write or "checkpoint" not in write) and write not in seen:
             seen.add(write)
             if number > first_save:

@@ -11,12 +11,15 @@ from hf_vanilla_transformer.training.checkpoints import (
     clear_strays,
     delete_oldest_checkpoints,
     newest_complete_checkpoint,
+    nothing_to_resume,
     publish_checkpoint,
     publish_model,
     require_new_folder,
+    staged_model,
     staging_folder,
     what_is_wrong,
 )
+from hf_vanilla_transformer.training.run_lock import LOCK_NAME
 
 
 def write_checkpoint(run: Path, step: int) -> Path:
@@ -119,6 +122,39 @@ def test_what_killed_writes_left_behind_goes(tmp_path: Path):
     assert list(tmp_path.iterdir()) == [checkpoint]
 
 
+def test_a_folder_that_is_no_runs_is_left_as_it_is(tmp_path: Path):
+    for name in (".tmpAbC123", ".mine.tmp", "letter"):
+        (tmp_path / name).write_bytes(b"somebody's")
+    staging_folder(tmp_path).mkdir()
+    before = sorted(tmp_path.iterdir())
+    clear_strays(tmp_path)
+    assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize("files_moved", [0, 1, 2, 3])
+def test_a_sealed_model_that_was_cut_while_it_appeared_is_finished(files_moved: int, tmp_path: Path):
+    (tmp_path / "run.yaml").touch()
+    staged = staged_model(staging_folder(tmp_path))
+    staged.mkdir(parents=True)
+    names = ("config.json", "tokenizer.json", "model.safetensors")
+    for name in names:
+        (staged / name).write_bytes(b"new")
+    write_manifest(staged)
+    for name in names[:files_moved]:
+        (staged / name).rename(tmp_path / name)
+    clear_strays(tmp_path)
+    assert what_is_wrong(tmp_path) is None
+    assert {path.name for path in tmp_path.iterdir()} == {*names, "run.yaml", MANIFEST_NAME}
+
+
+def test_a_folder_with_nothing_to_resume_says_which_way_is_open(tmp_path: Path):
+    """A start without `--resume` only where that is not refused."""
+    assert "Start without `--resume`" in str(nothing_to_resume(tmp_path))
+    (write_checkpoint(tmp_path, 10) / "model.safetensors").write_bytes(b"half")
+    assert newest_complete_checkpoint(tmp_path) is None
+    assert "Delete the folder or choose another `--output_dir`" in str(nothing_to_resume(tmp_path))
+
+
 @pytest.mark.parametrize("name", ["../secret", "/etc/passwd", "a/../../b", ""])
 def test_a_manifest_reaches_nowhere_else(name: str, tmp_path: Path):
     entry = f'{{"files": {{"{name}": {{"size": 1, "sha256": "0"}}}}}}'
@@ -130,8 +166,12 @@ def test_a_manifest_reaches_nowhere_else(name: str, tmp_path: Path):
 def test_a_new_run_takes_a_new_an_empty_or_a_barely_begun_folder(tmp_path: Path):
     require_new_folder(tmp_path / "new")
     require_new_folder(tmp_path)
+    (tmp_path / LOCK_NAME).touch()  # what is there of a run that was killed before its settings were
+    (tmp_path / ".run.yaml.tmp").touch()
+    require_new_folder(tmp_path)
     (tmp_path / "run.yaml").touch()
     (tmp_path / "tokenizer.json").touch()
+    (tmp_path / "trainer_state.json").touch()  # killed while its final model appeared, before the weights
     require_new_folder(tmp_path)
 
 
