@@ -57,6 +57,7 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
     model_wrapped: Any
     eval_dataset: Any
     optimizer: Any
+    _is_at_its_end = False  # whether it was resumed from the checkpoint of its last step
 
     def __init__(self, model: Any = None, args: TranslationTrainingArguments | None = None, **kwargs: Any) -> None:
         if not isinstance(args, TranslationTrainingArguments):
@@ -197,7 +198,7 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
         """Log, with tokens per second and the share of padding since the last line of training."""
-        if "train_loss" in logs and self.state.global_step == self._initial_global_step:
+        if "train_loss" in logs and self._is_at_its_end:
             return  # the mean loss of no step
         if "loss" in logs:
             logs.update(self.token_count.rates(self.accelerator))
