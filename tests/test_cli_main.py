@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from hf_vanilla_transformer import cli
+from hf_vanilla_transformer.model.manifest import write_manifest
 
 REPOSITORY = Path(__file__).parents[1]
 
@@ -134,9 +135,10 @@ def test_arguments_of_train_pass_through_untouched(monkeypatch):
     assert seen == [["--recipe", "r", "--help_all", "--whatever=1", "--help"]]
 
 
-def test_a_pipe_gets_each_answer_at_once_and_may_be_closed(tiny_model_folder):
+def test_a_pipe_gets_each_answer_at_once_and_may_be_closed(folder):
     """A slow writer is answered before it goes on; when nobody reads on, as after `| head`, the end is quiet."""
-    command = [sys.executable, "-m", "hf_vanilla_transformer", "translate", "--model", str(tiny_model_folder)]
+    write_manifest(folder)
+    command = [sys.executable, "-m", "hf_vanilla_transformer", "translate", "--model", str(folder)]
     command += ["--precision", "model"]  # nothing to say on stderr
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin is not None

@@ -16,6 +16,7 @@ from transformers import AutoModelForSeq2SeqLM
 
 from hf_vanilla_transformer.cli import main
 from hf_vanilla_transformer.hub import write_publication
+from hf_vanilla_transformer.model.manifest import write_manifest
 from hf_vanilla_transformer.training.recipes import parse_settings
 from hf_vanilla_transformer.training.run import _prepare_tokenizer
 
@@ -269,6 +270,7 @@ def test_a_saved_model_keeps_its_shape_and_needs_its_vocabulary(train: Train, te
     assert train("second", "--init_from", str(text / "first"), "--d_model", "32") == 1
     assert "has d_model 16, which cannot become 32" in capfd.readouterr().err
     train_tokenizer(sentences * 2, vocab_size=300).save_pretrained(text / "first")
+    write_manifest(text / "first")
     assert train("third", "--init_from", str(text / "first")) == 1
     assert "300" in capfd.readouterr().err
 

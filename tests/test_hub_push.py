@@ -9,6 +9,7 @@ from hub_repositories import WRITER, File
 
 from hf_vanilla_transformer.cli import main
 from hf_vanilla_transformer.hub.files import require_no_token, travelling_code
+from hf_vanilla_transformer.model.manifest import write_manifest
 
 PLANTED = "hf_" + "P" * 34
 CODE = {path.name for path in travelling_code()}
@@ -26,6 +27,7 @@ def test_exactly_the_allow_list_is_published_and_no_token_in_any_byte(pushing, f
     (folder / "checkpoint-5").mkdir()
     (folder / "checkpoint-5" / "optimizer.pt").write_text(PLANTED, encoding="utf-8")
     (folder / "illustration.html").write_text("<p>page</p>", encoding="utf-8")
+    write_manifest(folder)
 
     answer = pushing.push(folder)
 

@@ -54,7 +54,10 @@ def copy_of(folder: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("kind", ["ours", "marian"])
 def test_whatever_was_changed_no_loader_takes_it(kind: str, sealed: dict[str, Path], tmp_path: Path):
-    loaders = [LOADERS[name] for name in LOADERS if kind == "ours" or name != "from_pretrained"]
+    of_models = [
+        name for name in LOADERS if name != "load_tokenizer" and (kind, name) != ("marian", "from_pretrained")
+    ]
+    loaders = [LOADERS[name] for name in of_models]
     for seed in range(120):
         folder = copy_of(sealed[kind], tmp_path)
         done = mutate(folder, seed, sealed["other"])
@@ -62,6 +65,22 @@ def test_whatever_was_changed_no_loader_takes_it(kind: str, sealed: dict[str, Pa
             loaders[seed % len(loaders)](folder)
             pytest.fail(f"{done}: loaded")
         assert "Traceback" not in str(refusal.value), done
+        shutil.rmtree(folder)
+
+
+@pytest.mark.parametrize("kind", ["ours", "marian"])
+def test_a_tokenizer_loads_alone_if_no_file_of_its_own_was_changed(kind: str, sealed: dict[str, Path], tmp_path: Path):
+    """As that of a run whose model is being written."""
+    text = "le petit chat dort 12"
+    ids = load_tokenizer(sealed[kind])(text)["input_ids"]
+    for seed in range(40):
+        folder = copy_of(sealed[kind], tmp_path)
+        done = mutate(folder, seed, sealed["other"])
+        try:
+            assert load_tokenizer(folder)(text)["input_ids"] == ids, done
+            assert not any(name in done for name in ("tokenizer", "spm", "vocab")), done
+        except REFUSALS:
+            pass
         shutil.rmtree(folder)
 
 

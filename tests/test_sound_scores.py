@@ -165,7 +165,9 @@ def test_no_command_gives_a_score_that_is_none(overflowing, tmp_path, capsys):
             assert main([*command, "--num_beams", beams]) == 1
             assert "no translation for line 2: every hypothesis has a score of nan" in capsys.readouterr().err
     text.write_text("merci\n", encoding="utf-8")
-    assert main(["evaluate", *common, "--source", str(text), "--reference", str(text)]) == 1
+    reference = tmp_path / "reference"
+    reference.write_text("thanks\n", encoding="utf-8")
+    assert main(["evaluate", *common, "--source", str(text), "--reference", str(reference)]) == 1
     assert "no translation for line 1" in capsys.readouterr().err
     assert main(["score", *common, "--source", str(text), "--target", str(text), "--output", str(output)]) == 1
     assert "no probability for line 1 of the target: its logarithm is nan" in capsys.readouterr().err

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from importlib import import_module
 
-from .streams import discard, guarded_streams, require_stdout
+from .streams import UnwritableOutputError, discard, guarded_streams, require_stdout
 
 PROGRAM = "vanilla-transformer"
 COMMANDS = {
@@ -149,7 +149,7 @@ def _explain(error: Exception) -> str:
     """The error's own message, if it was written for users, else its kind and first line."""
     from ..model.disk_space import full_disk
 
-    if full := full_disk(error):
+    if not isinstance(error, UnwritableOutputError) and (full := full_disk(error)):
         return full
     message = str(error).strip()
     if "out of memory" in message.lower():

@@ -45,9 +45,15 @@ def require_stdout() -> None:
         )
 
 
-def cannot_be_written(name: str, error: OSError) -> OSError:
+class UnwritableOutputError(OSError):
     """What the system says of an output, with its name."""
-    found = OSError(f"{name} cannot be written: {error.strerror or error}. Make room, or write elsewhere.")
+
+
+def cannot_be_written(name: str, error: OSError) -> UnwritableOutputError:
+    """The error to raise for an output."""
+    found = UnwritableOutputError(
+        f"{name} cannot be written: {error.strerror or error}. Make room, or write elsewhere."
+    )
     found.errno = error.errno
     return found
 

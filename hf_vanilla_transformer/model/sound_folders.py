@@ -50,7 +50,9 @@ class UnsoundFolderError(ValueError):
     """A model's folder that does not hold what was saved there, or whose weights are no model's."""
 
 
-def require_sound_files(folder: str | os.PathLike[str], *, download: bool = False) -> None:
+def require_sound_files(
+    folder: str | os.PathLike[str], *, download: bool = False, tokenizer_alone: bool = False
+) -> None:
     """Compare what changes an output, the tokenizer beside a model too, with the folder's manifest.
 
     A folder without a manifest is let pass, and that is said once.
@@ -58,6 +60,7 @@ def require_sound_files(folder: str | os.PathLike[str], *, download: bool = Fals
     Args:
         folder: a model's folder, or a tokenizer's.
         download: of the Hub's cache, which holds only the files that were asked for.
+        tokenizer_alone: no other file is read; the folder of a run may hold a tokenizer and no model yet.
 
     Raises:
         UnsoundFolderError: such a file is missing, differs or was added, or the manifest is damaged.
@@ -65,9 +68,10 @@ def require_sound_files(folder: str | os.PathLike[str], *, download: bool = Fals
     folder = Path(folder)
     if _trusted.get() == _place(folder):
         return
-    problems = unsound_files(folder, download=download)
+    problems = unsound_files(folder, download=download, tokenizer_alone=tokenizer_alone)
     if problems is None:
-        if not download and any(name.endswith(".safetensors") for name in files_that_loaders_read(folder)):
+        has_weights = any(name.endswith(".safetensors") for name in files_that_loaders_read(folder))
+        if has_weights and not (download or tokenizer_alone):
             _say_once_that_nothing_is_sealed(folder)
         return
     if problems:
@@ -84,11 +88,11 @@ def require_sound_files(folder: str | os.PathLike[str], *, download: bool = Fals
         )
 
 
-def unsound_files(folder: Path, *, download: bool = False) -> dict[str, str] | None:
+def unsound_files(folder: Path, *, download: bool = False, tokenizer_alone: bool = False) -> dict[str, str] | None:
     """What is wrong with the files that change an output: a phrase for each name; None if there is no manifest.
 
     Args:
-        folder, download: as of `require_sound_files`.
+        folder, download, tokenizer_alone: as of `require_sound_files`.
 
     Raises:
         UnsoundFolderError: the manifest itself is damaged.
@@ -101,11 +105,18 @@ def unsound_files(folder: Path, *, download: bool = False) -> dict[str, str] | N
         names = [name for name in sealed if not _WITHOUT_EFFECT.fullmatch(name)]
         if download:
             names = [name for name in names if (folder / name).is_file()]
+        if tokenizer_alone:
+            names = [name for name in names if _is_of_tokenizer(name)]
         # one at a time, for the name of each
         problems = {name: problem for name in names for problem in damaged_files(folder, [name])}
     except ValueError as error:
         raise UnsoundFolderError(str(error)) from error
-    return problems | {name: f"{name} was added" for name in _added(folder, sealed)}
+    added = [name for name in _added(folder, sealed) if _is_of_tokenizer(name) or not tokenizer_alone]
+    return problems | {name: f"{name} was added" for name in added}
+
+
+def _is_of_tokenizer(name: str) -> bool:
+    return bool(_OF_TOKENIZERS.fullmatch(name) or VOCABULARY_FILE.fullmatch(name))
 
 
 def _added(folder: Path, sealed: Iterable[str]) -> list[str]:
@@ -169,12 +180,13 @@ def _say_once_that_nothing_is_sealed(folder: Path) -> None:
 _trusted: ContextVar[Path | None] = ContextVar("trusted", default=None)
 
 
-def read_whole(folder: str | os.PathLike[str], read: Callable[[], T]) -> T:
+def read_whole(folder: str | os.PathLike[str], read: Callable[[], T], *, tokenizer_alone: bool = False) -> T:
     """What `read` makes of a sound folder; once more if the folder was written to meanwhile.
 
     Args:
         folder: a model's folder, or a tokenizer's.
         read: reads its files. The loaders that it calls do not check this folder again.
+        tokenizer_alone: as of `require_sound_files`.
 
     Raises:
         UnsoundFolderError: as of `require_sound_files`; or somebody wrote to the folder both times.
@@ -184,12 +196,12 @@ def read_whole(folder: str | os.PathLike[str], read: Callable[[], T]) -> T:
         return read()
     try:
         with unchanged(folder):
-            return _check_and_read(folder, read)
+            return _check_and_read(folder, read, tokenizer_alone)
     except FolderChangedError:
         logger.info(f"{folder} was written to while it was read: reading it again.")
         time.sleep(PAUSE)
     with unchanged(folder):
-        return _check_and_read(folder, read)
+        return _check_and_read(folder, read, tokenizer_alone)
 
 
 class FolderChangedError(UnsoundFolderError):
@@ -219,8 +231,8 @@ def unchanged(folder: str | os.PathLike[str]) -> Iterator[None]:
         raise error
 
 
-def _check_and_read(folder: Path, read: Callable[[], T]) -> T:
-    require_sound_files(folder)
+def _check_and_read(folder: Path, read: Callable[[], T], tokenizer_alone: bool) -> T:
+    require_sound_files(folder, tokenizer_alone=tokenizer_alone)
     with trusting(folder):
         return read()
 

@@ -46,7 +46,7 @@ def load_tokenizer(folder_or_id: str | os.PathLike[str], revision: str | None = 
         raise ValueError("A tokenizer's folder or Hub name must not be empty: give one of the two.")
     folder = Path(folder_or_id).expanduser()
     if folder.is_dir():
-        return read_whole(folder, lambda: _load_from_folder(folder))
+        return read_whole(folder, lambda: _load_from_folder(folder), tokenizer_alone=True)
     if folder.exists():
         raise NotADirectoryError(f"A tokenizer is read from a folder, but {folder} is a file: give its folder.")
     if isinstance(folder_or_id, str) and _may_be_hub_id(folder_or_id):
