@@ -136,7 +136,7 @@ def test_a_full_disk_under_stdout_is_an_error_of_one_line(command):
         text=True,
     )
     assert done.returncode == 1
-    assert "error: A disk is full (No space left on device)" in done.stderr
+    assert "error: stdout cannot be written: No space left on device. Make room" in done.stderr
     assert done.stderr.count("\n") == 1
 
 

@@ -94,6 +94,7 @@ def test_no_file_of_ours_writes_json_by_a_way_that_allows_nan():
     }
     settings = {"training/safe_saving.py", "training/fingerprint.py", "training/token_batches.py"}
     settings |= {"conversion/ctranslate2_export.py", "hub/upload.py", "hub/facts.py", "model/manifest.py"}
+    settings |= {"training/run_lock.py", "data/prepared.py"}
     assert writers <= settings | {
         "model/json_files.py",
         "evaluation/ledger.py",

@@ -226,7 +226,11 @@ def test_small_gradients_survive_float16():
     torch.testing.assert_close(gradient[rare].float() / scale, wanted[rare], rtol=0, atol=tolerance)
 
 
-def test_compiled_it_gives_the_same():
+@pytest.mark.parametrize("compiles_own_gradients", [True, False])
+def test_compiled_it_gives_the_same(compiles_own_gradients, monkeypatch):
+    """Where `torch.compile` loses gradients that a function computes itself, all logits are held."""
+    monkeypatch.setattr(loss, "COMPILES_OWN_GRADIENTS", compiles_own_gradients and loss.COMPILES_OWN_GRADIENTS)
+    torch.compiler.reset()
     hidden, projection, labels = problem(dtype=torch.float32)
     inputs = [hidden, projection.weight]
     expected = label_smoothed_cross_entropy(projection(hidden), labels, 0.1)

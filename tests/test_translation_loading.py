@@ -42,6 +42,12 @@ def test_the_model_goes_to_the_device_asked_for(folder):
     assert Translator.from_pretrained(str(folder)).model.device.type == choose_device().type
 
 
+def test_an_accelerator_that_torch_was_built_for_and_is_not_there_is_not_chosen(monkeypatch):
+    monkeypatch.setattr(torch.accelerator, "current_accelerator", lambda: torch.device("cuda"))
+    monkeypatch.setattr(torch.accelerator, "is_available", lambda: False)
+    assert choose_device() == torch.device("cpu")
+
+
 @pytest.mark.parametrize("name", ["gpu", "cuda:99", "meta:x"])
 def test_a_device_that_is_not_there_is_named(folder, name):
     with pytest.raises(ValueError, match=rf"The device {name} cannot be used here \(.+\)\. Try cpu"):

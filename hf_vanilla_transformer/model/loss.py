@@ -23,6 +23,10 @@ _LOGITS_AT_ONCE = 2**24  # 64 MiB in float32: hundreds of tokens of a large voca
 _LOGITS_AT_ONCE_ON_ACCELERATOR = 2**27  # 512 MiB: matrix products of fewer tokens leave most of it idle
 _PIECES = 16
 
+COMPILES_OWN_GRADIENTS = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
+"""`torch.compile` of 2.11 loses the hidden states' gradient that `_LinearCrossEntropy` computes; then all logits are
+held."""
+
 
 def label_smoothed_cross_entropy(
     logits: torch.Tensor,
@@ -84,7 +88,9 @@ def chunked_cross_entropy(
     hidden = hidden_states.flatten(0, 1)
     targets = labels.flatten().to(hidden.device)
     bias = None if logits_bias is None else logits_bias.flatten()
-    if _is_plain_linear(projection) and _matmul_dtype(hidden) != torch.float16:
+    if torch.compiler.is_compiling() and not COMPILES_OWN_GRADIENTS:
+        total = _sum_of_logits(hidden, projection, bias, targets, label_smoothing)
+    elif _is_plain_linear(projection) and _matmul_dtype(hidden) != torch.float16:
         total = _sum_through_weight(hidden, projection, bias, targets, label_smoothing, chunk_size)
     else:
         total = _sum_through_module(hidden, projection, bias, targets, label_smoothing)
@@ -260,6 +266,18 @@ class _Gradients:
 # Any other projection: pieces of the batch, whose logits are computed once more for the gradients
 
 
+def _sum_of_logits(
+    hidden: torch.Tensor,
+    projection: nn.Module,
+    bias: torch.Tensor | None,
+    targets: torch.Tensor,
+    label_smoothing: float,
+) -> torch.Tensor:
+    logits = projection(hidden)  # (tokens, vocab)
+    logits = logits if bias is None else logits + bias
+    return _sum_over_tokens(logits, targets.to(logits.device), label_smoothing)
+
+
 def _sum_through_module(
     hidden: torch.Tensor,
     projection: nn.Module,
@@ -268,9 +286,7 @@ def _sum_through_module(
     label_smoothing: float,
 ) -> torch.Tensor:
     def sum_of_piece(piece: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        logits = projection(piece)  # (piece, vocab)
-        logits = logits if bias is None else logits + bias
-        return _sum_over_tokens(logits, labels.to(logits.device), label_smoothing)
+        return _sum_of_logits(piece, projection, bias, labels, label_smoothing)
 
     # as many pieces whatever the batch: processes that share a sharded projection call it equally often
     pieces = zip(hidden.tensor_split(_PIECES), targets.tensor_split(_PIECES), strict=True)

@@ -106,7 +106,9 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
         ValueError: there is no such device here.
     """
     if name is None:
-        return torch.accelerator.current_accelerator() or torch.device("cpu")
+        # a torch that was built for an accelerator names it where there is none, too
+        found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+        return found or torch.device("cpu")
     try:
         return torch.empty(0, device=name).device
     except (RuntimeError, AssertionError) as error:
