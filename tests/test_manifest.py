@@ -1,6 +1,7 @@
 """Folders load whole or not at all: what `from_pretrained` of our classes refuses."""
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -60,11 +61,21 @@ def test_a_missing_tensor_is_an_error(folder: Path):
     assert report["missing_keys"] == {"model.encoder.layers.0.fc1.weight"}
 
 
-@pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers_are_an_error(value: float, folder: Path):
-    change_weights(folder, model__encoder__layers__0__fc1__bias=torch.full((64,), value))
+@pytest.mark.parametrize(
+    ("value", "what"),
+    [
+        (float("nan"), "infinities or NaN"),
+        (float("inf"), "infinities or NaN"),
+        (-float("inf"), "infinities or NaN"),
+        (-3e19, "numbers of 3e+19, which overflow,"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_an_error(value: float, what: str, folder: Path):
+    bias = torch.zeros(64)
+    bias[7] = value
+    change_weights(folder, model__encoder__layers__0__fc1__bias=bias)
     (folder / MANIFEST_NAME).unlink()
-    with pytest.raises(ValueError, match=r"hold infinities or NaN in model\.encoder\.layers\.0\.fc1\.bias"):
+    with pytest.raises(ValueError, match=rf"hold {re.escape(what)} in model\.encoder\.layers\.0\.fc1\.bias"):
         AutoModelForSeq2SeqLM.from_pretrained(folder)
 
 

@@ -1,5 +1,6 @@
 """A score is a number, and one of a hypothesis: weights that overflow are an error that names the sentence."""
 
+import math
 import random
 from contextlib import suppress
 
@@ -12,6 +13,7 @@ from transformers import MarianConfig, MarianMTModel, pipeline
 
 from hf_vanilla_transformer import Translator
 from hf_vanilla_transformer.cli import main
+from hf_vanilla_transformer.model import checked_folders
 from hf_vanilla_transformer.model.sound_scores import NoScoreError, is_score
 from hf_vanilla_transformer.tokenization import load_tokenizer
 from hf_vanilla_transformer.translation import target_log_probabilities
@@ -143,7 +145,9 @@ def test_a_model_that_overflows_in_half_precision_alone_says_so(tokenizer, num_b
 
 
 @pytest.fixture
-def overflowing(tmp_path, sentences):
+def overflowing(tmp_path, sentences, monkeypatch):
+    """A model that loads: its weights are looked at, too, which alone would not see every one that overflows."""
+    monkeypatch.setattr(checked_folders, "LARGEST_WEIGHT", math.inf)
     folder = save_model_folder(tmp_path / "model", sentences * 2)
     (folder / "manifest.json").unlink(missing_ok=True)
     path = folder / "model.safetensors"

@@ -1,12 +1,12 @@
 """Is this checkpoint sound? Examine any sequence-to-sequence model."""
 
 import argparse
-import json
 import os
 import sys
 from textwrap import TextWrapper
 from typing import TYPE_CHECKING
 
+from ..model.json_files import to_json
 from .options import new_parser
 
 if TYPE_CHECKING:
@@ -97,4 +97,4 @@ def _print_json(options: argparse.Namespace, findings: "list[Finding]") -> None:
 
     sound = all(finding.outcome != "fail" for finding in findings)
     report = {"model": options.model, "sound": sound, "checks": [asdict(finding) for finding in findings]}
-    print(json.dumps(report, ensure_ascii=False, indent=1))
+    print(to_json(report, indent=1))

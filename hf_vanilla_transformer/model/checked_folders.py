@@ -1,6 +1,7 @@
 """What `save_pretrained` and `from_pretrained` of our classes add: folders are written and read whole or not."""
 
 import inspect
+import math
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -104,16 +105,20 @@ def _require_all_weights(missing: Iterable[str], name: str) -> None:
 
 
 def require_finite_weights(model: torch.nn.Module, name: str) -> None:
-    """Refuse a model with infinities or NaN among its weights.
+    """Refuse a model with infinities or NaN among its weights, or with numbers that overflow as soon as it computes.
 
     Raises:
         ValueError: there are some.
     """
     for tensor_name, tensor in model.state_dict().items():
-        if not all(map(_is_finite, _plain_parts(tensor))):
+        largest = max(map(_largest, _plain_parts(tensor)))
+        if not largest <= (
+            LARGEST_BIAS if tensor.dim() < 2 or min(tensor.shape) == 1 else LARGEST_WEIGHT
+        ):  # or is NaN
+            what = f"numbers of {largest:.0e}, which overflow," if math.isfinite(largest) else "infinities or NaN"
             raise UnsoundFolderError(
-                f"The weights in {name} hold infinities or NaN in {tensor_name}. Take another checkpoint, or train "
-                "again with a lower learning rate."
+                f"The weights in {name} hold {what} in {tensor_name}. Take another checkpoint, or train again with a "
+                "lower learning rate."
             )
 
 
@@ -128,11 +133,18 @@ def _plain_parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
         yield tensor
 
 
-def _is_finite(tensor: torch.Tensor) -> bool:
-    if not tensor.is_floating_point() or tensor.is_meta:
-        return True
+LARGEST_WEIGHT, LARGEST_BIAS = 1e6, 1e10
+"""Trained weights are below 1e4, and a bias that forbids a token is -1e9. Two matrices of 1e7 one after the other give
+numbers whose squares, which LayerNorm takes, are none of float32."""
+
+
+def _largest(tensor: torch.Tensor) -> float:
+    """The largest number without its sign; NaN if there is one."""
+    if not tensor.is_floating_point() or tensor.is_meta or not tensor.numel():
+        return 0.0
     tensor = tensor.float() if tensor.element_size() == 1 else tensor  # torch compares no numbers of 8 bits
-    return bool(torch.isfinite(tensor).all())
+    low, high = (float(end) for end in tensor.detach().aminmax())
+    return high if math.isnan(high) else max(-low, high)
 
 
 def give_weights_the_mode_of_the_config(folder: Path) -> None:
