@@ -112,9 +112,8 @@ def require_finite_weights(model: torch.nn.Module, name: str) -> None:
     """
     for tensor_name, tensor in model.state_dict().items():
         largest = max(map(_largest, _plain_parts(tensor)))
-        if not largest <= (
-            LARGEST_BIAS if tensor.dim() < 2 or min(tensor.shape) == 1 else LARGEST_WEIGHT
-        ):  # or is NaN
+        is_bias = tensor.dim() < 2 or tensor.shape[0] == 1  # Marian's has a first dimension of 1
+        if not largest <= (LARGEST_BIAS if is_bias else LARGEST_WEIGHT):  # or it is NaN
             what = f"numbers of {largest:.0e}, which overflow," if math.isfinite(largest) else "infinities or NaN"
             raise UnsoundFolderError(
                 f"The weights in {name} hold {what} in {tensor_name}. Take another checkpoint, or train again with a "

@@ -9,6 +9,7 @@ import re
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from pathlib import Path
 from typing import Any
 
@@ -49,7 +50,7 @@ def new_folder(output: str | os.PathLike[str]) -> Iterator[Path]:
     beside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     done = False
     try:
-        with writing_to(output.parent):
+        with writing_to(output.parent), staged_in(beside):
             beside.mkdir(parents=True)
             yield beside
             if output.exists():
@@ -83,8 +84,9 @@ def require_empty_folder(output: str | os.PathLike[str]) -> None:
 def replaced_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
     """Where to write a model's files that then take the place of those in `folder`, all or none.
 
-    Other files of the folder stay. The folder has no manifest afterwards: what else belongs to the model, such as its
-    tokenizer, is written after it.
+    Other files of the folder stay, and in a folder that is not in its place yet (`staged_in`) they are written at
+    once. The folder has no manifest afterwards: what else belongs to the model, such as its tokenizer, is written
+    after it.
 
     Args:
         folder: may exist, and is made if it does not.
@@ -96,6 +98,11 @@ def replaced_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
     folder = Path(folder)
     if folder.is_file():
         raise NotADirectoryError(f"A model is saved to a folder, but {folder} is a file. Name a folder.")
+    staging = _staging.get()
+    if staging is not None and staging in (folder.resolve(), *folder.resolve().parents):
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
+        return
     made = [path for path in (folder, *folder.parents) if not path.exists()]  # innermost first
     beside = folder / f".saving.{os.getpid()}.tmp"
     done = False
@@ -111,6 +118,19 @@ def replaced_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
         for path in () if done else made:
             with suppress(OSError):  # somebody else wrote there meanwhile
                 path.rmdir()
+
+
+_staging: ContextVar[Path | None] = ContextVar("staging", default=None)
+
+
+@contextmanager
+def staged_in(folder: Path) -> Iterator[None]:
+    """What is written in `folder` is not in its place yet: whoever made it moves it there, or deletes it."""
+    token = _staging.set(folder.resolve())
+    try:
+        yield
+    finally:
+        _staging.reset(token)
 
 
 def move_files(staged: Path, folder: Path) -> None:
@@ -158,4 +178,4 @@ def _is_weights(path: Path) -> bool:
     return path.name.endswith((".safetensors", ".safetensors.index.json"))
 
 
-__all__ = ["move_files", "new_folder", "replaced_files", "require_empty_folder", "sealed_folder"]
+__all__ = ["move_files", "new_folder", "replaced_files", "require_empty_folder", "sealed_folder", "staged_in"]

@@ -18,6 +18,7 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 
 from ..model.checked_folders import require_finite_weights
 from ..model.disk_space import writing_to
+from ..model.whole_folders import staged_in
 from .checkpoints import (
     ARGUMENTS_NAME,
     delete_oldest_checkpoints,
@@ -79,7 +80,7 @@ class SafeSaving:
         """A folder beside the final place, for all processes; gone when the last of them is done with it."""
         self._staging = staging_folder(run)
         try:
-            with writing_to(run, KEPT):
+            with writing_to(run, KEPT), staged_in(self._staging):
                 yield self._staging
                 self.accelerator.wait_for_everyone()
         finally:
