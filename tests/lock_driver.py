@@ -194,7 +194,7 @@ def lost_terminal(base: Path) -> str | None:
     run = base / "terminal"
     ours, terminal = os.openpty()
     options = [option for option in options_of(run) if option not in ("--disable_tqdm", "true")]
-    validation = [option.replace("train", "validation") for option in options[2:6]]
+    validation = [option.replace("--train_", "--validation_") for option in options[2:6]]
     more = ["--max_steps", "5000", "--save_steps", "5000", "--eval_strategy", "steps", "--eval_steps", "1"]
 
     def action() -> int:
@@ -207,9 +207,13 @@ def lost_terminal(base: Path) -> str | None:
 
     child = fork(action, base / "terminal.log")
     os.close(terminal)
-    while not (run / "metrics.jsonl").exists() and os.waitpid(child, os.WNOHANG) == (0, 0):
-        if select.select([ours], [], [], 0.005)[0]:
-            os.read(ours, 4096)
+    shown = b""
+    while not (run / "metrics.jsonl").exists():
+        try:
+            if select.select([ours], [], [], 0.005)[0]:
+                shown += os.read(ours, 4096)
+        except OSError:  # nobody writes there any more
+            return f"ended before the terminal was lost: {shown[-500:].decode(errors='replace')}"
     os.close(ours)
     code, names = exit_code(child), [folder.name for folder in checkpoints_of(run)]
     return None if code == 128 + signal.SIGHUP and len(names) == 1 else f"ended with {code} and {names}"

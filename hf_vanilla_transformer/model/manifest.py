@@ -121,7 +121,8 @@ def flush(path: Path) -> None:
     """Have the system write a file or a folder's entries to the disk, where it knows how to."""
     if path.is_dir() and os.name == "nt":  # Windows opens no folders
         return
-    descriptor = os.open(path, os.O_RDWR if os.name == "nt" else os.O_RDONLY)
+    may_write = not path.is_dir() and os.access(path, os.W_OK)  # Windows flushes nothing else
+    descriptor = os.open(path, os.O_RDWR if may_write else os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:
