@@ -155,6 +155,18 @@ def test_a_pipe_gets_each_answer_at_once_and_may_be_closed(folder):
         assert process.wait() == 128 + signal.SIGPIPE
 
 
+def test_an_error_that_comes_back_to_its_own_cause_is_told(monkeypatch, capsys):
+    first, second = ValueError("the first"), ValueError("the second")
+    first.__context__, second.__context__ = second, first
+
+    def fail(arguments):
+        raise first
+
+    monkeypatch.setattr("hf_vanilla_transformer.cli.average.main", fail)
+    assert cli.main(["average"]) == 1
+    assert "error: the first" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", sorted(cli.COMMANDS))
 def test_each_command_has_a_launcher_of_a_few_lines(name):
     file = "evaluate_model.py" if name == "evaluate" else f"{name}.py"  # evaluate.py would hide the library `evaluate`

@@ -167,7 +167,7 @@ def test_the_last_line_of_a_failed_run_says_how_to_go_on(
 
 def test_a_run_that_ends_before_its_first_log_line_has_a_model_but_no_picture(train: Train, text: Path, capfd):
     assert train("run", "--logging_steps", "100", "--eval_strategy", "no") == 0
-    assert "finished, but its curves are not drawn" in capfd.readouterr().err
+    assert "No curves are drawn: the run ended before its first log line" in capfd.readouterr().err
     assert (text / "run" / "model.safetensors").exists()
     assert not (text / "run" / "training_curves.png").exists()
 
@@ -197,6 +197,41 @@ def test_more_epochs_may_be_asked_for_too(train: Train, text: Path, capfd):
     assert "is finished" in capfd.readouterr().err
     assert train("run", "--resume", *by_epochs, "1.8") == 0
     assert steps_of(text / "run")[-1][0] > last
+
+
+@pytest.mark.parametrize("changed", [(), ("--resume_changed",)])
+@pytest.mark.parametrize(
+    ("option", "value", "said"),
+    [("--d_model", "32", "d_model (was 16, is 32)"), ("--vocab_size", "290", "`vocab_size` is 290")],
+)
+def test_a_model_of_another_shape_is_refused_before_its_weights_are_loaded(
+    changed: tuple[str, ...], option: str, value: str, said: str, train: Train, text: Path, capfd
+):
+    assert train("run", "--max_steps", "4") == 0
+    before = (text / "run" / "run.yaml").read_bytes()
+    assert train("run", "--resume", "--max_steps", "8", option, value, *changed) == 1
+    assert said in capfd.readouterr().err
+    assert (text / "run" / "run.yaml").read_bytes() == before
+
+
+def test_a_run_without_its_settings_says_so(train: Train, text: Path, capfd):
+    assert train("run", "--max_steps", "4") == 0
+    (text / "run" / "run.yaml").unlink()
+    assert main(["train", "--resume", "--output_dir", str(text / "run")]) == 1
+    assert "The settings of the run in" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("options", [("--max_steps", "0"), ("--max_steps", "-5"), ("--num_train_epochs", "0")])
+def test_a_run_of_no_steps_is_refused(options: tuple[str, str], train: Train, text: Path, capfd):
+    more = () if options[0] == "--max_steps" else ("--max_steps", "-1")
+    assert train("run", *options, *more) == 1
+    assert f"`{options[0][2:]}` must be" in capfd.readouterr().err
+
+
+def test_a_file_may_have_the_name_of_no_number(train: Train, text: Path, capfd):
+    assert train("nan", "--max_steps", "1") == 0
+    assert main(["train", "--train_source", "inf", "--train_target", "nan", "--output_dir", str(text / "x")]) == 1
+    assert "There is no file inf" in capfd.readouterr().err
 
 
 def test_a_finished_run_that_lost_its_weights_is_not_finished(train: Train, text: Path):

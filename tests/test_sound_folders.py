@@ -155,12 +155,38 @@ def test_texts_and_scores_may_change(name: str, folder: Path):
 
 @pytest.mark.parametrize(
     "manifest",
-    ["", "[]", '{"format": 1}', '{"files": {}}', '{"format": 2, "files": {}}', '{"format": 1, "files": {"a": 1}}'],
+    [
+        "",
+        "[]",
+        "{}",
+        '{"format": 1}',
+        '{"files": {}}',
+        '{"format": 2, "files": {}}',
+        '{"format": 1, "files": {"a": 1}}',
+    ],
 )
 def test_a_damaged_manifest_is_refused(manifest: str, folder: Path):
     (folder / MANIFEST_NAME).write_text(manifest)
     with pytest.raises(ValueError, match=r"manifest\.json (is damaged|must be of format 1)"):
         load_model_and_tokenizer(folder)
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "config.json", "model.safetensors"])
+def test_a_manifest_that_lists_less_than_it_did_is_damaged(name: str, folder: Path):
+    write_manifest(folder)
+    manifest = json.loads((folder / MANIFEST_NAME).read_text())
+    del manifest["files"][name]
+    (folder / MANIFEST_NAME).write_text(json.dumps(manifest))
+    with pytest.raises(ValueError, match=r"is damaged: it does not list what it listed"):
+        load_model_and_tokenizer(folder)
+
+
+def test_a_manifest_of_an_earlier_version_is_read(folder: Path):
+    write_manifest(folder)
+    manifest = json.loads((folder / MANIFEST_NAME).read_text())
+    del manifest["list"]
+    (folder / MANIFEST_NAME).write_text(json.dumps(manifest))
+    load_model_and_tokenizer(folder)
 
 
 def test_a_manifest_of_another_kind_is_none(folder: Path):

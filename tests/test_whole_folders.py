@@ -17,7 +17,7 @@ from hf_vanilla_transformer.hub import write_publication
 from hf_vanilla_transformer.model import whole_folders
 from hf_vanilla_transformer.model.disk_space import DiskFullError
 from hf_vanilla_transformer.model.manifest import write_manifest
-from hf_vanilla_transformer.model.whole_folders import new_folder
+from hf_vanilla_transformer.model.whole_folders import new_folder, replaced_file
 
 resource: Any = pytest.importorskip("resource")  # Unix alone limits the size of files
 
@@ -190,3 +190,33 @@ def test_replaced_files_have_the_mode_that_the_umask_asks_for(tmp_path: Path):
     finally:
         os.umask(before)
     assert {stat.S_IMODE(path.stat().st_mode) for path in tmp_path.iterdir()} == {0o640}
+
+
+# Single files
+
+
+def test_a_file_is_replaced_through_its_link(tmp_path: Path):
+    target, link = tmp_path / "target", tmp_path / "link"
+    target.write_text("old")
+    link.symlink_to(target)
+    with replaced_file(link) as beside:
+        beside.write_text("new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["link", "target"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path: Path):
+    """As root, a rename would put a file in the place of /dev/null."""
+    os.mkfifo(tmp_path / "pipe")
+    with replaced_file(tmp_path / "pipe") as place:
+        assert place == tmp_path / "pipe"
+    assert stat.S_ISFIFO((tmp_path / "pipe").stat().st_mode)
+
+
+def test_a_file_that_does_not_fit_is_what_it_was(tmp_path: Path):
+    (tmp_path / "file").write_text("old")
+    with pytest.raises(DiskFullError), no_file_longer_than(10), replaced_file(tmp_path / "file") as beside:
+        beside.write_text("x" * 100)
+    assert contents(tmp_path) == {"file": b"old"}

@@ -132,9 +132,11 @@ def _interrupted(name: str, error: BaseException) -> int:
 
 def _began_with_an_interrupt(error: BaseException | None) -> bool:
     """Whether Ctrl-C came back as another error, as from the middle of a library's import."""
-    while error is not None:
+    seen: set[int] = set()  # a chain may come back to its beginning
+    while error is not None and id(error) not in seen:
         if isinstance(error, KeyboardInterrupt):
             return True
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
     return False
 

@@ -6,7 +6,6 @@ and what is taken off or refused, is said by `data/text.py`, as for training tex
 
 import os
 import re
-import stat
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -178,7 +177,9 @@ def refuse_existing(path: str | None, overwrite: bool) -> None:
         FileExistsError: it is there and `overwrite` is false, or it is a folder.
         FileNotFoundError: its folder does not exist.
     """
-    if path is None or _is_device(path):
+    from ..model.whole_folders import is_device
+
+    if path is None or is_device(path):
         return
     if Path(path).is_dir():
         raise FileExistsError(f"Output goes to a file, but {path} is a folder. Name a file in it.")
@@ -217,32 +218,11 @@ def open_output(path: str | None, overwrite: bool = False) -> Iterator[BinaryIO]
 
 @contextmanager
 def _opened_output(path: str | None) -> Iterator[BinaryIO]:
-    from ..model.disk_space import writing_to
+    from ..model.whole_folders import replaced_file
 
     if path is None:
         yield sys.stdout.buffer
         sys.stdout.buffer.flush()
         return
-    if _is_device(path):
-        with open(path, "wb") as device:
-            yield device
-        return
-    place = Path(path)
-    beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
-    try:
-        with writing_to(place.parent), beside.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(beside, place)
-    finally:
-        beside.unlink(missing_ok=True)
-
-
-def _is_device(path: str) -> bool:
-    """Whether `path` is something to write into and not to replace, such as /dev/null or a named pipe."""
-    try:
-        mode = os.stat(path).st_mode
-    except FileNotFoundError:
-        return False
-    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+    with replaced_file(path) as beside, beside.open("wb") as file:
+        yield file

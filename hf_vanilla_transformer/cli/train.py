@@ -50,6 +50,11 @@ def main(argv: list[str] | None = None) -> int:
     begun = Path(options.output_dir) / SETTINGS_NAME
     if options.resume and options.recipe is None and begun.is_file():
         options.recipe = str(begun)  # the run's own settings
+    elif options.resume and begun.parent.is_dir() and not overrides and options.recipe is None:
+        raise ValueError(
+            f"The settings of the run in {options.output_dir} are lost: there is no {SETTINGS_NAME}. Give `--resume` "
+            "with the recipe and the options that it was started with."
+        )
     settings = parse_settings(options.recipe, ["--output_dir", options.output_dir, *overrides])
     with _log_on_stderr() if settings.training.should_log else nullcontext():
         return _train(settings, options)
@@ -77,13 +82,16 @@ def _train(settings: "Settings", options: argparse.Namespace) -> int:
 
 def _how_to_go_on(output_dir: str, error: BaseException | None = None) -> str:
     """The last line of a run that did not come to its end."""
-    from ..training.checkpoints import SETTINGS_NAME, checkpoints_of
+    from ..training.checkpoints import SETTINGS_NAME, checkpoints_of, what_is_wrong
     from ..training.run_lock import RunInUseError
 
     run = Path(output_dir)
     if isinstance(error, RunInUseError) or not (run / SETTINGS_NAME).exists():  # another's run, or it did not begin
         return ""
-    if checkpoints_of(run):
+    checkpoints = checkpoints_of(run)
+    if checkpoints and all(what_is_wrong(checkpoint) for checkpoint in reversed(checkpoints)):
+        return ""
+    if checkpoints:
         return f"Go on with: vanilla-transformer train --resume --output_dir {shlex.quote(output_dir)}"
     if isinstance(error, KeyboardInterrupt):
         return "It had written no checkpoint yet: start it again with the same command."

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..model.json_files import LARGEST_TABLE, read_json, to_json
-from ..model.manifest import MANIFEST_NAME, damaged_files, read_manifest, sha256_of_file
+from ..model.manifest import damaged_files, read_manifest, renew_entry, sha256_of_file
 from .results import fingerprint, write_atomically
 from .scores import METRIC_NAMES, PERCENTILES_MARK, MetricScore, TranslationScores, evaluate_translations
 
@@ -231,9 +231,8 @@ def _replace_ledger(folder: Path, entries: Sequence[LedgerEntry]) -> Path:
     manifest = read_manifest(folder)
     follows = manifest is not None and LEDGER_NAME in manifest["files"] and not damaged_files(folder, [LEDGER_NAME])
     path = write_ledger(folder, entries)
-    if manifest is not None and follows:
-        manifest["files"][LEDGER_NAME] = {"size": path.stat().st_size, "sha256": sha256_of_file(path)}
-        write_atomically(folder / MANIFEST_NAME, json.dumps(manifest, ensure_ascii=False, indent=1) + "\n")
+    if follows:
+        renew_entry(folder, LEDGER_NAME)
     return path
 
 

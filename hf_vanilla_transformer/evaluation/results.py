@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..model.json_files import to_json
+from ..model.whole_folders import replaced_file
 from .corpus_checks import check_references, check_same_length, check_texts
 from .scores import TranslationScores
 
@@ -137,12 +138,5 @@ def fingerprint(lines: Sequence[str]) -> str:
 
 def write_atomically(path: Path, text: str) -> None:
     """Write beside the file, then rename: a reader sees the old file or the new one, never half of one."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with temporary.open("w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with replaced_file(path) as beside:
+        beside.write_text(text, encoding="utf-8", newline="\n")

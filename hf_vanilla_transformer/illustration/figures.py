@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..model.whole_folders import replaced_file
 from .contents import Array, Attention, Contents, Token
 from .positional_encodings import interleaved, two_halves
 
@@ -75,12 +76,8 @@ def _write(job: "Callable[[], Figure]", base: Path) -> list[Path]:
         figure = job()
         for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
             path = base.with_suffix(f".{kind}")
-            beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-            try:
+            with replaced_file(path) as beside:
                 figure.savefig(beside, format=kind, metadata=metadata)
-                os.replace(beside, path)
-            finally:
-                beside.unlink(missing_ok=True)
             paths.append(path)
     return paths
 

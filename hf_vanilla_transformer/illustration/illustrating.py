@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..model.sentences import check_lengths, check_sentences
+from ..model.whole_folders import replaced_file
 from .contents import Contents
 from .page import build_page
 
@@ -42,12 +43,8 @@ class Illustration:
             IsADirectoryError: `path` is a folder.
         """
         place = check_place(path)
-        beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
-        try:
+        with replaced_file(place) as beside:
             beside.write_text(self.html, encoding="utf-8")
-            os.replace(beside, place)
-        finally:
-            beside.unlink(missing_ok=True)
         return place
 
     def draw_figures(self, folder: str | os.PathLike[str]) -> list[Path]:

@@ -32,7 +32,28 @@ def write_manifest(
         found = (path for path in folder.rglob("*") if path.is_file())
         names = (path.relative_to(folder).as_posix() for path in found)
     files = {name: _seal(folder / name) for name in sorted(set(names) - {MANIFEST_NAME})}
-    manifest = {"format": _FORMAT, **(about or {}), "files": files}
+    _put(folder, {**(about or {}), "files": files})
+
+
+def renew_entry(folder: str | os.PathLike[str], name: str) -> None:
+    """Seal one file of a folder anew, such as a ledger that has grown; the others stay as they were sealed.
+
+    Args:
+        folder: holds a manifest that lists the file.
+        name: of the file.
+
+    Raises:
+        ValueError: the manifest is damaged.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    assert manifest is not None
+    manifest["files"][name] = _seal(folder / name)
+    _put(folder, manifest)
+
+
+def _put(folder: Path, manifest: Mapping[str, Any]) -> None:
+    manifest = {"format": _FORMAT, **manifest, "list": _digest(manifest["files"])}
     beside = folder / f".{MANIFEST_NAME}.tmp"
     beside.write_text(json.dumps(manifest, ensure_ascii=False, indent=1) + "\n", encoding="utf-8", newline="\n")
     flush(beside)
@@ -53,7 +74,7 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise ValueError(f"{path} is damaged: it must list files with their sizes. Copy the folder again.") from error
-    if isinstance(manifest, dict) and not {"format", "files"} & manifest.keys():
+    if isinstance(manifest, dict) and manifest and not {"format", "files"} & manifest.keys():
         return None  # a web page's, say
     if not isinstance(manifest, dict) or not isinstance(manifest.get("files"), dict):
         raise ValueError(f"{path} is damaged: it must list files with their sizes. Copy the folder again.")
@@ -62,6 +83,8 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
             f"{path} must be of format {_FORMAT}, but is of format {manifest.get('format')}. Copy the folder again, "
             "or install a newer version of this package."
         )
+    if manifest.get("list", _digest(manifest["files"])) != _digest(manifest["files"]):
+        raise ValueError(f"{path} is damaged: it does not list what it listed. Copy the folder again.")
     if not all(_is_inside(name) and _is_seal(entry) for name, entry in manifest["files"].items()):
         raise ValueError(f"{path} is damaged: it names files outside its folder or without size and sha256.")
     return manifest
@@ -98,6 +121,11 @@ def _is_inside(name: str) -> bool:
     return bool(path.parts) and not path.is_absolute() and ".." not in path.parts
 
 
+def _digest(files: Mapping[str, Any]) -> str:
+    """Of the list itself, which a disk can damage too; earlier versions wrote none."""
+    return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
+
+
 def _is_seal(entry: Any) -> bool:
     is_entry = isinstance(entry, dict) and {"size", "sha256"} <= entry.keys()
     return is_entry and isinstance(entry["size"], int) and isinstance(entry["sha256"], str)
@@ -129,4 +157,12 @@ def flush(path: Path) -> None:
         os.close(descriptor)
 
 
-__all__ = ["MANIFEST_NAME", "damaged_files", "flush", "read_manifest", "sha256_of_file", "write_manifest"]
+__all__ = [
+    "MANIFEST_NAME",
+    "damaged_files",
+    "flush",
+    "read_manifest",
+    "renew_entry",
+    "sha256_of_file",
+    "write_manifest",
+]

@@ -7,6 +7,7 @@ folder that says itself that it is not whole.
 import os
 import re
 import shutil
+import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
@@ -120,6 +121,40 @@ def replaced_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
                 path.rmdir()
 
 
+@contextmanager
+def replaced_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+    """Where to write what then takes the place of a file, whole or not at all.
+
+    Args:
+        path: of a link what it points to is replaced; a device or a pipe is written to as it is.
+
+    Raises:
+        DiskFullError: the disk is full; the file is what it was before.
+    """
+    path = Path(path)
+    if is_device(path):
+        yield path
+        return
+    place = Path(os.path.realpath(path))
+    beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
+    try:
+        with writing_to(place.parent):
+            yield beside
+            flush(beside)
+            os.replace(beside, place)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def is_device(path: str | os.PathLike[str]) -> bool:
+    """Whether a path is something to write into and not to replace, such as /dev/null or a named pipe."""
+    try:
+        mode = os.stat(path).st_mode
+    except OSError:
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 _staging: ContextVar[Path | None] = ContextVar("staging", default=None)
 
 
@@ -178,4 +213,13 @@ def _is_weights(path: Path) -> bool:
     return path.name.endswith((".safetensors", ".safetensors.index.json"))
 
 
-__all__ = ["move_files", "new_folder", "replaced_files", "require_empty_folder", "sealed_folder", "staged_in"]
+__all__ = [
+    "is_device",
+    "move_files",
+    "new_folder",
+    "replaced_file",
+    "replaced_files",
+    "require_empty_folder",
+    "sealed_folder",
+    "staged_in",
+]

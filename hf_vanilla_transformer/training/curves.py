@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from ..model.json_files import parse_json
+from ..model.whole_folders import replaced_file
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,6 +45,11 @@ STYLE = {
     "legend.fontsize": 9.0,
     "agg.path.chunksize": 20_000,  # Agg refuses longer paths that it cannot simplify
 }
+
+
+class NothingToDrawError(ValueError):
+    """A run that has logged nothing."""
+
 
 Curve: TypeAlias = dict[int, float]
 """Value by optimizer step, in order of steps; NaN where the run logged no finite number."""
@@ -93,7 +99,7 @@ def draw_training_curves(run: str | os.PathLike[str], output: str | os.PathLike[
     curves = read_curves(folder)
     panels = [panel for panel in (_losses(curves), _learning_rate(curves), _scores(curves)) if panel.lines]
     if not panels:
-        raise ValueError(
+        raise NothingToDrawError(
             f"{folder / METRICS_NAME} holds no loss, learning rate or score yet. Try again after {FIRST_LINE}."
         )
     _check_place(place)
@@ -249,15 +255,11 @@ def _check_place(place: Path) -> None:
 def _write_picture(panels: list[Panel], title: str, last_step: int, place: Path) -> None:
     import matplotlib.style
 
-    beside = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # names may be of any script
         figure = _make_figure(panels, title, last_step)
-        try:
+        with replaced_file(place) as beside:
             figure.savefig(beside, format="png", metadata={"Software": None})
-            os.replace(beside, place)
-        finally:
-            beside.unlink(missing_ok=True)
 
 
 def _make_figure(panels: list[Panel], title: str, last_step: int) -> "Figure":

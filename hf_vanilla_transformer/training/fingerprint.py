@@ -21,6 +21,11 @@ _MEMORY = ("activation_checkpointing", "gradient_checkpointing")
 _TRAINING = (*_OPTIMIZER, *_ADAM, *_STEP, *_MEMORY)
 TEXT = "training text"
 _INDEPENDENT_OF_LENGTH = ("inverse_sqrt", "constant", "constant_with_warmup")
+_SHAPE = (
+    *("vocab_size", "decoder_vocab_size", "d_model", "head_dim", "value_head_dim", "positional_encoding"),
+    *(f"{side}_{size}" for side in ("encoder", "decoder") for size in ("layers", "ffn_dim", "attention_heads")),
+    *("normalize_before", "attention_bias", "logits_bias", "tie_word_embeddings", "share_encoder_decoder_embeddings"),
+)
 _NOT_SHAPE = (
     "transformers_version",
     "architectures",
@@ -61,6 +66,28 @@ def data_fingerprint(dataset: datasets.Dataset | StreamingBatches) -> str:
                     digest.update(chunk.flatten().to_numpy(zero_copy_only=False).tobytes())
         known = dataset._sha256_of_pairs = digest.hexdigest()
     return known
+
+
+def require_same_model(checkpoint: Path, config: Any) -> None:
+    """Refuse to go on with weights of another shape, whatever else may change.
+
+    Args:
+        checkpoint: a folder of a model.
+        config: of the model that is to be trained on.
+
+    Raises:
+        ValueError: the shapes differ; names them.
+    """
+    if not (checkpoint / "config.json").is_file():  # sharded state alone
+        return
+    saved = type(config).from_pretrained(checkpoint)
+    shapes = ((name, getattr(saved, name, None), getattr(config, name, None)) for name in _SHAPE)
+    changed = [f"{name} (was {before}, is {now})" for name, before, now in shapes if before != now]
+    if changed:
+        raise ValueError(
+            f"A resumed run goes on with the model of its checkpoint, but since {checkpoint} these changed: "
+            f"{', '.join(changed)}. Change them back, or start another run."
+        )
 
 
 def require_same_run(checkpoint: Path, fingerprint: Mapping[str, Any]) -> None:

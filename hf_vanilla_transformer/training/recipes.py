@@ -5,6 +5,7 @@ the command line go through one parser, the file first, so that they mean the sa
 """
 
 import difflib
+import math
 from argparse import ArgumentParser
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
@@ -169,7 +170,8 @@ def _scalar(text: str) -> Any:
     if isinstance(value, bool | int | float):
         return value
     try:
-        return float(text)  # YAML takes 1e-4 for a word
+        number = float(text)  # YAML takes 1e-4 for a word
+        return number if math.isfinite(number) else text  # a file may be named nan
     except ValueError:
         return text
 

@@ -38,7 +38,7 @@ from .corpora import (
     read_validation_text,
     sentences_for_tokenizer,
 )
-from .curves import draw_training_curves
+from .curves import FIRST_LINE, NothingToDrawError, draw_training_curves
 from .ending import was_ended
 from .recipes import Settings
 from .run_lock import locked_run
@@ -107,6 +107,8 @@ def _draw_curves(run: Path) -> None:
     try:
         with writing_to(run):
             draw_training_curves(run)
+    except (NothingToDrawError, FileNotFoundError):
+        logger.info(f"No curves are drawn: the run ended before {FIRST_LINE}.")
     except (ValueError, OSError) as error:
         logger.warning(f"The run is finished, but its curves are not drawn: {error}")
 
@@ -190,7 +192,13 @@ def _prepare_tokenizer(settings: Settings, text: TrainingText, run: Path, resume
             f"{run.absolute()}. Give an `--output_dir` on storage that every machine has under that path."
         )
     if is_ready:
-        return load_tokenizer(run)
+        tokenizer = load_tokenizer(run)
+        if resume and not given and len(tokenizer) != wanted.vocab_size:
+            raise ValueError(
+                f"A resumed run keeps its tokenizer, which has {len(tokenizer):,} tokens, but `vocab_size` is "
+                f"{wanted.vocab_size:,}. Leave it as it was, or start another run."
+            )
+        return tokenizer
     if given:
         tokenizer = load_tokenizer(given)
     else:

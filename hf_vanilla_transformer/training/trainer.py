@@ -22,7 +22,7 @@ from transformers.trainer_callback import PrinterCallback, ProgressCallback
 from ..data.encoding import PAIR_IDS
 from .checkpoints import newest_complete_checkpoint, nothing_to_resume
 from .ending import restore_callbacks, was_ended
-from .fingerprint import require_same_run, run_fingerprint
+from .fingerprint import require_same_model, require_same_run, run_fingerprint
 from .finite_steps import StepRecord, not_finite
 from .interruption import Interrupted, Interruption
 from .progress import MetricsFile, TokenProgress
@@ -119,6 +119,8 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
             logger.warning(
                 f"DeepSpeed unpickles {resume_from_checkpoint}, which can run code: resume only what you wrote."
             )
+        if resume_from_checkpoint:  # before its weights are loaded, which would not fit
+            require_same_model(Path(resume_from_checkpoint), self.accelerator.unwrap_model(self.model).config)
         self.record.start()
         run = Path(str(self.args.output_dir))
         try:

@@ -112,6 +112,11 @@ def _check_numbers(settings: Mapping[str, Any]) -> None:
         value = settings.get(name)
         if isinstance(value, (int, float)) and not least <= value <= most:
             raise ValueError(f"`{name}` must be between {least:g} and {most:g}, got {value}.")
+    steps, epochs = settings.get("max_steps", -1), settings.get("num_train_epochs", 1)
+    if isinstance(steps, int) and steps < 1 and steps != -1:
+        raise ValueError(f"`max_steps` must be at least 1, or -1 to train by epochs, got {steps}.")
+    if steps == -1 and epochs == 0:
+        raise ValueError("`num_train_epochs` must be more than 0, or nothing is trained, got 0.")
 
 
 def _as_dict(config: Any) -> dict[str, Any]:
