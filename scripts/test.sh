@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# All checks: lint, types, layers, tests. Arguments go to pytest, e.g. `bash scripts/test.sh -m "not slow"`.
+# All checks: lint, types, layers, tests. Arguments go to pytest, e.g. `bash scripts/test.sh -m "not slow"`,
+# or `-n 0 --pdb` for one process.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
@@ -16,4 +17,5 @@ say "mypy"
 say "import-linter"
 .venv/bin/lint-imports --no-cache
 say "pytest"
-.venv/bin/python -m pytest "$@"
+# two at a time, a file's tests together: most of them wait for processes that they start
+OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile "$@"
