@@ -25,7 +25,7 @@ def test_a_run_killed_at_any_file_goes_on_exactly(tmp_path: Path):
     assert done.returncode == 0, done.stderr[-3000:]
     report = json.loads(done.stdout.strip().split("\n")[-1])
     tried = "\n".join(report["tried"])
-    for name in ("model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json", "manifest.json"):
+    for name in ("model.safetensors", "optimizer.pt", "rng_state.pth", "trainer_state.json", ".manifest.json.tmp"):
         assert f".writing/checkpoint-4/{name}" in tried
     assert "os.rename .writing/checkpoint-4" in report["tried"]
     assert len(report["tried"]) > 40

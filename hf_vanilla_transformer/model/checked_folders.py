@@ -110,9 +110,9 @@ def require_finite_weights(model: torch.nn.Module, name: str) -> None:
     Raises:
         ValueError: there are some.
     """
-    for tensor_name, tensor in model.state_dict().items():
-        largest = max(map(_largest, _plain_parts(tensor)))
-        is_bias = tensor.dim() < 2 or tensor.shape[0] == 1  # Marian's has a first dimension of 1
+    parts = ((key, part) for key, tensor in model.state_dict().items() for part in _plain_parts(tensor))
+    for tensor_name, part in parts:
+        largest, is_bias = _largest(part), part.dim() < 2 or part.shape[0] == 1  # Marian's has a first dimension of 1
         if not largest <= (LARGEST_BIAS if is_bias else LARGEST_WEIGHT):  # or it is NaN
             what = f"numbers of {largest:.0e}, which overflow," if math.isfinite(largest) else "infinities or NaN"
             raise UnsoundFolderError(

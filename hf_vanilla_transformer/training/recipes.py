@@ -5,9 +5,8 @@ the command line go through one parser, the file first, so that they mean the sa
 """
 
 import difflib
-import math
 from argparse import ArgumentParser
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, NoReturn
@@ -50,6 +49,7 @@ class Settings:
 
 SECRETS = {"hub_token"}
 _LANGUAGES = ("source_lang", "target_lang")
+_TEXT_TYPES = ("str", "str | None", "<class 'str'>", "typing.Optional[str]")
 
 
 def recipe_names() -> list[str]:
@@ -126,7 +126,8 @@ def parse_settings(recipe: str | None, options: list[str]) -> Settings:
     for settings in (read_recipe(find_recipe(recipe), sections) if recipe else {}).values():
         from_recipe |= settings
     options = [part for option in options for part in _split_equals(option)]
-    explicit = _given_options(options, set().union(*sections.values()))
+    texts = {field.name for group in groups.values() for field in fields(group) if str(field.type) in _TEXT_TYPES}
+    explicit = _given_options(options, set().union(*sections.values()), texts)
     check_finite({**from_recipe, **explicit})
     own_record = Path(str(explicit.get("output_dir", ""))) / SETTINGS_NAME
     is_own = recipe is not None and own_record.is_file() and find_recipe(recipe).resolve() == own_record.resolve()
@@ -145,8 +146,8 @@ def _split_equals(option: str) -> list[str]:
     return option.split("=", 1) if option.startswith("--") else [option]
 
 
-def _given_options(options: list[str], known: Iterable[str]) -> dict[str, Any]:
-    """The options by name, their values as YAML reads them; a flag alone is True."""
+def _given_options(options: list[str], known: Iterable[str], texts: Container[str]) -> dict[str, Any]:
+    """The options by name, their values as YAML reads them, but of those that are text; a flag alone is True."""
     given: dict[str, Any] = {}
     name = ""
     for option in options:
@@ -156,7 +157,7 @@ def _given_options(options: list[str], known: Iterable[str]) -> dict[str, Any]:
                 raise ValueError(f"There is no option --{name}{_did_you_mean(name, known)}.")
             given[name] = True
         elif name:
-            value = option if name in _LANGUAGES else _scalar(option)
+            value = option if name in texts else _scalar(option)
             given[name] = value if given[name] is True else [*_as_list(given[name]), value]
     return given
 
@@ -170,8 +171,7 @@ def _scalar(text: str) -> Any:
     if isinstance(value, bool | int | float):
         return value
     try:
-        number = float(text)  # YAML takes 1e-4 for a word
-        return number if math.isfinite(number) else text  # a file may be named nan
+        return float(text)  # YAML takes 1e-4 for a word
     except ValueError:
         return text
 
