@@ -18,11 +18,12 @@ Looks at its files (manifest, finite and complete weights, ties, saving and load
 settings, at how text becomes tokens on both sides, and at how it decodes: greedy is a beam of one, with a cache as
 without, in a batch as alone, padded on either side, and translations end by themselves. Nothing is changed.
 
-With --seal, a folder that passes the checks of its files gets a manifest, by which everything that loads it then sees
-whether it is what was sealed. A file that differs from the manifest that is there must be named with --accept.
+Only --seal writes: a folder that passes the checks of its files gets a manifest, by which everything that loads it
+then sees whether it is what was sealed. A file that differs from the manifest that is there must be named with
+--accept.
 
-The exit code is 1 if a check fails; with --seal, if nothing is sealed. A note is something to
-know that is no fault."""
+The exit code is 1 if a check fails; with --seal, if nothing is sealed. A note is something to know that is no
+fault."""
 
 
 def main(argv: list[str] | None = None) -> int:

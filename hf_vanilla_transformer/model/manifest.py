@@ -1,7 +1,8 @@
 """What a saved folder holds, written last of all: a folder that its manifest does not verify was not saved whole.
 
 A manifest is a JSON file with the size and SHA-256 of every other file of the folder, the step, the versions, and what
-the weights were trained on. Sharded states keep their own folders; a manifest lists these files too.
+the weights were trained on, and a digest of its own list. Sharded states keep their own folders; a manifest lists
+these files too.
 """
 
 import hashlib

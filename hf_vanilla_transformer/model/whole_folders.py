@@ -49,14 +49,20 @@ def new_folder(output: str | os.PathLike[str]) -> Iterator[Path]:
     output = Path(output).resolve()  # a link stays, and what it points to is made
     made = [folder for folder in output.parents if not folder.exists()]  # innermost first
     beside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
+    with _left_without_trace(beside, made), writing_to(output.parent), staged_in(beside):
+        beside.mkdir(parents=True)
+        yield beside
+        if output.exists():
+            output.rmdir()
+        os.replace(beside, output)
+
+
+@contextmanager
+def _left_without_trace(beside: Path, made: list[Path]) -> Iterator[None]:
+    """`beside` is gone afterwards; where the block fails, so are the folders made for it, innermost first."""
     done = False
     try:
-        with writing_to(output.parent), staged_in(beside):
-            beside.mkdir(parents=True)
-            yield beside
-            if output.exists():
-                output.rmdir()
-            os.replace(beside, output)
+        yield
         done = True
     finally:
         shutil.rmtree(beside, ignore_errors=True)
@@ -106,19 +112,12 @@ def replaced_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
         return
     made = [path for path in (folder, *folder.parents) if not path.exists()]  # innermost first
     beside = folder / f".saving.{os.getpid()}.tmp"
-    done = False
-    try:
-        with writing_to(folder, kept="" if made else "what was there is as it was"):
-            beside.mkdir(parents=True)
-            yield beside
-            move_files(beside, folder)
-            (folder / MANIFEST_NAME).unlink(missing_ok=True)
-        done = True
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
-        for path in () if done else made:
-            with suppress(OSError):  # somebody else wrote there meanwhile
-                path.rmdir()
+    kept = "" if made else "what was there is as it was"
+    with _left_without_trace(beside, made), writing_to(folder, kept=kept):
+        beside.mkdir(parents=True)
+        yield beside
+        move_files(beside, folder)
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)
 
 
 @contextmanager
