@@ -63,7 +63,7 @@ def other() -> Iterator[Callable[[Path], int]]:
 @pytest.mark.parametrize("seed", range(1))
 def test_whoever_trains_is_alone_and_who_was_killed_blocks_nobody(seed: int, tmp_path: Path):
     """Second starts at any write of a living run, starts at once, kills before a checkpoint: real processes."""
-    driver = Path(__file__).with_name("lock_driver.py")
+    driver = Path(__file__).parent / "support" / "lock_driver.py"
     done = subprocess.run(
         [sys.executable, str(driver), str(tmp_path), str(seed)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},

@@ -24,7 +24,7 @@ CONFIGS = Path(hf_vanilla_transformer.__file__).parent / "recipes" / "accelerate
 def launch(config: str, script: str, model_folder: Path, folder: Path) -> Any:
     """What a script leaves in `results.pt` that two gloo processes ran, set up by one of our accelerate configs."""
     options = ["--config_file", str(CONFIGS / f"{config}.yaml"), "--num_processes", "2", "--main_process_port", "0"]
-    script = str(Path(__file__).with_name(script))
+    script = str(Path(__file__).parent / "support" / script)
     done = subprocess.run(
         [sys.executable, "-m", "accelerate.commands.launch", *options, script, str(model_folder), str(folder)],
         env={**os.environ, "OMP_NUM_THREADS": "1"},

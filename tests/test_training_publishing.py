@@ -14,7 +14,7 @@ from hf_vanilla_transformer import Translator
 from hf_vanilla_transformer.hub.files import travelling_code
 from hf_vanilla_transformer.training import publishing
 
-DRIVER = str(Path(__file__).with_name("hub_trainers.py"))
+DRIVER = str(Path(__file__).parent / "support" / "hub_trainers.py")
 CODE = {path.name for path in travelling_code()}
 ALLOWED = {"README.md", "config.json", "generation_config.json", "manifest.json", "model.safetensors", *CODE}
 
