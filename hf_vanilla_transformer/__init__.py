@@ -1,21 +1,15 @@
 """The Transformer of "Attention Is All You Need" as a plugin of the Hugging Face stack.
 
 Importing the package registers the config and the models with `AutoConfig`, `AutoModel` and `AutoModelForSeq2SeqLM`,
-and the translate pipeline with `pipeline`. Everything else is resolved on first use, so that the import costs what
-`from transformers import PreTrainedModel` does.
+and the translate pipeline with `pipeline`: at once if `transformers` is imported already, else as soon as it is. The
+public names are resolved on first use. So the import itself takes milliseconds.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
 from . import starting  # noqa: F401 - before what takes seconds
-from .model.configuration_vanilla_transformer import VanillaTransformerConfig
-from .model.modeling_vanilla_transformer import (
-    VanillaTransformerForConditionalGeneration,
-    VanillaTransformerModel,
-    VanillaTransformerPreTrainedModel,
-)
-from .registration import register, restore_translation_pipeline
+from .registration import register_with_transformers, restore_translation_pipeline
 
 if TYPE_CHECKING:
     from .conversion.ctranslate2_export import to_ctranslate2
@@ -27,6 +21,12 @@ if TYPE_CHECKING:
     from .evaluation import compare_systems, evaluate_translations
     from .hub import push_to_hub
     from .illustration import illustrate
+    from .model.configuration_vanilla_transformer import VanillaTransformerConfig
+    from .model.modeling_vanilla_transformer import (
+        VanillaTransformerForConditionalGeneration,
+        VanillaTransformerModel,
+        VanillaTransformerPreTrainedModel,
+    )
     from .model.pipeline import TranslationPipeline
     from .tokenization import train_tokenizer
     from .training.averaging import average_checkpoints
@@ -39,6 +39,10 @@ _ROOM_OF = {
     "TokenBudgetBatchSampler": "data.batching",
     "TranslationPipeline": "model.pipeline",
     "Translator": "translation",
+    "VanillaTransformerConfig": "model.configuration_vanilla_transformer",
+    "VanillaTransformerForConditionalGeneration": "model.modeling_vanilla_transformer",
+    "VanillaTransformerModel": "model.modeling_vanilla_transformer",
+    "VanillaTransformerPreTrainedModel": "model.modeling_vanilla_transformer",
     "VanillaTransformerTrainer": "training.trainer",
     "average_checkpoints": "training.averaging",
     "compare_systems": "evaluation",
@@ -89,4 +93,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-register()
+register_with_transformers()

@@ -10,6 +10,9 @@ Imported first by the package, and without effect where the package is used as a
 import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,6 +46,23 @@ def imported() -> None:
     """The command line has taken over: Ctrl-C raises `KeyboardInterrupt` again."""
     if signal.getsignal(signal.SIGINT) is _stop:
         signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@contextmanager
+def importing() -> Iterator[None]:
+    """Seconds of imports within a command, when no work has begun that an interrupt must tidy up after."""
+    in_charge = (
+        IS_PROGRAM
+        and threading.current_thread() is threading.main_thread()
+        and signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    )
+    if in_charge:
+        signal.signal(signal.SIGINT, _stop)
+    try:
+        yield
+    finally:
+        if in_charge:
+            imported()
 
 
 def ended() -> None:
