@@ -1,5 +1,6 @@
 """The dispatcher: what is listed, what is imported, exit codes, and how errors are said."""
 
+import re
 import runpy
 import signal
 import subprocess
@@ -31,28 +32,73 @@ def test_help_lists_every_command_there_is(capsys):
     assert listed == set(cli.COMMANDS) == {path.stem for path in folder.glob("*.py")} - shared
 
 
-@pytest.mark.parametrize("name", [name for name in cli.COMMANDS if name != "train"])
+@pytest.mark.parametrize("name", cli.COMMANDS)
 def test_a_commands_help_exits_with_0(name, capsys):
     assert cli.main([name, "--help"]) == 0
     assert f"usage: vanilla-transformer {name}" in capsys.readouterr().out
 
 
-def test_help_imports_nothing_beyond_the_packages_init():
-    """Compared with the import of the package in the same process; argparse's own needs are the standard library's."""
-    code = """
-import sys, hf_vanilla_transformer
-before = set(sys.modules)
+WRONG_USAGE = [
+    [],
+    ["translat"],
+    ["train", "--recipe", "nosuch", "--output_dir", "x"],
+    ["train", "--reciep", "builtin-fr-en"],
+    ["train"],
+    ["translate", "--modle", "x"],
+    ["translate", "--model", "x", "--num_beams", "0"],
+    ["translate", "--model", "x", "--n_best", "3", "--num_beams", "2"],
+    ["evaluate", "--model", "x"],
+    ["evaluate", "--model", "x", "--dataset_name", "d", "--source", "s"],
+    ["score", "--model", "x", "--source", "s", "--target", "t", "--overwrite"],
+    ["average", "--last", "0"],
+    ["convert", "--from", "t5"],
+    ["export", "--to", "marian", "--model", "x", "--output", "y", "--quantization", "int8"],
+    ["illustrate", "--model", "x"],
+    ["push", "--model", "x", "--repo_id", "y", "--dry_run", "d", "--private"],
+    ["verify", "--model", "x", "--device", "cpu"],
+    ["doctor", "--model", "x", "--accept", "f"],
+    ["curves"],
+]
+
+
+def test_help_and_wrong_usage_import_nothing_that_takes_seconds():
+    assert {argv[0] for argv in WRONG_USAGE if argv} >= set(cli.COMMANDS)
+    code = f"""
+import sys
 from hf_vanilla_transformer.cli import main, COMMANDS
-for command in [[], *[[name] for name in COMMANDS if name != "train"]]:
+for command in [[], *[[name] for name in COMMANDS]]:
     assert main([*command, "--help"]) == 0
-new = {name for name in set(sys.modules) - before if name.split(".")[0] not in sys.stdlib_module_names}
-print("NEW", *sorted(name for name in new if not name.startswith("hf_vanilla_transformer.cli")))
-print("HEAVY", *sorted({"datasets", "sacrebleu", "evaluate"} & set(sys.modules)))
+for argv in {WRONG_USAGE}:
+    assert main(argv) != 0, argv
+heavy = ("torch", "transformers", "datasets", "numpy", "huggingface_hub", "yaml", "sacrebleu", "tqdm")
+print("HEAVY", *sorted(set(heavy) & set(sys.modules)))
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, encoding="utf-8", check=True)
-    lines = done.stdout.split("\n")
-    assert [line for line in lines if line.startswith("NEW")] == ["NEW"]
-    assert [line for line in lines if line.startswith("HEAVY")] == ["HEAVY"]
+    assert [line for line in done.stdout.split("\n") if line.startswith("HEAVY")] == ["HEAVY"]
+    assert len(done.stderr.strip().split("\n")) <= 2 * len(WRONG_USAGE)
+
+
+@pytest.mark.parametrize("name", [name for name in cli.COMMANDS if name != "train"])
+def test_every_option_takes_hyphens_and_an_unknown_one_names_the_nearest(name, capsys):
+    assert cli.main([name, "--help"]) == 0
+    options = re.findall(r"^  (?:-\w, )?(--\w+)", capsys.readouterr().out, re.MULTILINE)
+    assert "--help" in options
+    for option in options:
+        hyphens = "--" + option[2:].replace("_", "-")
+        assert cli.main([name, hyphens, "x", "--no-such-thing-at-all"]) == 2  # refused before the value is looked at
+        assert "there is no option --no_such_thing_at_all" in capsys.readouterr().err
+        misspelt = option[:-2] + option[-1] + option[-2]
+        if misspelt not in options:
+            assert cli.main([name, misspelt]) == 2
+            assert f"there is no option {misspelt} (did you mean {option}?)" in capsys.readouterr().err
+
+
+def test_a_value_keeps_its_hyphens(folder, tmp_path, capsys):
+    (tmp_path / "a-b_c.txt").write_text("merci\n", encoding="utf-8")
+    output = tmp_path / "d-e.txt"
+    argv = ["translate", "--model", str(folder), "--num-beams=1", f"--input={tmp_path / 'a-b_c.txt'}"]
+    assert cli.main([*argv, "--max-extra-tokens", "3", "--output", str(output)]) == 0
+    assert output.is_file()
 
 
 def test_version(capsys):
@@ -82,7 +128,7 @@ def test_version(capsys):
         (["translate", "--model", "m", "--coverage_penalty", "nan"], "must be a number between 0 and 100, got nan"),
         (["translate", "--model", "m", "--gnmt_length_penalty", "x"], "must be a number between -10 and 10, got x"),
         (["score", "--model", "m", "--batch_tokens", "1" + "0" * 5000], "argument --batch_tokens: must be "),
-        (["translate", "--model", "m", "--num_beans", "4"], "unrecognized arguments: --num_beans"),
+        (["translate", "--model", "m", "extra"], "unrecognized arguments: extra"),
     ],
 )
 def test_wrong_usage_exits_with_2(argv, message, capsys):

@@ -11,7 +11,8 @@ import yaml
 from hf_vanilla_transformer import VanillaTransformerConfig, load_parallel_corpus
 from hf_vanilla_transformer.training.arguments import GROUPS, ModelArguments
 from hf_vanilla_transformer.training.corpora import read_training_text
-from hf_vanilla_transformer.training.recipes import Settings, find_recipe, parse_settings, recipe_names
+from hf_vanilla_transformer.training.recipe_files import find_recipe, recipe_names
+from hf_vanilla_transformer.training.recipes import Settings, parse_settings
 from hf_vanilla_transformer.training.run import run_training
 from hf_vanilla_transformer.training.trainer_arguments import TranslationTrainingArguments
 

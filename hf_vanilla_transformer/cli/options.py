@@ -2,9 +2,11 @@
 
 import argparse
 import math
+import re
 import sys
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterable, Sequence
+from difflib import get_close_matches
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from ..model.setting_ranges import COUNTS, NUMBERS
 from . import PROGRAM
@@ -17,9 +19,32 @@ LARGEST = 10**9
 """Of any whole number that a command takes."""
 
 
-def new_parser(command: str, description: str) -> argparse.ArgumentParser:
+class CommandParser(argparse.ArgumentParser):
+    """A parser that takes `--output-dir` for `--output_dir`, and answers wrong usage in two lines."""
+
+    def parse_args(  # type: ignore[override] # argparse declares it for every type of namespace
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """As of argparse, but an unknown option is the first thing to be told, with the nearest that there is."""
+        given = with_underscores(sys.argv[1:] if args is None else args)
+        known = [*re.findall(r"--\w+", self.format_usage()), "--help"]  # usage has the short -h
+        for option in option_names(given):
+            if option not in known:
+                self.error(unknown_option(option, known))
+        return super().parse_args(given, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with exit code 2.
+
+        Args:
+            message: what is wrong, without a full stop.
+        """
+        self.exit(2, f"{self.prog}: error: {message.rstrip('.')}.\nThe options are listed by: {self.prog} --help\n")
+
+
+def new_parser(command: str, description: str) -> CommandParser:
     """A parser for one command, with `--debug` shown (the dispatcher takes it out before any command sees it)."""
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog=f"{PROGRAM} {command}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -27,6 +52,36 @@ def new_parser(command: str, description: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser
+
+
+def with_underscores(arguments: Iterable[str]) -> list[str]:
+    """The arguments with every option's name as it is listed: `--num-beams=4` becomes `--num_beams=4`."""
+    return [_with_underscores(argument) for argument in arguments]
+
+
+def _with_underscores(argument: str) -> str:
+    name, equals, value = argument.partition("=")
+    # a value cannot begin with two hyphens unless it follows an equals sign
+    return name[:2] + name[2:].replace("-", "_") + equals + value if _OPTION.fullmatch(name) else argument
+
+
+_OPTION = re.compile(r"--[A-Za-z]\S*")
+
+
+def option_names(arguments: Iterable[str]) -> list[str]:
+    """The options among the arguments, without their values."""
+    return [name for argument in arguments if _OPTION.fullmatch(name := argument.partition("=")[0])]
+
+
+def unknown_option(option: str, known: Iterable[str]) -> str:
+    """What to say of an option that there is not.
+
+    Args:
+        option: with its two hyphens.
+        known: those that there are, likewise.
+    """
+    near = get_close_matches(option, list(known), n=1)
+    return f"there is no option {option}" + (f" (did you mean {near[0]}?)" if near else "")
 
 
 def positive(text: str) -> int:

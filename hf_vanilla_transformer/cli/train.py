@@ -2,25 +2,33 @@
 
 import argparse
 import logging
+import re
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+from ..training.recipe_files import find_recipe, recipe_names
+from . import PROGRAM
+from .options import CommandParser, option_names, unknown_option, with_underscores
 
 if TYPE_CHECKING:
     from ..training.recipes import Settings
 
-DESCRIPTION = """Train a model from a recipe. Options after --output_dir override the recipe; --help_all lists those of
-the Trainer too."""
+DESCRIPTION = """Train a model from a recipe. Every setting of a recipe is also an option, and an option overrides the
+recipe; defaults are those without a recipe. --help_all lists the settings of transformers' Trainer too."""
+
+OWN_OPTIONS = ("--recipe", "--output_dir", "--resume", "--help_all")
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """Options of the command itself; all others are settings of the run."""
-    parser = argparse.ArgumentParser(
-        prog="vanilla-transformer train",
-        usage="vanilla-transformer train --output_dir DIR [--recipe NAME] [--resume] [--SETTING VALUE ...]",
+    parser = CommandParser(
+        prog=f"{PROGRAM} train",
+        usage=f"{PROGRAM} train --output_dir DIR [--recipe NAME] [--resume] [--SETTING VALUE ...]",
         description=DESCRIPTION,
         add_help=False,
         allow_abbrev=False,
@@ -28,8 +36,12 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("-h", "--help", action="store_true", help="list our options")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     parser.add_argument("--help_all", action="store_true", help="list the Trainer's options too")
-    parser.add_argument("--recipe", help="name of a recipe, or a YAML file; without one, the paper's base model")
-    parser.add_argument("--output_dir", help="folder of the run; must not hold one yet")
+    parser.add_argument(
+        "--recipe",
+        metavar="NAME",
+        help=f"{', '.join(recipe_names())}, or a YAML file of your own; without one, the paper's base model",
+    )
+    parser.add_argument("--output_dir", metavar="DIR", help="folder of the run; must not hold one yet")
     parser.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint")
     return parser
 
@@ -37,12 +49,17 @@ def build_parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     """Parse, train, say where the model is."""
     parser = build_parser()
-    options, overrides = parser.parse_known_args(argv)
+    options, overrides = parser.parse_known_args(with_underscores(sys.argv[1:] if argv is None else argv))
+    for option in option_names(overrides):
+        if get_close_matches(option, OWN_OPTIONS, n=1, cutoff=0.75):  # settings are known when the Trainer is
+            parser.error(unknown_option(option, OWN_OPTIONS))
     if options.help or options.help_all:
         print(_help(parser, options.help_all))
         return 0
     if not options.output_dir:
         raise ValueError("A run needs a folder to write to: give `--output_dir`.")
+    if options.recipe is not None:
+        find_recipe(options.recipe)
 
     from ..training.checkpoints import SETTINGS_NAME
     from ..training.recipes import parse_settings
@@ -115,10 +132,11 @@ def _log_on_stderr() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _help(parser: argparse.ArgumentParser, everything: bool) -> str:
+def _help(parser: CommandParser, everything: bool) -> str:
+    """Every setting with its type, choices and default."""
     from dataclasses import MISSING, fields
 
-    from ..training.arguments import GROUPS, TRAINING_HELP
+    from ..training.arguments import GROUPS, TRAINING_SETTINGS
 
     groups = dict(GROUPS)
     if everything:
@@ -126,15 +144,25 @@ def _help(parser: argparse.ArgumentParser, everything: bool) -> str:
 
         groups["training"] = TranslationTrainingArguments
     else:
-        section = parser.add_argument_group("training", "the settings that most runs touch")
-        for name, text in TRAINING_HELP.items():
-            section.add_argument(f"--{name}", metavar="VALUE", help=text)
+        section = parser.add_argument_group("training", "what most runs set; --help_all lists the rest")
+        for name, setting in TRAINING_SETTINGS.items():
+            _add(section, name, setting.type, setting.help, setting.default, setting.choices)
     for name, group in groups.items():
         section = parser.add_argument_group(name, " ".join((group.__doc__ or "").split("\n\n")[0].split()))
         for field in fields(group):
             if field.init and field.name not in ("output_dir", "debug"):  # both are listed above
-                text = str(field.metadata.get("help", "")).replace("%", "%%")
-                default = None if field.default is MISSING else field.default
-                shown = f" (default: {default})" if default not in (None, "") else ""
-                section.add_argument(f"--{field.name}", metavar="VALUE", help=text + shown or " ")
+                about = dict(field.metadata)
+                default = about.get("default", None if field.default is MISSING else field.default)
+                _add(section, field.name, field.type, about.get("help", ""), default, about.get("choices", ()))
     return parser.format_help()
+
+
+def _add(section: Any, name: str, kind: Any, text: str, default: Any, choices: Sequence[str]) -> None:
+    words = [word for word in re.split(r"\W+", getattr(kind, "__name__", None) or str(kind)) if word in _METAVARS]
+    metavar = "{" + ",".join(choices) + "}" if choices else _METAVARS[words[0]] if words else "VALUE"
+    shown = str(default).lower() if isinstance(default, bool) else getattr(default, "value", default)
+    ending = "" if shown in (None, "") else f" (default: {shown})"
+    section.add_argument(f"--{name}", metavar=metavar, help=(text + ending).replace("%", "%%") or " ")
+
+
+_METAVARS = {"bool": "true|false", "int": "INTEGER", "float": "NUMBER", "str": "TEXT", "dict": "JSON"}

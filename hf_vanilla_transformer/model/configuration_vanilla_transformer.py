@@ -39,49 +39,54 @@ class VanillaTransformerConfig(PreTrainedConfig):
         d_model (`int`, *optional*, defaults to 512):
             Width of the residual stream.
         encoder_layers, decoder_layers (`int`, *optional*, defaults to 6):
-            N, the number of layers of each stack (section 3.1); at least 1.
+            Layers of the stack, N of section 3.1; at least 1.
         encoder_attention_heads, decoder_attention_heads (`int`, *optional*, defaults to 8):
-            h, the number of parallel heads (section 3.2.2).
+            Parallel heads, h of section 3.2.2.
         encoder_ffn_dim, decoder_ffn_dim (`int`, *optional*, defaults to 2048):
-            d_ff, the inner width of the feed-forward networks (section 3.3).
+            Inner width of the feed-forward networks, d_ff of section 3.3.
         head_dim (`int`, *optional*):
-            d_k, the width of one head's queries and keys. `None` is `d_model // heads` of either stack; it then reads
+            Width of one head's queries and keys, d_k. `None` is `d_model // heads` of either stack; it then reads
             as the decoder's, `d_model // decoder_attention_heads`, as other tools expect a number, and is saved as
             `None`.
         value_head_dim (`int`, *optional*):
-            d_v, the width of one head's values. `None` is `head_dim`. Table 3's rows B vary d_k alone.
+            Width of one head's values, d_v. `None` is `head_dim`. Table 3's rows B vary d_k alone.
         dropout (`float`, *optional*, defaults to 0.1):
-            P_drop of section 5.4: on each sub-layer's output and on the sums of embeddings and positions; in [0, 1).
-        attention_dropout, activation_dropout (`float`, *optional*, defaults to 0.0):
-            Dropout of attention weights and of the feed-forward network's inner activation. The paper has neither.
+            Residual dropout, P_drop of section 5.4; in [0, 1). It acts on the output of each sub-layer and on the sums
+            of embeddings and positions.
+        attention_dropout (`float`, *optional*, defaults to 0.0):
+            Dropout of attention weights, which the paper does not have; in [0, 1).
+        activation_dropout (`float`, *optional*, defaults to 0.0):
+            Dropout inside the feed-forward networks, which the paper does not have; in [0, 1).
         activation_function (`str`, *optional*, defaults to `"relu"`):
-            The feed-forward network's non-linearity, by its name in `transformers.activations.ACT2FN`.
+            Activation of the feed-forward networks, by its name in `transformers.activations.ACT2FN`.
         layer_norm_eps (`float`, *optional*, defaults to 1e-05):
-            The epsilon of every LayerNorm (the paper states none; this is PyTorch's); above 0, at most 1.
+            Epsilon of every LayerNorm; above 0, at most 1. The paper states none; this is PyTorch's.
         normalize_before (`bool`, *optional*, defaults to `False`):
-            `False` is the paper's post-norm, LayerNorm(x + Sublayer(x)). `True` is pre-norm,
-            x + Sublayer(LayerNorm(x)), with a last LayerNorm on each stack: easier to train when deep.
+            Pre-norm, x + Sublayer(LayerNorm(x)), instead of the paper's post-norm, LayerNorm(x + Sublayer(x)).
+            Pre-norm adds a last LayerNorm to each stack, and is easier to train when deep.
         scale_embedding (`bool`, *optional*, defaults to `True`):
             Multiply embeddings by sqrt(d_model) (section 3.4).
         positional_encoding (`str`, *optional*, defaults to `"interleaved"`):
-            One of the five conventions in use: `"interleaved"` (the paper, section 3.5: sine and cosine alternate),
-            `"concatenated"` (sines, then cosines: transformers' Marian), `"tensor2tensor"` (sines, then cosines, the
-            log range divided by d/2 - 1: Tensor2Tensor, Marian C++), `"fairseq"` (as `"tensor2tensor"`, positions
-            counted from `pad_token_id + 1`: FSMT) or `"learned"` (table 3, row E).
+            How positions are encoded; `"interleaved"` is the paper's way. One of the five conventions in use:
+            `"interleaved"` (section 3.5: sine and cosine alternate), `"concatenated"` (sines, then cosines:
+            transformers' Marian), `"tensor2tensor"` (sines, then cosines, the log range divided by d/2 - 1:
+            Tensor2Tensor, Marian C++), `"fairseq"` (as `"tensor2tensor"`, positions counted from `pad_token_id + 1`:
+            FSMT) or `"learned"` (table 3, row E).
         max_position_embeddings (`int`, *optional*, defaults to 1024):
-            Rows of the learned table, the longest sentence it takes. Sinusoids extend to any length: for them it is a
-            stated limit that nothing enforces.
+            Tokens of the longest sentence that learned positions take. Sinusoids extend to any length: for them it is
+            a stated limit that nothing enforces.
         share_encoder_decoder_embeddings (`bool`, *optional*, defaults to `True`):
-            One embedding matrix for both stacks (section 3.4).
+            Share one embedding matrix between the two stacks (section 3.4).
         tie_word_embeddings (`bool`, *optional*, defaults to `True`):
-            The output projection is the decoder's embedding matrix (section 3.4).
+            Share the decoder's embedding matrix with the output projection (section 3.4).
         attention_bias (`bool`, *optional*, defaults to `True`):
-            Biases in the four projections of attention. The paper writes none; every toolkit of the family but
-            Tensor2Tensor has them.
+            Biases in the four projections of attention, which the paper does not write. Every toolkit of the family
+            but Tensor2Tensor has them.
         logits_bias (`bool`, *optional*, defaults to `False`):
-            Add a saved buffer `final_logits_bias` of shape `(1, target vocabulary)` to the logits, as Marian does.
+            Add a bias to the logits, as Marian does: the buffer `final_logits_bias` of shape `(1, target vocabulary)`.
         label_smoothing (`float`, *optional*, defaults to 0.0):
-            epsilon_ls of section 5.4, used by the loss in training mode only; in [0, 1). The paper's recipes set 0.1.
+            Label smoothing, epsilon_ls of section 5.4; in [0, 1). The loss uses it in training mode only. The paper's
+            recipes set 0.1.
         pad_token_id, bos_token_id, eos_token_id (`int`, *optional*, defaults to 0, 1 and 2):
             Special tokens, in the target vocabulary; padding in both.
         decoder_start_token_id (`int`, *optional*, defaults to 1):

@@ -1,7 +1,8 @@
 """The settings of a training run, in five groups: model, tokenizer, data, decoding, training.
 
-A recipe's sections are these groups, and every field is also an option of the command line. This module is light, so
-that `train --help` answers at once; the Trainer's own settings are in `trainer_arguments`.
+A recipe's sections are these groups, and every field is also an option of the command line. This module imports
+neither torch nor `transformers`, so that `train --help` answers at once; the Trainer's own settings are in
+`trainer_arguments`.
 """
 
 import math
@@ -9,8 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, make_dataclass
 from typing import Any
 
-from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
 from ..model.setting_ranges import check_ranges
+from .model_fields import ModelField, model_fields
 
 
 def option(default: Any, help: str, **metadata: Any) -> Any:
@@ -36,18 +37,23 @@ _NOT_OPTIONS = {"vocab_size", "decoder_vocab_size", "is_encoder_decoder", "is_de
 
 def _config_fields() -> list[tuple[str, Any, Any]]:
     """Every hyperparameter of the config as an option, None unless given: defaults are written once, there."""
-    own = VanillaTransformerConfig.__annotations__
-    names = [name for name in own if name not in _NOT_OPTIONS and not name.endswith("_token_id")]
-    return [(name, _plain_type(own[name]), option(None, f"`{name}` of the model's config")) for name in names]
+    own = [each for each in model_fields() if each.name not in _NOT_OPTIONS]
+    return [(each.name, _plain_type(each), _unset(each)) for each in own if not each.name.endswith("_token_id")]
 
 
-def _plain_type(annotation: Any) -> Any:
+def _unset(of_config: ModelField) -> Any:
+    about = {"help": of_config.help, "default": of_config.default, **_choices(of_config.choices)}
+    return field(default=None, metadata=about)
+
+
+def _plain_type(of_config: ModelField) -> Any:
     """What the command line parses: the config's unions narrow to their widest plain type, always optional."""
-    text = str(annotation)
-    for kind in (float, int, bool):
-        if annotation is kind or kind.__name__ in text.replace("|", " ").split():
-            return kind | None
-    return str | None
+    words = of_config.annotation.replace("|", " ").split()
+    return next((kind for kind in (float, int, bool) if kind.__name__ in words), str) | None
+
+
+def _choices(choices: tuple[str, ...]) -> dict[str, list[str]]:
+    return {"choices": list(choices)} if choices else {}
 
 
 ModelArguments = make_dataclass(
@@ -69,7 +75,7 @@ class TokenizerArguments:
 
     tokenizer: str | None = option(None, "use this saved tokenizer (folder or Hub name) instead of learning one")
     vocab_size: int = option(37000, "tokens of the vocabulary to learn, special tokens included")
-    tokenizer_algorithm: str = option("bpe", "how to learn it: bpe or unigram")
+    tokenizer_algorithm: str = option("bpe", "how to learn it", choices=["bpe", "unigram"])
 
 
 @dataclass
@@ -88,7 +94,7 @@ class DataArguments:
     target_lang: str | None = option(None, "language code of the target, e.g. de; likewise")
     source_column: str | None = option(None, "column of the source, where the data has columns")
     target_column: str | None = option(None, "column of the target, where the data has columns")
-    streaming: bool = option(False, "read the training text on and on without storing it; needs max_steps")
+    streaming: bool = option(False, "stream the training text instead of storing it; needs max_steps")
     pool_size: int = option(100_000, "pairs of a stream that are shuffled and cut into batches together")
     drop_empty: bool = option(True, "leave out pairs with an empty side")
     max_length: int | None = option(250, "leave out pairs with a side of more tokens; 0 keeps all")
@@ -98,10 +104,14 @@ class DataArguments:
 
     def __post_init__(self) -> None:
         check_finite(vars(self))
-        for name, least in (("max_length", 0), ("max_length_ratio", 1)):
+        for name, least in (("max_length", 0), ("max_length_ratio", 1), ("pool_size", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}.")
+        if self.max_length == 1:
+            raise ValueError(
+                "`max_length` 1 leaves nothing: one token is the end of the sentence. Give 0 to keep all."
+            )
 
 
 @dataclass
@@ -126,26 +136,57 @@ class DecodingArguments:
             )
 
 
-TRAINING_HELP = {
-    "max_tokens": "padded tokens of a batch, on each side and on each device (section 5.1)",
-    "warmup_steps": "steps of growing rate (section 5.3)",
-    "learning_rate": "highest rate; unset, the paper's formula gives it: (d_model * warmup_steps)^-0.5",
-    "lr_scheduler_type": "inverse_sqrt is the paper's schedule; else one of transformers'",
-    "precision": "auto (bf16 where it is the faster one here), bf16 or fp32",
-    "num_train_epochs": "passes over the training text",
-    "max_steps": "optimizer steps, in place of epochs",
-    "gradient_accumulation_steps": "batches of one optimizer step",
-    "eval_strategy": "when to validate: no, steps or epoch",
-    "save_strategy": "when to write a checkpoint: no, steps or epoch",
-    "save_total_limit": "checkpoints to keep, the best one included",
-    "predict_with_generate": "validate by BLEU and chrF of decoded text",
-    "metric_for_best_model": "bleu, chrf or loss",
-    "logging_steps": "steps between log lines",
-    "report_to": "where else to log, e.g. tensorboard",
-    "resume_changed": "resume although text, model or settings changed since: it becomes another run",
-    "seed": "of the weights, the dropout and the order of the text",
+@dataclass(frozen=True)
+class TrainingSetting:
+    """A setting of `trainer_arguments` that most runs touch, as `train --help` shows it without importing the Trainer.
+
+    Attributes:
+        choices: its values, where only some are known.
+    """
+
+    type: type
+    default: Any
+    help: str
+    choices: tuple[str, ...] = ()
+
+    def as_field(self) -> Any:
+        """The same as a field of a dataclass."""
+        return option(self.default, self.help, **_choices(self.choices))
+
+
+_WHEN = ("no", "steps", "epoch")
+TRAINING_SETTINGS = {
+    "max_tokens": TrainingSetting(
+        int, 4096, "tokens of a batch on each side and device, padding included (section 5.1)"
+    ),
+    "warmup_steps": TrainingSetting(float, 4000, "steps over which the learning rate grows (section 5.3)"),
+    "learning_rate": TrainingSetting(
+        float, None, "highest learning rate; unset, the paper's formula gives it: (d_model * warmup_steps)^-0.5"
+    ),
+    "lr_scheduler_type": TrainingSetting(
+        str,
+        "inverse_sqrt",
+        "inverse_sqrt is the paper's schedule; or another of transformers', such as linear or cosine",
+    ),
+    "precision": TrainingSetting(
+        str, "auto", "auto is bf16 where this machine computes it faster than fp32", ("auto", "bf16", "fp32")
+    ),
+    "num_train_epochs": TrainingSetting(float, 3.0, "passes over the training text"),
+    "max_steps": TrainingSetting(int, -1, "optimizer steps, in place of epochs; -1 trains by epochs"),
+    "gradient_accumulation_steps": TrainingSetting(int, 1, "batches of one optimizer step"),
+    "eval_strategy": TrainingSetting(str, "no", "when to validate", _WHEN),
+    "save_strategy": TrainingSetting(str, "steps", "when to write a checkpoint", (*_WHEN, "best")),
+    "save_total_limit": TrainingSetting(int, 6, "checkpoints to keep, the best one included; 0 keeps all"),
+    "predict_with_generate": TrainingSetting(bool, True, "validate by BLEU and chrF of decoded text"),
+    "metric_for_best_model": TrainingSetting(str, "bleu", "which checkpoint is the best: by bleu, chrf or loss"),
+    "logging_steps": TrainingSetting(float, 100, "steps between log lines"),
+    "report_to": TrainingSetting(str, "none", "where else to log, such as tensorboard or wandb"),
+    "resume_changed": TrainingSetting(
+        bool, False, "resume although text, model or settings have changed: it becomes another run"
+    ),
+    "seed": TrainingSetting(int, 42, "of the weights, the dropout and the order of the text"),
 }
-"""The settings of `trainer_arguments` that most runs touch; `train --help_all` lists them all."""
+"""What `train --help` lists of `trainer_arguments`; `train --help_all` lists all of it."""
 
 
 GROUPS = {

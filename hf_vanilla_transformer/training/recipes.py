@@ -4,7 +4,6 @@ A section is one of the groups of `arguments.GROUPS` or `training` (`Translation
 the command line go through one parser, the file first, so that they mean the same and the last word wins.
 """
 
-import difflib
 from argparse import ArgumentParser
 from collections.abc import Container, Iterable
 from dataclasses import dataclass, fields
@@ -16,8 +15,7 @@ import yaml
 from .arguments import GROUPS, check_finite
 from .checkpoints import SETTINGS_NAME
 from .overrides import settle
-
-RECIPES = Path(__file__).parent.parent / "recipes"
+from .recipe_files import did_you_mean, find_recipe
 
 
 @dataclass
@@ -52,28 +50,6 @@ _LANGUAGES = ("source_lang", "target_lang")
 _TEXT_TYPES = ("str", "str | None", "<class 'str'>", "typing.Optional[str]")
 
 
-def recipe_names() -> list[str]:
-    """Recipes that come with the package."""
-    return sorted(path.stem for path in RECIPES.glob("*.yaml"))
-
-
-def find_recipe(name_or_file: str) -> Path:
-    """The file of a recipe.
-
-    Raises:
-        FileNotFoundError: neither the name of a recipe nor a file.
-    """
-    named = RECIPES / f"{name_or_file}.yaml"
-    if name_or_file in recipe_names():
-        return named
-    if Path(name_or_file).is_file():
-        return Path(name_or_file)
-    raise FileNotFoundError(
-        f"There is no recipe {name_or_file!r}{_did_you_mean(name_or_file, recipe_names())}; recipes are "
-        f"{', '.join(recipe_names())}, or a YAML file of your own."
-    )
-
-
 def read_recipe(path: Path, sections: dict[str, set[str]]) -> dict[str, dict[str, Any]]:
     """The sections of a recipe file, every key known.
 
@@ -88,13 +64,11 @@ def read_recipe(path: Path, sections: dict[str, set[str]]) -> dict[str, dict[str
         raise ValueError(f"The recipe {path} must hold sections of keys ({', '.join(sections)}); see recipes/*.yaml.")
     for section, settings in recipe.items():
         if section not in sections:
-            raise ValueError(
-                f"The recipe {path} has an unknown section {section!r}{_did_you_mean(section, sections)}."
-            )
+            raise ValueError(f"The recipe {path} has an unknown section {section!r}{did_you_mean(section, sections)}.")
         for key in settings or {}:
             if key not in sections[section]:
                 known = {name: other for other, names in sections.items() for name in names}
-                near = _did_you_mean(key, sections[section]) or _did_you_mean(key, known)
+                near = did_you_mean(key, sections[section]) or did_you_mean(key, known)
                 elsewhere = f" (it belongs to section {known[key]!r})" if key in known else near
                 raise ValueError(f"The recipe {path} has an unknown key {key!r} in section {section!r}{elsewhere}.")
     return {
@@ -133,7 +107,14 @@ def parse_settings(recipe: str | None, options: list[str]) -> Settings:
     is_own = recipe is not None and own_record.is_file() and find_recipe(recipe).resolve() == own_record.resolve()
     notes, languages_name_columns = settle(from_recipe, explicit, is_own)
     parser = _OneSentenceParser(list(groups.values()), allow_abbrev=False)
-    parsed = parser.parse_args_into_dataclasses([*_as_options(from_recipe), *options])
+    *parsed, left_over = parser.parse_args_into_dataclasses(
+        [*_as_options(from_recipe), *options], return_remaining_strings=True
+    )
+    if left_over:
+        raise ValueError(
+            f"Settings are given as `--name value`, but {' '.join(map(repr, left_over))} belongs to none: each takes "
+            "one value. Put a value with spaces in quotes."
+        )
     return Settings(
         **dict(zip(groups, parsed, strict=True)),
         notes=notes,
@@ -154,7 +135,7 @@ def _given_options(options: list[str], known: Iterable[str], texts: Container[st
         if option.startswith("--"):
             name = option[2:].replace("-", "_")
             if name not in known and name.removeprefix("no_") not in known:
-                raise ValueError(f"There is no option --{name}{_did_you_mean(name, known)}.")
+                raise ValueError(f"There is no option --{name}{did_you_mean(name, known)}.")
             given[name] = True
         elif name:
             value = option if name in texts else _scalar(option)
@@ -190,11 +171,6 @@ def _as_options(settings: dict[str, Any]) -> list[str]:
             value = "no"  # YAML reads a bare no as False
         options += [f"--{name}", *(str(item) for item in _as_list(value))]
     return options
-
-
-def _did_you_mean(name: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(str(name), list(known), n=1)
-    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 class _OneSentenceParser:

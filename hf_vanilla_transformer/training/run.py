@@ -39,6 +39,7 @@ from .corpora import (
     sentences_for_tokenizer,
 )
 from .curves import FIRST_LINE, NothingToDrawError, draw_training_curves
+from .early_checks import check_settings, require_words_to_fit
 from .ending import was_ended
 from .recipes import Settings
 from .run_lock import locked_run
@@ -66,7 +67,8 @@ def run_training(settings: Settings, resume: bool = False) -> Path:
     args = settings.training
     if not args.output_dir:
         raise ValueError("A run needs a folder to write to: give `--output_dir`.")
-    if settings.model.init_from is None:  # before the long work
+    check_settings(settings)
+    if settings.model.init_from is None:
         _require_room(_make_config(_given(settings.model), vocab_size=settings.tokenizer.vocab_size))
     run = Path(args.output_dir)
     with ExitStack() as held:
@@ -146,12 +148,12 @@ def _prepare(settings: Settings, run: Path, resume: bool) -> VanillaTransformerT
             if not resume:
                 record.write()  # before all else, so that a folder with anything in it is known for a run's
             tokenizer = _prepare_tokenizer(settings, text, run, resume)
+    model = _prepare_model(settings, tokenizer)  # before the text is encoded: settings may contradict it
     # each machine has its own cache
     with args.main_process_first(desc="encoding the text"), writing_to(HF_DATASETS_CACHE):
         train, report = encode_training_text(text, tokenizer, settings)
         if validation is not None:
             validation = encode_corpus(validation, tokenizer)
-    model = _prepare_model(settings, tokenizer)
     trainer = VanillaTransformerTrainer(
         model, args, train_dataset=train, eval_dataset=validation, processing_class=tokenizer
     )
@@ -202,6 +204,9 @@ def _prepare_tokenizer(settings: Settings, text: TrainingText, run: Path, resume
     if given:
         tokenizer = load_tokenizer(given)
     else:
+        require_words_to_fit(
+            sentences_for_tokenizer(text), settings.training.max_tokens, settings.data.max_length or 0
+        )
         tokenizer = train_tokenizer(sentences_for_tokenizer(text), wanted.vocab_size, wanted.tokenizer_algorithm)
     tokenizer.save_pretrained(run)
     return tokenizer

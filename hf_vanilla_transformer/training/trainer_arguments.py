@@ -7,7 +7,8 @@ from typing import Any
 import torch
 from transformers import Seq2SeqTrainingArguments
 
-from .arguments import TRAINING_HELP, check_finite
+from ..model.setting_ranges import COUNTS
+from .arguments import TRAINING_SETTINGS, check_finite
 from .precision import computes_bf16_fast, precision_of_launcher
 from .schedule import peak_learning_rate
 
@@ -21,36 +22,25 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
     a number is shown as such.
     """
 
-    max_tokens: int = field(default=4096, metadata={"help": TRAINING_HELP["max_tokens"]})
-    precision: str = field(
-        default="auto",
-        metadata={
-            "help": TRAINING_HELP["precision"],
-            "choices": ["auto", "bf16", "fp32"],
-        },
-    )
-    learning_rate: float | None = field(  # type: ignore[assignment]
-        default=None,
-        metadata={"help": TRAINING_HELP["learning_rate"]},
-    )
-    lr_scheduler_type: str = field(default="inverse_sqrt", metadata={"help": TRAINING_HELP["lr_scheduler_type"]})
-    warmup_steps: float = field(default=4000, metadata={"help": TRAINING_HELP["warmup_steps"]})
+    max_tokens: int = TRAINING_SETTINGS["max_tokens"].as_field()
+    precision: str = TRAINING_SETTINGS["precision"].as_field()
+    learning_rate: float | None = TRAINING_SETTINGS["learning_rate"].as_field()  # type: ignore[assignment]
+    lr_scheduler_type: str = TRAINING_SETTINGS["lr_scheduler_type"].as_field()
+    warmup_steps: float = TRAINING_SETTINGS["warmup_steps"].as_field()
     adam_beta2: float = field(default=0.98, metadata={"help": "section 5.3"})
     adam_epsilon: float = field(default=1e-9, metadata={"help": "section 5.3"})
     max_grad_norm: float = field(
         default=0.0, metadata={"help": "clip gradients to this norm; 0, as the paper, does not"}
     )
-    predict_with_generate: bool = field(default=True, metadata={"help": TRAINING_HELP["predict_with_generate"]})
-    metric_for_best_model: str | None = field(
-        default="bleu", metadata={"help": TRAINING_HELP["metric_for_best_model"]}
-    )
-    logging_steps: float = field(default=100, metadata={"help": TRAINING_HELP["logging_steps"]})
+    predict_with_generate: bool = TRAINING_SETTINGS["predict_with_generate"].as_field()
+    metric_for_best_model: str | None = TRAINING_SETTINGS["metric_for_best_model"].as_field()
+    logging_steps: float = TRAINING_SETTINGS["logging_steps"].as_field()
     logging_nan_inf_filter: bool = field(default=False, metadata={"help": "hide losses that are not numbers"})
-    save_total_limit: int | None = field(default=6, metadata={"help": TRAINING_HELP["save_total_limit"]})
+    save_total_limit: int | None = TRAINING_SETTINGS["save_total_limit"].as_field()
     ddp_find_unused_parameters: bool | None = field(
         default=False, metadata={"help": "look for parameters without gradient; the model has none"}
     )
-    resume_changed: bool = field(default=False, metadata={"help": TRAINING_HELP["resume_changed"]})
+    resume_changed: bool = TRAINING_SETTINGS["resume_changed"].as_field()
     output_dir: str | None = field(default=None, metadata={"help": "folder of the run"})
 
     def __post_init__(self) -> None:
@@ -63,8 +53,6 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
                     "schedule, inverse_sqrt, derives it."
                 )
             self.learning_rate = 0.0  # until `derive_learning_rate` knows the model
-        if self.max_tokens < 1:
-            raise ValueError(f"`max_tokens` must be at least 1, got {self.max_tokens}.")
         self._settle_precision()
         # batches differ in size, and the sampler itself gives every process the same number of them
         self.accelerator_config = {"even_batches": False, **_as_dict(self.accelerator_config)}
@@ -92,13 +80,26 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
             self.use_cpu = True  # the Trainer takes bf16 on a processor only where it is named
 
 
-_RANGES = {
-    **dict.fromkeys(("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps"), (0.0, 1e9)),
-    **dict.fromkeys(("adam_beta1", "adam_beta2", "label_smoothing_factor"), (0.0, 1.0)),
-    "adam_epsilon": (0.0, 1.0),
-    "num_train_epochs": (0.0, 1e9),
+_UNBOUNDED = 10**9
+_RANGES: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(
+        ("learning_rate", "weight_decay", "max_grad_norm", "warmup_steps", "num_train_epochs"), (0.0, 1e9)
+    ),
+    **dict.fromkeys(("eval_delay", "neftune_noise_alpha", "logging_steps", "save_steps", "eval_steps"), (0.0, 1e9)),
+    **dict.fromkeys(("adam_beta1", "adam_beta2", "adam_epsilon", "label_smoothing_factor"), (0.0, 1.0)),
+    **dict.fromkeys(("dataloader_num_workers", "save_total_limit"), (0, _UNBOUNDED)),
+    **dict.fromkeys(("max_tokens", "gradient_accumulation_steps", "eval_accumulation_steps"), (1, _UNBOUNDED)),
+    **dict.fromkeys(("per_device_train_batch_size", "per_device_eval_batch_size"), (1, _UNBOUNDED)),
+    "data_seed": (0, 2**32 - 1),
+    "generation_num_beams": COUNTS["num_beams"],
+    "generation_max_length": COUNTS["max_length"],
 }
-"""Numbers of the optimizer, from least to most; what is outside trains nothing, or away from what is sought."""
+"""Numbers of the Trainer, from least to most; what is outside trains nothing, or fails long after the start."""
+_EXCLUDED = {
+    **dict.fromkeys(("learning_rate", "adam_epsilon", "logging_steps", "save_steps", "eval_steps"), 0),
+    **dict.fromkeys(("adam_beta1", "adam_beta2", "label_smoothing_factor"), 1),
+}
+"""The end of a range that is outside it."""
 
 
 def _check_numbers(settings: Mapping[str, Any]) -> None:
@@ -111,7 +112,14 @@ def _check_numbers(settings: Mapping[str, Any]) -> None:
     for name, (least, most) in _RANGES.items():
         value = settings.get(name)
         if isinstance(value, (int, float)) and not least <= value <= most:
-            raise ValueError(f"`{name}` must be between {least:g} and {most:g}, got {value}.")
+            allowed = (
+                f"at least {least:g}"
+                if most == _UNBOUNDED and isinstance(most, int)
+                else f"between {least:g} and {most:g}"
+            )
+            raise ValueError(f"`{name}` must be {allowed}, got {value}.")
+        if isinstance(value, (int, float)) and value == _EXCLUDED.get(name):
+            raise ValueError(f"`{name}` must be {'above' if value == least else 'below'} {value:g}.")
     steps, epochs = settings.get("max_steps", -1), settings.get("num_train_epochs", 1)
     if isinstance(steps, int) and steps < 1 and steps != -1:
         raise ValueError(f"`max_steps` must be at least 1, or -1 to train by epochs, got {steps}.")

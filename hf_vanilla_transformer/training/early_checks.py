@@ -1,0 +1,147 @@
+"""What is wrong with a run's settings, found before any text is read.
+
+Learning a tokenizer and encoding a corpus can take hours. The Trainer and `transformers` judge many settings only when
+they first use them, which is after that: these are asked here, by the same functions, before.
+"""
+
+import re
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.utils import validate_repo_id
+from transformers import Seq2SeqTrainer, get_scheduler
+from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
+
+from ..tokenization.training import MINIMUM_VOCAB_SIZE
+from .recipe_files import did_you_mean
+from .recipes import Settings
+
+SCORES = ("bleu", "chrf")
+
+
+def check_settings(settings: Settings) -> None:
+    """Refuse what a run would stumble over later.
+
+    Raises:
+        ValueError: a setting names nothing that there is, or is out of its range; the message names it.
+        ImportError: a setting needs a package that is not installed.
+    """
+    args = settings.training
+    _check_reporting(args.report_to)
+    _check_best_model(args)
+    _check_optimizer(args)
+    _check_compilation(args)
+    if args.generation_config is not None:
+        with _about("generation_config", args.generation_config):
+            Seq2SeqTrainer.load_generation_config(args.generation_config)
+    if args.hub_model_id is not None:
+        with _about("hub_model_id", args.hub_model_id):
+            validate_repo_id(args.hub_model_id)
+    if args.resume_from_checkpoint is not None:
+        raise ValueError(
+            "`resume_from_checkpoint` is not for this command: give `--resume`, which finds the newest one."
+        )
+    learned = settings.tokenizer.tokenizer is None and settings.model.init_from is None
+    if learned and settings.tokenizer.vocab_size < MINIMUM_VOCAB_SIZE:
+        raise ValueError(
+            f"`vocab_size` must be at least {MINIMUM_VOCAB_SIZE}, which are the bytes, the special tokens and one "
+            f"learned piece, got {settings.tokenizer.vocab_size}."
+        )
+
+
+def _check_reporting(names: Iterable[str]) -> None:
+    for name in names:
+        if name not in INTEGRATION_TO_CALLBACK:
+            raise ValueError(
+                f"`report_to` must be none, all or one of {', '.join(INTEGRATION_TO_CALLBACK)}, got "
+                f"{name}{did_you_mean(name, INTEGRATION_TO_CALLBACK)}."
+            )
+        with _about("report_to", name):
+            INTEGRATION_TO_CALLBACK[name]()  # says which package it needs
+
+
+def _check_best_model(args: Any) -> None:
+    name = args.metric_for_best_model
+    if name is None or args.eval_strategy == "no":
+        return
+    measured = (*SCORES, "loss") if args.predict_with_generate else ("loss",)
+    if name.removeprefix("eval_") not in measured:
+        why = "" if args.predict_with_generate or name not in SCORES else " without `predict_with_generate`"
+        raise ValueError(
+            f"`metric_for_best_model` must be one of {', '.join(measured)}{why}, got {name}"
+            f"{did_you_mean(name, measured)}."
+        )
+
+
+def _check_optimizer(args: Any) -> None:
+    """Make the optimizer and the schedule of one weight, unless they are another program's or need the model."""
+    if args.deepspeed is not None or args.optim_target_modules is not None:
+        return
+    with _about("optim", _name(args.optim)):
+        kind, settings = Seq2SeqTrainer.get_optimizer_cls_and_kwargs(args)
+        settings = {**settings, "lr": args.learning_rate or 1.0}  # the paper's rate comes with the model
+        optimizer = kind([torch.nn.Parameter(torch.zeros(1))], **settings)
+    with _about("lr_scheduler_type", _name(args.lr_scheduler_type)):
+        get_scheduler(
+            args.lr_scheduler_type,
+            optimizer=optimizer,
+            num_warmup_steps=int(args.get_warmup_steps(10)),
+            num_training_steps=10,
+            scheduler_specific_kwargs=args.lr_scheduler_kwargs,
+        )
+
+
+def _check_compilation(args: Any) -> None:
+    if not args.torch_compile:
+        return
+    backends = torch.compiler.list_backends()
+    if args.torch_compile_backend not in torch.compiler.list_backends(exclude_tags=()):
+        raise ValueError(
+            f"`torch_compile_backend` must be one of {', '.join(backends)}, got {args.torch_compile_backend}"
+            f"{did_you_mean(args.torch_compile_backend, backends)}."
+        )
+    if args.torch_compile_mode is not None:
+        with _about("torch_compile_mode", args.torch_compile_mode):
+            torch.compile(torch.nn.Identity(), backend=args.torch_compile_backend, mode=args.torch_compile_mode)
+
+
+def _name(value: Any) -> str:
+    return str(getattr(value, "value", value))
+
+
+@contextmanager
+def _about(setting: str, value: Any) -> Iterator[None]:
+    """Name the setting that a library complains of."""
+    try:
+        yield
+    except ImportError:  # names the package
+        raise
+    except (ValueError, TypeError, KeyError, OSError, RuntimeError, HFValidationError) as error:
+        text = re.sub(r"\s+", " ", str(error)).strip().rstrip(".")
+        raise ValueError(f"`{setting}` {value} cannot be used: {text}.") from error
+
+
+def require_words_to_fit(sentences: Iterable[str], max_tokens: int, max_length: int) -> None:
+    """Refuse a batch that a sentence cannot fit whatever the tokenizer learns, since no token spans two words.
+
+    Args:
+        sentences: of both sides.
+        max_tokens: of a batch, on a side.
+        max_length: longer sentences are left out; 0 keeps all.
+
+    Raises:
+        ValueError: the message names the sentence's least number of tokens.
+    """
+    if max_length and max_tokens >= max_length:
+        return
+    for sentence in sentences:
+        least = len(sentence.split()) + 1  # the end of the sentence
+        if max_tokens < least and (not max_length or least <= max_length):
+            raise ValueError(
+                f"A sentence must fit a batch, but `max_tokens` is {max_tokens:,} and a sentence of {least - 1:,} "
+                f"words has at least {least:,} tokens. Raise `max_tokens`, or leave longer sentences out by "
+                "`max_length`."
+            )
