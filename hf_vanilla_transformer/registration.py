@@ -117,7 +117,8 @@ def _run_after(spec: ModuleSpec, register: Callable[[], None]) -> None:
     execute = loader.exec_module
 
     def execute_and_register(module: ModuleType) -> None:
-        execute(module)
+        with starting.importing():
+            execute(module)
         register()
 
     loader.exec_module = execute_and_register

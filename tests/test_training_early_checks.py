@@ -35,7 +35,6 @@ REFUSED = {
     "--adam_beta1 1": "`adam_beta1` must be below 1",
     "--adam_epsilon 0": "`adam_epsilon` must be above 0",
     "--pool_size 0": "`pool_size` must be at least 1",
-    "--max_length 1": "`max_length` 1 leaves nothing",
     "--dropout 1.5": "`dropout` must be at least 0 and below 1",
     "--positional_encoding foo": "invalid choice: 'foo'",
     "--tokenizer_algorithm foo": "invalid choice: 'foo'",

@@ -108,10 +108,6 @@ class DataArguments:
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}.")
-        if self.max_length == 1:
-            raise ValueError(
-                "`max_length` 1 leaves nothing: one token is the end of the sentence. Give 0 to keep all."
-            )
 
 
 @dataclass

@@ -141,7 +141,7 @@ def require_words_to_fit(sentences: Iterable[str], max_tokens: int, max_length: 
         least = len(sentence.split()) + 1  # the end of the sentence
         if max_tokens < least and (not max_length or least <= max_length):
             raise ValueError(
-                f"A sentence must fit a batch, but `max_tokens` is {max_tokens:,} and a sentence of {least - 1:,} "
-                f"words has at least {least:,} tokens. Raise `max_tokens`, or leave longer sentences out by "
-                "`max_length`."
+                f"A sentence must fit the budget of a batch, but `max_tokens` is {max_tokens:,} and a sentence of "
+                f"{least - 1:,} words has at least {least:,} tokens. Raise `max_tokens`, or leave longer sentences "
+                "out by `max_length`."
             )
