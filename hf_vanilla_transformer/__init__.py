@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import starting  # noqa: F401 - before what takes seconds
 from .registration import register_with_transformers, restore_translation_pipeline
+from .version import __version__ as __version__
 
 if TYPE_CHECKING:
     from .conversion.ctranslate2_export import to_ctranslate2
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
     from .training.averaging import average_checkpoints
     from .training.trainer import VanillaTransformerTrainer
     from .translation import Translator
-
-__version__ = "0.1.0"
 
 _ROOM_OF = {
     "TokenBudgetBatchSampler": "data.batching",

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import transformers
@@ -19,6 +19,7 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from ..model.checked_folders import require_finite_weights
 from ..model.disk_space import writing_to
 from ..model.whole_folders import staged_in
+from ..version import __version__
 from .checkpoints import (
     ARGUMENTS_NAME,
     delete_oldest_checkpoints,
@@ -32,39 +33,46 @@ from .fingerprint import run_fingerprint
 from .progress import KEPT
 from .record import RunRecord
 
+if TYPE_CHECKING:
+    from transformers import Seq2SeqTrainer
 
-class SafeSaving:
+    from .publishing import Publishing
+
+    class _Trainer(Publishing, Seq2SeqTrainer):
+        """What this class is mixed into."""
+
+else:
+    _Trainer = object
+
+
+class SafeSaving(_Trainer):
     """Overrides how a `Seq2SeqTrainer` writes folders."""
 
-    args: Any
-    state: Any
-    accelerator: Any
     model: Any
-    train_dataset: Any
     record: RunRecord
     _staging: Path | None = None
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write model, tokenizer and settings; a folder of its own appears whole, with a manifest."""
         if self._staging is not None:  # part of a checkpoint
-            super().save_model(output_dir, _internal_call=True)  # type: ignore[misc]
+            super().save_model(output_dir, _internal_call=True)
             return
         target = Path(output_dir or self.args.output_dir)
         with self._staged(target) as staging:
             staged = staged_model(staging)
-            super().save_model(str(staged), _internal_call=True)  # type: ignore[misc]
+            super().save_model(str(staged), _internal_call=True)
             if self.args.should_save:
                 self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 publish_model(staged, target, self._about())
         if self.args.push_to_hub and not _internal_call:
-            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)  # type: ignore[attr-defined]
+            self.push_to_hub(commit_message="Model save", revision=self.args.hub_revision)
 
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         run = Path(self.args.output_dir)
         with self._staged(run) as staging:
-            super()._save_checkpoint(model, trial)  # type: ignore[misc]
+            super()._save_checkpoint(model, trial)
             staged = staging / f"checkpoint-{self.state.global_step}"
             self._name_best_checkpoint(run)
             if self.args.should_save:
@@ -72,7 +80,7 @@ class SafeSaving:
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
                 checkpoint = publish_checkpoint(staged, run, self._about())
-                self.publish_in_background(checkpoint)  # type: ignore[attr-defined]
+                self.publish_in_background(checkpoint)
                 delete_oldest_checkpoints(run, self.args.save_total_limit, self.state.best_model_checkpoint)
 
     @contextmanager
@@ -90,7 +98,7 @@ class SafeSaving:
         self.accelerator.wait_for_everyone()
 
     def _get_output_dir(self, trial: Any) -> str:
-        return str(self._staging) if self._staging is not None else super()._get_output_dir(trial)  # type: ignore[misc]
+        return str(self._staging) if self._staging is not None else super()._get_output_dir(trial)
 
     def _name_best_checkpoint(self, run: Path) -> None:
         """The Trainer looked for the best checkpoint where it wrote; it is, or will be, in the run's folder."""
@@ -101,7 +109,7 @@ class SafeSaving:
 
     def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
         require_finite_weights(self.model, "this run")
-        super()._save(output_dir, state_dict)  # type: ignore[misc]
+        super()._save(output_dir, state_dict)
         if self.args.should_save:
             folder = Path(output_dir or self.args.output_dir)
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
@@ -110,8 +118,6 @@ class SafeSaving:
 
     def _about(self) -> dict[str, Any]:
         """What a manifest says beside its files."""
-        from .. import __version__
-
         return {
             "step": self.state.global_step,
             "versions": {
