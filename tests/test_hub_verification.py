@@ -9,7 +9,7 @@ import pytest
 
 from hf_vanilla_transformer.cli import main
 from hf_vanilla_transformer.hub import write_publication
-from hf_vanilla_transformer.hub.test_sets import TestSets
+from hf_vanilla_transformer.hub.ledger_texts import TestSets
 from hf_vanilla_transformer.hub.verification import verify
 
 SOURCES = ["merci", "le petit chat dort", "la petite maison est vieille", "où est la gare ?"]

@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from ..evaluation import read_ledger
     from ..hub.comparison import compare_ledgers
-    from ..hub.test_sets import TestSets, require_wanted
+    from ..hub.ledger_texts import TestSets, require_wanted
     from ..hub.verification import verify
 
     disable_progress_bar()

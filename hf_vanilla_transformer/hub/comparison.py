@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from ..evaluation import compare_systems, read_ledger
-from .test_sets import TestSets
+from .ledger_texts import TestSets
 
 
 def compare_ledgers(folder: str | Path, other_folder: str | Path, test_sets: TestSets) -> list[str]:

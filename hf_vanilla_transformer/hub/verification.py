@@ -20,7 +20,7 @@ from ..evaluation.scores import PERCENTILES_MARK
 from ..model.manifest import read_manifest
 from .card import RESULTS_HEADER, require_signatures, result_rows
 from .files import CARD_NAME
-from .test_sets import TestSets
+from .ledger_texts import TestSets
 
 TOLERANCE = 0.01
 """How much two figures may differ, in points."""
