@@ -1,4 +1,4 @@
-"""Write a model in another format: CTranslate2, ONNX or Marian.
+"""Write a model in another format.
 
 python scripts/export.py --to ctranslate2 --model runs/base --output runs/base-ctranslate2 --quantization int8
 """

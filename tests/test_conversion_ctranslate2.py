@@ -287,6 +287,6 @@ def test_a_tokenizer_with_more_tokens_than_the_model_is_refused(tokenizer, tmp_p
 
 
 def test_without_the_package_the_error_says_what_to_install(tokenizer, tmp_path, monkeypatch):
-    monkeypatch.setattr("hf_vanilla_transformer.conversion.exports.find_spec", lambda name: None)
+    monkeypatch.setattr("hf_vanilla_transformer.conversion.formats.find_spec", lambda name: None)
     with pytest.raises(ImportError, match=r"needs ctranslate2\. Install them: pip install ctranslate2"):
         to_ctranslate2(model_for(tokenizer), tokenizer, tmp_path / "ct2")

@@ -170,7 +170,7 @@ def test_the_runner_too_refuses_settings_that_it_does_not_know(tmp_path):
 def test_without_the_packages_the_error_says_what_to_install(tokenizer, tmp_path, monkeypatch):
     if find_spec("transformers.exporters") is None:
         pytest.skip("this transformers has no exporters")
-    monkeypatch.setattr("hf_vanilla_transformer.conversion.exports.find_spec", lambda name: None)
+    monkeypatch.setattr("hf_vanilla_transformer.conversion.formats.find_spec", lambda name: None)
     model = VanillaTransformerForConditionalGeneration(tiny_config())
     with pytest.raises(ImportError, match=r"needs onnx, onnxscript, onnxruntime\. Install them: pip install onnx"):
         to_onnx(model, tokenizer, tmp_path / "onnx")

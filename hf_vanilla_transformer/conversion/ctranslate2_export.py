@@ -23,10 +23,10 @@ from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
 from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from ..model.whole_folders import require_empty_folder, sealed_folder
 from .ctranslate2_options import named, padded_vocabulary, table_length, target_tokens, translate_options
-from .exports import end_ids, refuse_if_any, require_ours, require_packages, start_id
+from .exports import end_ids, refuse_if_any, require_ours, start_id
+from .formats import EXPORT_FORMATS
 from .vocabularies import source_vocabulary
 
-QUANTIZATIONS = ("float32", "int8", "int8_float32", "int8_float16", "int8_bfloat16", "int16", "float16", "bfloat16")
 OPTIONS_NAME = "translate_options.json"
 ACTIVATIONS = {
     "relu": "RELU",
@@ -58,7 +58,7 @@ def to_ctranslate2(
         model: left as it is.
         tokenizer: its tokenizer.
         folder: to make; may exist if it is empty.
-        quantization: how weights are stored, one of `QUANTIZATIONS`; CTranslate2 computes in that type where the
+        quantization: how weights are stored, as of `formats.py`; CTranslate2 computes in that type where the
             processor can.
 
     Returns:
@@ -72,9 +72,9 @@ def to_ctranslate2(
             the model, or the generation config names tokens outside the vocabulary.
     """
     require_ours(model, "CTranslate2")
-    require_packages("The export to CTranslate2", "ctranslate2")
+    EXPORT_FORMATS["ctranslate2"].require_packages()
     require_empty_folder(folder)
-    require_quantization(quantization)
+    EXPORT_FORMATS["ctranslate2"].require_options({"quantization": quantization})
     config = model.config
     refuse_if_any(_ctranslate2_cannot(model), "CTranslate2")
     source = padded_vocabulary(source_vocabulary(tokenizer), config.vocab_size, "source")
@@ -98,16 +98,6 @@ def to_ctranslate2(
         options = json.dumps(arguments, ensure_ascii=False, indent=2)
         (beside / OPTIONS_NAME).write_text(options + "\n", encoding="utf-8", newline="\n")
     return Path(folder)
-
-
-def require_quantization(quantization: str) -> None:
-    """Refuse what CTranslate2 has no name for.
-
-    Raises:
-        ValueError: it is none of `QUANTIZATIONS`.
-    """
-    if quantization not in QUANTIZATIONS:
-        raise ValueError(f"`quantization` must be one of {', '.join(QUANTIZATIONS)}, got {quantization!r}.")
 
 
 def _ctranslate2_cannot(model: VanillaTransformerForConditionalGeneration) -> list[str]:

@@ -1,7 +1,6 @@
-"""What every export checks first: a model of ours, that the format has a form for, and the package that writes it."""
+"""What every export checks first: a model of ours, that the format has a form for; and how such a model decodes."""
 
 import tempfile
-from importlib.util import find_spec
 from typing import Any
 
 from transformers import GenerationConfig
@@ -45,17 +44,6 @@ def refuse_if_any(cannot: list[str], name: str) -> None:
     """
     if cannot:
         raise ValueError(f"{name} has no form for a model with {', '.join(cannot)}. Export it to another format.")
-
-
-def require_packages(what: str, *names: str) -> None:
-    """Raise if a package of the extra `conversion` is not installed.
-
-    Raises:
-        ImportError: it is not.
-    """
-    missing = [name for name in names if find_spec(name) is None]
-    if missing:
-        raise ImportError(f"{what} needs {', '.join(missing)}. Install them: pip install {' '.join(missing)}")
 
 
 def require_saveable_settings(settings: GenerationConfig) -> None:

@@ -1,4 +1,4 @@
-"""Converted models as complete folders, with their tokenizers."""
+"""From a folder or Hub name to a folder: a model of another format made ours, or ours written in another format."""
 
 import logging
 import os
@@ -6,11 +6,74 @@ from pathlib import Path
 
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from ..model.whole_folders import sealed_folder
+from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
+from ..model.whole_folders import require_empty_folder, sealed_folder
+from ..translation.loading import load_model_and_tokenizer
 from .exports import require_saveable_settings
+from .formats import EXPORT_FORMATS, IMPORT_FORMATS, load_function, row_of
 from .vocabularies import source_vocabulary, target_vocabulary
 
 logger = logging.getLogger(__name__)
+
+
+def convert_folder(
+    source: str | os.PathLike[str], format_name: str, output: str | os.PathLike[str], **options: str
+) -> VanillaTransformerForConditionalGeneration:
+    """Make a model of another format, with its tokenizer, a complete folder of ours.
+
+    Args:
+        source: its folder or Hub name.
+        format_name: one of `IMPORT_FORMATS`.
+        output: folder to make; may exist if it is empty.
+        options: of that format.
+
+    Returns:
+        The model that is now in `output`.
+
+    Raises:
+        ImportError: a package that the format needs is not installed.
+        FileExistsError: `output` holds something.
+        FileNotFoundError, NotADirectoryError, ValueError: as of the format's function; no such format or option of
+            it; a tokenizer that is not the model's.
+    """
+    row = row_of(format_name, IMPORT_FORMATS, "converted from")
+    row.require_options(options)
+    row.require_packages()
+    require_empty_folder(output)
+    model = row.load_function()(source, **options)
+    tokenizer = load_function(row.tokenizer)(source)
+    require_its_tokenizer(model.config, tokenizer, str(source))
+    about = {"format": format_name, "positions": model.config.positional_encoding}
+    save_converted(model, tokenizer, output, {"converted_from": about})
+    return model
+
+
+def export_folder(
+    source: str | os.PathLike[str], format_name: str, output: str | os.PathLike[str], **options: str
+) -> Path:
+    """Write a model of ours, with its tokenizer, as a folder of another format.
+
+    Args:
+        source: its folder or Hub name.
+        format_name: one of `EXPORT_FORMATS`.
+        output: folder to make; may exist if it is empty.
+        options: of that format.
+
+    Returns:
+        `output`.
+
+    Raises:
+        ImportError: a package that the format needs is not installed.
+        FileExistsError: `output` holds something.
+        FileNotFoundError, NotADirectoryError, ValueError: as of `load_model_and_tokenizer` and of the format's
+            function; no such format or option of it.
+    """
+    row = row_of(format_name, EXPORT_FORMATS, "exported to")
+    row.require_options(options)
+    row.require_packages()
+    require_empty_folder(output)
+    written: Path = row.load_function()(*load_model_and_tokenizer(source), output, **options)
+    return written
 
 
 def save_converted(

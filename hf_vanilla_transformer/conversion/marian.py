@@ -12,14 +12,16 @@ The weights have the same names on both sides. What differs:
 
 import logging
 import os
+from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from transformers import MarianConfig, MarianMTModel
+from transformers import GenerationConfig, MarianConfig, MarianMTModel, PreTrainedTokenizerBase
 
 from ..model.configuration_vanilla_transformer import Side, VanillaTransformerConfig
 from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from .exports import LONGEST, refuse_if_any, require_ours
+from .folders import save_converted
 from .originals import (
     EMBEDDINGS,
     FIELDS,
@@ -150,6 +152,28 @@ def to_marian(model: VanillaTransformerForConditionalGeneration) -> MarianMTMode
     return marian.eval()
 
 
+def write_marian(
+    model: VanillaTransformerForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    folder: str | os.PathLike[str],
+) -> Path:
+    """Write what `to_marian` makes of a model, with its tokenizer, as a folder for `MarianMTModel`.
+
+    Args:
+        model: left as it is.
+        tokenizer: its tokenizer.
+        folder: to make; may exist if it is empty.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        TypeError, ValueError: as of `to_marian`; generation settings that `transformers` does not save.
+        FileExistsError: `folder` holds something.
+    """
+    return save_converted(to_marian(model), tokenizer, folder, {"exported_to": {"format": "marian"}})
+
+
 def _marian_cannot(config: VanillaTransformerConfig) -> list[str]:
     """What of a model Marian has no form for, one phrase each."""
     convention = config.positional_encoding
@@ -214,7 +238,7 @@ def _marian_config(model: VanillaTransformerForConditionalGeneration) -> MarianC
     )
 
 
-def _marian_generation_config(model: VanillaTransformerForConditionalGeneration) -> Any:
+def _marian_generation_config(model: VanillaTransformerForConditionalGeneration) -> GenerationConfig:
     generation_config: Any = copied_generation_config(model.generation_config)
     if getattr(generation_config, "gnmt_length_penalty", None) is not None:
         alpha = generation_config.gnmt_length_penalty

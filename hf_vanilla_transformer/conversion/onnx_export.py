@@ -30,7 +30,8 @@ from transformers.modeling_outputs import BaseModelOutput
 
 from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from ..model.whole_folders import require_empty_folder, sealed_folder
-from .exports import require_ours, require_packages, require_saveable_settings
+from .exports import require_ours, require_saveable_settings
+from .formats import EXPORT_FORMATS
 
 Tensors = list[torch.Tensor]
 
@@ -59,7 +60,7 @@ def to_onnx(
     require_ours(model, "ONNX")
     if find_spec("transformers.exporters") is None:
         raise ImportError("The export to ONNX needs transformers.exporters. Install transformers 5.23 or newer.")
-    require_packages("The export to ONNX", "onnx", "onnxscript", "onnxruntime")
+    EXPORT_FORMATS["onnx"].require_packages()
     from . import onnx_runner
 
     onnx_runner.refuse_unknown_settings(model.generation_config.to_diff_dict())
