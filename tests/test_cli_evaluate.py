@@ -10,7 +10,7 @@ import yaml
 from hf_vanilla_transformer.cli import main
 from hf_vanilla_transformer.evaluation import evaluate_translations, read_ledger
 from hf_vanilla_transformer.model.manifest import damaged_files, write_manifest
-from hf_vanilla_transformer.translation import Translator
+from hf_vanilla_transformer.translation import Hypothesis, Translation, Translator
 
 SOURCES = ["merci", "le petit chat dort", "la petite maison est vieille", "où est la gare ?"]
 REFERENCES = ["thanks", "the little cat sleeps", "the little house is old", "where is the station ?"]
@@ -172,7 +172,8 @@ def test_results_do_not_go_into_another_models_folder(folder, files, tmp_path, c
 
 
 def test_doubtful_translations_are_kept_and_not_entered_unasked(folder, files, capsys, monkeypatch):
-    monkeypatch.setattr("hf_vanilla_transformer.cli.evaluate._translate", lambda *_: ([""] * 4, 1.0, 0))
+    nothing = Translation((Hypothesis("", 0.0, True),))
+    monkeypatch.setattr(Translator, "translate", lambda self, sentences, **_: [nothing] * len(sentences))
     command = ["evaluate", "--model", str(folder), *files, "--num_beams", "1"]
     assert main(command) == 0
     captured = capsys.readouterr()
@@ -239,7 +240,7 @@ def test_a_sealed_ledger_stays_sealed_and_a_damaged_one_damaged(folder, files, d
         ([], "a test set is needed: give --source and --reference, or --dataset_name"),
         (["--source", "a"], "a test set is needed"),
         (["--source", "a", "--reference", "b", "--dataset_name", "c"], "leave out one of them"),
-        (["--dataset_name", "c"], "there is no model folder org/name; if it is a name on the Hub"),
+        (["--dataset_name", "c"], "There is no model folder org/name; if it is a name on the Hub"),
         (["--dataset_name", "c", "--nearest_neighbour_from", "1", "2", "3"], "takes two text files"),
         (["--source", "a", "--reference", "b", "--split", "test"], "--split is of a dataset"),
         (["--source", "a", "--reference", "b", "--dataset_config_name", "c"], "--dataset_config_name is of a dataset"),

@@ -17,9 +17,10 @@ from hf_vanilla_transformer.evaluation import (
     make_entry,
     weights_fingerprint,
 )
+from hf_vanilla_transformer.evaluation.run_records import recorded_languages
 from hf_vanilla_transformer.hub import CardDetails, write_publication
 from hf_vanilla_transformer.hub.card import fenced, plain, require_signatures, write_card
-from hf_vanilla_transformer.hub.facts import gather_facts, recorded_languages
+from hf_vanilla_transformer.hub.facts import gather_facts
 from hf_vanilla_transformer.model.manifest import write_manifest
 from hf_vanilla_transformer.translation import load_model_and_tokenizer
 

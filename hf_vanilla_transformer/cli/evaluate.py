@@ -1,10 +1,11 @@
 """Score a model's translations of a test set: BLEU, chrF and TER with their signatures; translations are kept."""
 
 import argparse
-import re
-import time
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from .options import (
     add_decoding_options,
@@ -15,13 +16,9 @@ from .options import (
     load_translator,
     new_parser,
 )
-from .recording import check_pairs, check_test_set, is_inside, record, show_ledger
 
 if TYPE_CHECKING:
-    from datasets import Dataset
-
-    from ..evaluation import TranslationScores
-    from ..translation import Translator
+    from ..evaluation import EvaluationResult, Origin
 
 DESCRIPTION = """Translate a test set and score the translations.
 
@@ -37,6 +34,14 @@ What cannot be a score of the model's pair of languages (lines without text, swa
 model's, sources for references) is refused; what hardly can (empty or copied translations, a figure far below the
 model's validation) is kept and not entered in a ledger. --record enters it all the same, --no_record enters nothing.
 --entries lists what a model's ledger holds, --forget takes an entry out."""
+
+_OPTIONS = {
+    "pass overwrite=True": "give --overwrite",
+    "another output_dir": "another --output_dir",
+    "pass record=True": "give --record",
+    "record=False": "--no_record",
+}
+"""What messages call the arguments of `ModelEvaluation`, and what they are called here."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -85,34 +90,43 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, translate, score, keep, print."""
+    """Parse, evaluate, print."""
     parser = build_parser()
     options = parser.parse_args(argv)
     _check_usage(parser, options)
     if options.entries or options.forget:
         return show_ledger(Path(options.model), options.forget or ())
-    output_dir = _output_dir(parser, options)
+    origin = _origin(options)
+    _check_results_folder(parser, options, origin)
 
-    from ..evaluation import refuse_existing_results
+    from tqdm import tqdm
 
-    if not options.overwrite:
-        _refuse_with_flag(output_dir, refuse_existing_results)
-    sources, references = _read_test_set(options)
-    check_test_set(options, sources, references)
-    training = _read_training_pairs(options)
-    translator = load_translator(options)
-    check_pairs(options, translator, sources, references)
-    hypotheses, seconds, unfinished = _translate(translator, sources, options)
+    from ..evaluation import ModelEvaluation
 
-    from ..evaluation import N_BOOTSTRAP, evaluate_translations, write_scores
-
-    scoring = {"target_lang": options.target_lang, "n_bootstrap": N_BOOTSTRAP}
-    scores = evaluate_translations(hypotheses, references, sources=sources, **scoring)
-    baseline = None if training is None else _baseline(sources, references, training, options)
-    settings = _settings(translator, options, len(sources) / seconds, unfinished, baseline)
-    write_scores(output_dir, scores, hypotheses, references, sources, settings, overwrite=options.overwrite)
-    print(_report(scores, settings, baseline, output_dir))
-    record(options, output_dir, hypotheses, scores, sources, references, scoring, settings)
+    with _in_words_of_options():
+        evaluation = ModelEvaluation(
+            options.model,
+            origin,
+            options.output_dir,
+            overwrite=options.overwrite,
+            record=True if options.record else False if options.no_record else None,
+            keep_references=options.keep_references,
+            training_text=_training_text(options),
+        )
+        translator = load_translator(options)
+        evaluation.check_pairs(translator, options.batch_tokens)
+    for fault in evaluation.faults:
+        sys.stderr.write(f"{fault}\n")
+    with tqdm(total=len(evaluation.texts.sources), unit=" sentences", disable=None) as bar:
+        result = evaluation.run(
+            translator,
+            batch_tokens=options.batch_tokens,
+            max_source_tokens=options.max_source_tokens,
+            progress=bar.update,
+            **decoding_settings(options),
+        )
+    print(result.report())
+    _print_ledger(options, result)
     return 0
 
 
@@ -141,131 +155,85 @@ def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     options.split = options.split or "test"
 
 
-def _output_dir(parser: argparse.ArgumentParser, options: argparse.Namespace) -> Path:
-    if options.output_dir is not None:
-        output_dir = Path(options.output_dir)
-        if (output_dir / "config.json").is_file() and not is_inside(output_dir, Path(options.model)):
-            parser.error(f"--output_dir is for results, but {output_dir} is the folder of another model")
-        return output_dir
-    if not Path(options.model).is_dir():
-        parser.error(
-            f"there is no model folder {options.model}; if it is a name on the Hub, give --output_dir for the results"
-        )
+def _origin(options: argparse.Namespace) -> "Origin":
+    from ..evaluation import Origin
+
+    languages = {"source_lang": options.source_lang, "target_lang": options.target_lang}
     if options.dataset_name is None:
-        name = Path(options.reference[0]).name
-        name = Path(name).stem or name
-    else:
-        parts = (Path(options.dataset_name).name, options.dataset_config_name, options.split)
-        name = "-".join(re.sub(r"[^\w.-]+", "_", part) for part in parts if part)
-    return Path(options.model) / "evaluation" / name
+        return Origin(options.source, tuple(options.reference), **languages)
+    named = {"dataset_name": options.dataset_name, "dataset_config_name": options.dataset_config_name}
+    return Origin(**named, split=options.split, **languages)
 
 
-def _refuse_with_flag(output_dir: Path, refuse: Any) -> None:
-    try:
-        refuse(output_dir)
-    except FileExistsError as error:
-        message = str(error).replace("pass overwrite=True", "give --overwrite")
-        raise FileExistsError(message.replace("another output_dir", "another --output_dir")) from None
-
-
-def _read_test_set(options: argparse.Namespace) -> tuple[list[str], list[list[str]]]:
-    """Sources, and for each of them its references."""
-    from ..data import load_parallel_corpus
-
-    if options.dataset_name is None:
-        sides = [load_parallel_corpus(options.source, reference) for reference in options.reference]
-    else:
-        sides = [_load_named(options.dataset_name, options.split, options)]
-    references = zip(*(list(side["target"]) for side in sides), strict=True)
-    return list(sides[0]["source"]), [list(each) for each in references]
-
-
-def _read_training_pairs(options: argparse.Namespace) -> "Dataset | None":
-    from ..data import load_parallel_corpus
+def _training_text(options: argparse.Namespace) -> "Origin | None":
+    from ..evaluation import Origin
 
     if options.nearest_neighbour_from is None:
         return None
-    if len(options.nearest_neighbour_from) == 2:
-        return load_parallel_corpus(*options.nearest_neighbour_from)
-    return _load_named(options.nearest_neighbour_from[0], "train", options)
+    name, *target = options.nearest_neighbour_from
+    if target:
+        return Origin(name, tuple(target))
+    named = {"dataset_name": name, "dataset_config_name": options.dataset_config_name}
+    return Origin(**named, split="train", source_lang=options.source_lang, target_lang=options.target_lang)
 
 
-def _load_named(name: str, split: str, options: argparse.Namespace) -> "Dataset":
-    from ..data import load_parallel_corpus
+def _check_results_folder(parser: argparse.ArgumentParser, options: argparse.Namespace, origin: "Origin") -> None:
+    from ..evaluation.evaluating import results_folder
 
-    languages = {"source_lang": options.source_lang, "target_lang": options.target_lang}
-    if options.source_lang is None:  # --target_lang alone is for the Moses tokeniser
-        languages = {}
-    return load_parallel_corpus(
-        dataset_name=name, dataset_config_name=options.dataset_config_name, split=split, **languages
-    )
+    try:
+        results_folder(options.model, origin, options.output_dir)
+    except (FileNotFoundError, ValueError) as error:
+        parser.error(str(error).replace("output_dir", "--output_dir", 1))
 
 
-def _translate(
-    translator: "Translator", sources: list[str], options: argparse.Namespace
-) -> tuple[list[str], float, int]:
-    """The translations, the seconds they took, and how many ran into their length limit."""
-    from tqdm import tqdm
+@contextmanager
+def _in_words_of_options() -> Iterator[None]:
+    """Name options where the room names arguments."""
+    from ..evaluation import ImplausibleTestSetError
 
-    start = time.perf_counter()
-    with tqdm(total=len(sources), unit=" sentences", disable=None) as bar:
-        translations = translator.translate(
-            sources,
-            batch_tokens=options.batch_tokens,
-            first_line=1,
-            progress=bar.update,
-            max_source_tokens=options.max_source_tokens,
-            **decoding_settings(options),
+    try:
+        yield
+    except (FileExistsError, ImplausibleTestSetError) as error:
+        message = str(error)
+        for argument, option in _OPTIONS.items():
+            message = message.replace(argument, option)
+        raise type(error)(message) from None
+
+
+def _print_ledger(options: argparse.Namespace, result: "EvaluationResult") -> None:
+    """Which ledger holds the figures now, or why none does."""
+    if result.doubts and not options.record:
+        again = "" if options.no_record else " Nothing was entered in a ledger; --record (with --overwrite) does it."
+        sys.stderr.write(f"{' '.join(result.doubts)}{again}\n")
+    if result.problem is not None:
+        sys.stderr.write(f"{result.problem}\n")
+    if result.ledger is None:
+        return
+    print(f"recorded in {result.ledger}")
+    model = Path(options.model)
+    if model.is_dir() and result.ledger.parent != model:
+        print(f"the ledger of {model} is as it was; --record enters a score there")
+
+
+def show_ledger(model: Path, forget: Sequence[str]) -> int:
+    """Take entries out of a model's ledger, and list what it holds then; the exit code.
+
+    Raises:
+        FileNotFoundError: there is no such folder, or no ledger in it.
+        ValueError: one of the entries is not there; nothing is taken out.
+    """
+    from ..evaluation import LEDGER_NAME, read_ledger, remove_from_ledger, weights_fingerprint
+
+    if not read_ledger(model):
+        raise FileNotFoundError(
+            f"Entries are listed and taken out of {LEDGER_NAME} in a model's folder, but {model} has none."
         )
-    seconds = time.perf_counter() - start
-    return [each.text for each in translations], seconds, sum(not each.finished for each in translations)
-
-
-def _baseline(
-    sources: list[str], references: list[list[str]], training: "Dataset", options: argparse.Namespace
-) -> "TranslationScores":
-    from ..evaluation import evaluate_translations, nearest_neighbour_translations
-
-    copied = nearest_neighbour_translations(sources, list(training["source"]), list(training["target"]))
-    return evaluate_translations(copied, references, target_lang=options.target_lang, metrics=("bleu", "chrf"))
-
-
-def _settings(
-    translator: "Translator",
-    options: argparse.Namespace,
-    speed: float,
-    unfinished: int,
-    baseline: "TranslationScores | None",
-) -> dict[str, Any]:
-    """What `scores.json` says of how the translations were made."""
-    settings = {
-        "model": options.model,
-        "test_set": options.dataset_name and f"{options.dataset_name}, {options.split}",
-        "source": options.source,
-        "references": options.reference,
-        "decoding": translator.decoding(**decoding_settings(options)),
-        "batch_tokens": options.batch_tokens,
-        "device": str(translator.model.device),
-        "dtype": str(translator.model.dtype).removeprefix("torch."),
-        "sentences_per_second": round(speed, 2),
-        "translations_at_length_limit": unfinished,
-        "nearest_neighbour": baseline and {metric.name: metric.value for metric in baseline},
-    }
-    return {name: value for name, value in settings.items() if value is not None}
-
-
-def _report(
-    scores: "TranslationScores", settings: dict[str, Any], baseline: "TranslationScores | None", output_dir: Path
-) -> str:
-    decoding = ", ".join(f"{name} {value}" for name, value in settings["decoding"].items())
-    lines = [
-        f"{settings['model']}: {decoding}",
-        f"{settings['sentences_per_second']:,} sentences per second ({settings['device']}, {settings['dtype']}, "
-        f"batches of {settings['batch_tokens']:,} source tokens); "
-        f"{settings['translations_at_length_limit']:,} translations ran into their length limit",
-        scores.table(),
-    ]
-    if baseline is not None:
-        figures = ", ".join(f"{metric.label} {metric.value:.2f}" for metric in baseline)
-        lines.append(f"nearest neighbour in the training text: {figures}")
-    return "\n".join([*lines, f"kept in {output_dir}"])
+    for entry in remove_from_ledger(model, *forget) if forget else ():
+        print(f"taken out: {entry.id}  {entry.test_set}. A card that was pushed has it until the next push.")
+    weights = weights_fingerprint(model)
+    for entry in read_ledger(model):
+        decoding = ", ".join(f"{name} {value}" for name, value in entry.decoding.items())
+        earlier = "; of other weights" if weights and entry.weights != weights else ""
+        print(f"{entry.id}  {entry.test_set}, {len(entry.hypotheses):,} sentences ({decoding}){earlier}")
+        print("\n".join(f"          {metric}" for metric in entry.metrics))
+    return 0

@@ -1,19 +1,21 @@
-"""Corpus evaluation: scores with their signatures, a baseline from memory alone, results that can be recomputed."""
+"""Evaluate models: scores with their signatures, a baseline from memory alone, results that can be computed again."""
 
 from .baseline import nearest_neighbour_translations
+from .evaluating import EvaluationResult, ImplausibleTestSetError, ModelEvaluation, evaluate_model
 from .ledger import (
     LEDGER_NAME,
     N_BOOTSTRAP,
     LedgerEntry,
     add_to_ledger,
-    averaged_checkpoints,
     make_entry,
     read_ledger,
     remove_from_ledger,
     weights_fingerprint,
     write_ledger,
 )
+from .origins import Origin
 from .results import refuse_existing_results, write_scores
+from .run_records import averaged_checkpoints
 from .scores import MetricScore, TranslationScores, evaluate_translations, load_metric
 from .significance import Comparison, compare_systems
 
@@ -21,12 +23,17 @@ __all__ = [
     "LEDGER_NAME",
     "N_BOOTSTRAP",
     "Comparison",
+    "EvaluationResult",
+    "ImplausibleTestSetError",
     "LedgerEntry",
     "MetricScore",
+    "ModelEvaluation",
+    "Origin",
     "TranslationScores",
     "add_to_ledger",
     "averaged_checkpoints",
     "compare_systems",
+    "evaluate_model",
     "evaluate_translations",
     "load_metric",
     "make_entry",

@@ -9,8 +9,6 @@ import re
 from collections.abc import Sequence
 from itertools import pairwise
 
-import numpy as np
-
 from .corpus_checks import check_same_length, check_texts
 
 _WORD = re.compile(r"\w+|[^\w\s]")
@@ -46,6 +44,8 @@ class _TermIndex:
     """For each term the sentences that hold it, with their normalised weights, as one array cut at `starts`."""
 
     def __init__(self, sentences: list[str]) -> None:
+        import numpy as np  # the room is imported where no number is computed
+
         self._size = len(sentences)
         self._term_ids: dict[str, int] = {}
         occurrences = [[self._term_ids.setdefault(t, len(self._term_ids)) for t in _terms(s)] for s in sentences]
@@ -67,6 +67,8 @@ class _TermIndex:
 
     def most_similar(self, query: str) -> int:
         """Return the index of the sentence with the highest cosine, the first of equals."""
+        import numpy as np
+
         cosines = np.zeros(self._size)  # up to the query's norm, which is the same for all
         known = sorted(self._term_ids[term] for term in _terms(query) if term in self._term_ids)
         for term, count in zip(*np.unique(np.array(known, dtype=np.int64), return_counts=True), strict=True):

@@ -19,9 +19,6 @@ from .results import fingerprint, write_atomically
 from .scores import METRIC_NAMES, PERCENTILES_MARK, MetricScore, TranslationScores, evaluate_translations
 
 LEDGER_NAME = "score_ledger.json"
-AVERAGE_RECORD_NAME = "averaged_checkpoints.json"
-"""What `average_checkpoints` leaves beside a mean."""
-
 N_BOOTSTRAP = 1000
 """Resamples behind the intervals of a ledger; sacreBLEU's own number."""
 
@@ -146,15 +143,6 @@ def combined_fingerprint(digests: Mapping[str, str]) -> str | None:
     if len(digests) == 1:
         return f"sha256:{next(iter(digests.values()))}"
     return fingerprint([f"{name} {digests[name]}" for name in sorted(digests)]) if digests else None
-
-
-def averaged_checkpoints(folder: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Names of the checkpoints whose mean the weights in `folder` are; none if they are no mean."""
-    try:
-        record = read_json(Path(folder) / AVERAGE_RECORD_NAME)
-        return tuple(Path(checkpoint).name for checkpoint in record["averaged"])
-    except (OSError, ValueError, TypeError, KeyError):
-        return ()
 
 
 def read_ledger(folder: str | os.PathLike[str]) -> tuple[LedgerEntry, ...]:

@@ -5,9 +5,7 @@ model's, and, by the model's own probabilities, sides that are swapped or lines 
 Afterwards, the translations: none at all, copies, a figure far below that of the model's validation.
 """
 
-import json
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from ..data.languages import languages_of_files, other_language, same_language
@@ -62,16 +60,15 @@ def faults_of_test_set(sources: Sequence[str], references: Sequence[Sequence[str
     return faults
 
 
-def faults_of_languages(model: Pair, said: Pair, source: str | None, references: Sequence[str]) -> list[str]:
+def faults_of_languages(model: Pair, said: Pair, files: Sequence[str] = ()) -> list[str]:
     """Where the languages of a test set are not those of the model, one sentence each.
 
     Args:
         model: source and target that the model's record names, `None` where it names none.
         said: those of the test set, as far as options or its dataset say.
-        source: path of the file of sources, if the test set is of files.
-        references: paths of its references.
+        files: paths of its sources and of each of its references, if it is in files.
     """
-    names = [languages_of_files(source, path) for path in references] if source is not None else []
+    names = [languages_of_files(files[0], path) for path in files[1:]]
     if _is(model, said[::-1]) or any(_is(model, pair[::-1]) for pair in names):
         return [f"The sides are swapped: the model translates {model[0]} to {model[1]}, the test set the other way."]
     faults = []
@@ -144,15 +141,6 @@ def doubts_of_scores(scores: TranslationScores, validation_bleu: float | None) -
     if validation_bleu is not None and validation_bleu >= _LEARNED and bleu < _FAR_BELOW * validation_bleu:
         doubts.append(f"BLEU {bleu:.2f} is far below the {validation_bleu:.2f} that the model had in validation.")
     return doubts
-
-
-def validation_bleu_of(folder: str | Path) -> float | None:
-    """The best BLEU of the validations in a run's or checkpoint's record; `None` if there is none."""
-    try:
-        log = json.loads((Path(folder) / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
-        return max((float(line["eval_bleu"]) for line in log if "eval_bleu" in line), default=None)
-    except (OSError, ValueError, TypeError, KeyError):
-        return None
 
 
 def _mean_log_probability(

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluation.ledger import LEDGER_NAME, LedgerEntry, write_ledger
+from ..evaluation.run_records import CARD_NAME
 from ..model.json_files import read_json, read_json_object, to_json
 from ..model.manifest import MANIFEST_NAME, read_manifest, write_manifest
 from ..model.saved_code import AUTO_MAP, PIPELINES
 
-CARD_NAME = "README.md"
 ILLUSTRATION_NAME = "illustration.html"
 
 _MODEL_ROOM = Path(__file__).parent.parent / "model"

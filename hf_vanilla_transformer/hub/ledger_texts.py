@@ -14,7 +14,7 @@ from ..data import load_parallel_corpus
 from ..data.files import examine_text, text_lines
 from ..evaluation import LedgerEntry
 from ..evaluation.results import fingerprint
-from .facts import HUB_ID
+from ..evaluation.run_records import OWNER_AND_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -116,7 +116,7 @@ class TestSets:
 
     def _texts_of_dataset(self, origin: Mapping[str, Any]) -> Iterator[list[str]]:
         name = origin.get("dataset_name")
-        is_named = name == BUILTIN or (isinstance(name, str) and HUB_ID.fullmatch(name) is not None)
+        is_named = name == BUILTIN or (isinstance(name, str) and OWNER_AND_NAME.fullmatch(name) is not None)
         if not (is_named or (self.is_local and name is not None)):
             return
         options = ("dataset_name", "dataset_config_name", "split", "source_lang", "target_lang")

@@ -16,8 +16,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from transformers.trainer import TRAINER_STATE_NAME
 
-from ..evaluation.ledger import AVERAGE_RECORD_NAME as RECORD_NAME
 from ..evaluation.ledger import LEDGER_NAME
+from ..evaluation.run_records import AVERAGE_RECORD_NAME as RECORD_NAME
 from ..model.checked_folders import give_weights_the_mode_of_the_config, require_no_adapters
 from ..model.json_files import read_json, to_json
 from ..model.manifest import MANIFEST_NAME, read_manifest

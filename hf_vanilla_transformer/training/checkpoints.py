@@ -14,15 +14,13 @@ from typing import Any
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.utils import SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
+from ..evaluation.run_records import SETTINGS_NAME
 from ..model.json_files import LARGEST_TABLE, read_json
 from ..model.manifest import MANIFEST_NAME, damaged_files, read_manifest, write_manifest
 from ..model.whole_folders import move_files
 from .run_lock import LOCK_NAME
 
 logger = logging.getLogger(__name__)
-
-SETTINGS_NAME = "run.yaml"
-"""The settings of the run, as a recipe that starts it again."""
 
 ARGUMENTS_NAME = "training_args.json"
 """All settings of the Trainer, defaults included, without secrets."""
