@@ -223,6 +223,7 @@ def show_ledger(model: Path, forget: Sequence[str]) -> int:
         ValueError: one of the entries is not there; nothing is taken out.
     """
     from ..evaluation import LEDGER_NAME, read_ledger, remove_from_ledger, weights_fingerprint
+    from ..evaluation.ledger import decoding_in_words
 
     if not read_ledger(model):
         raise FileNotFoundError(
@@ -232,7 +233,7 @@ def show_ledger(model: Path, forget: Sequence[str]) -> int:
         print(f"taken out: {entry.id}  {entry.test_set}. A card that was pushed has it until the next push.")
     weights = weights_fingerprint(model)
     for entry in read_ledger(model):
-        decoding = ", ".join(f"{name} {value}" for name, value in entry.decoding.items())
+        decoding = decoding_in_words(entry.decoding)
         earlier = "; of other weights" if weights and entry.weights != weights else ""
         print(f"{entry.id}  {entry.test_set}, {len(entry.hypotheses):,} sentences ({decoding}){earlier}")
         print("\n".join(f"          {metric}" for metric in entry.metrics))

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,6 @@ def main(argv: list[str] | None = None) -> int:
     return 0
 
 
-def _print_notes(notes: Any) -> None:
+def _print_notes(notes: Iterable[str]) -> None:
     for note in notes:
         sys.stderr.write(f"{note}\n")

@@ -3,9 +3,12 @@
 import argparse
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from .options import new_parser
+
+if TYPE_CHECKING:
+    from ..translation import Translator
 
 DESCRIPTION = """Compute every figure of a model again: those of its card, in metadata and table, and those of its
 score ledger, from the translations in the ledger. With --decode the model translates the test sets anew.
@@ -87,7 +90,7 @@ def _folder(model: str, revision: str | None, whole: bool) -> tuple[Path, bool]:
     return fetch(model, revision, whole=whole), False
 
 
-def _translator(options: argparse.Namespace, folder: Path) -> Any:
+def _translator(options: argparse.Namespace, folder: Path) -> "Translator":
     from ..translation import Translator
 
     return Translator.from_pretrained(folder, device=options.device)

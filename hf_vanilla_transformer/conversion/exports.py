@@ -1,7 +1,6 @@
 """What every export checks first: a model of ours, that the format has a form for; and how such a model decodes."""
 
 import tempfile
-from typing import Any
 
 from transformers import GenerationConfig
 
@@ -12,7 +11,7 @@ LONGEST = 512
 """Tokens that OPUS-MT models may generate, for a model whose own limit (source + n) the format cannot express."""
 
 
-def require_ours(model: Any, format_name: str) -> None:
+def require_ours(model: object, format_name: str) -> None:
     """Raise for any other class, and for a model whose weights are not all that it computes with.
 
     Args:

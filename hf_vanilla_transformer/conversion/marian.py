@@ -18,7 +18,7 @@ from typing import Any, Literal
 import torch
 from transformers import GenerationConfig, MarianConfig, MarianMTModel, PreTrainedTokenizerBase
 
-from ..model.configuration_vanilla_transformer import Side, VanillaTransformerConfig
+from ..model.configuration_vanilla_transformer import PositionalEncoding, Side, VanillaTransformerConfig
 from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from .exports import LONGEST, refuse_if_any, require_ours
 from .folders import save_converted
@@ -97,7 +97,7 @@ def from_marian(
     )
 
 
-def _chosen_positions(asked: str, found: str) -> Any:
+def _chosen_positions(asked: Literal["tensor2tensor"], found: str) -> PositionalEncoding:
     if asked != "tensor2tensor":
         raise ValueError(f"`positions` may be tensor2tensor, or left out for transformers' own; got {asked!r}.")
     if found == "learned":

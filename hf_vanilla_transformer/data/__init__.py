@@ -4,7 +4,22 @@ Knows nothing of the model, nor of how a tokenizer is learned.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .batching import TokenBudgetBatchSampler as TokenBudgetBatchSampler
+    from .builtin import BUILTIN_NAME as BUILTIN_NAME
+    from .builtin import SPLITS as SPLITS
+    from .builtin import builtin_corpus as builtin_corpus
+    from .encoding import encode_corpus as encode_corpus
+    from .encoding import sequence_lengths as sequence_lengths
+    from .filtering import FilterReport as FilterReport
+    from .filtering import FilterSettings as FilterSettings
+    from .filtering import filter_pairs as filter_pairs
+    from .reading import load_parallel_corpus as load_parallel_corpus
+    from .stream_batching import StreamingBatches as StreamingBatches
+    from .streaming import ParallelStream as ParallelStream
+    from .streaming import stream_parallel_corpus as stream_parallel_corpus
 
 _HOME = {
     "BUILTIN_NAME": ".builtin",

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 NESTED = "translation"  # the Hub's name for a column that holds {"en": ..., "de": ...}
 Key = tuple[str, ...]
@@ -78,7 +77,7 @@ def choose_columns(
     )
 
 
-def text_at(fields: Any, key: Key, origin: Path | str, number: int) -> str:
+def text_at(fields: object, key: Key, origin: Path | str, number: int) -> str:
     """The string at `key` of row `number` of `origin`; a null is an empty sentence, for the filters to count."""
     value = fields
     for name in key:

@@ -7,7 +7,7 @@ too long are for `filter_pairs` to drop and count.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -91,7 +91,7 @@ def sequence_lengths(dataset: Dataset, column: str) -> np.ndarray:
     return lengths if selection is None else lengths[selection.column(0).to_numpy()]
 
 
-def _encode_batch(rows: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+def _encode_batch(rows: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase) -> dict[str, list[list[int]]]:
     encoded = tokenizer(
         rows["source"],
         text_target=rows["target"],

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from hashlib import blake2b
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -98,7 +98,7 @@ class FilterReport:
             for (label, count), share in zip(rows, shares, strict=True)
         )
 
-    def as_record(self) -> dict[str, Any]:
+    def as_record(self) -> dict[str, int | dict[str, int]]:
         """The same counts for JSON: `pairs_read`, `left_out` by the wording of the reason, `pairs_kept`."""
         left_out = {words: self.dropped[reason] for reason, words in self._wording().items()}
         return {"pairs_read": self.total, "left_out": left_out, "pairs_kept": self.kept}

@@ -103,7 +103,7 @@ def _seal_of(path: Path) -> Path:
     return Path(config.HF_DATASETS_CACHE) / SEALS / f"{blake2b(os.fsencode(path), digest_size=16).hexdigest()}.json"
 
 
-def _describe(path: Path) -> dict[str, Any]:
+def _describe(path: Path) -> dict[str, str | int]:
     return {"path": str(path), "size": path.stat().st_size, "sha256": sha256_of_file(path)}
 
 

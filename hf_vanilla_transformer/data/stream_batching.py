@@ -32,7 +32,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Batch = list[dict[str, Any]]  # {"input_ids": ids, "labels": ids, "pair_ids": row of the stream} for each pair
+Batch = list[
+    dict[str, list[int] | int]
+]  # {"input_ids": ids, "labels": ids, "pair_ids": row of the stream} for each pair
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,15 @@ from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .columns import NESTED, ColumnChoice, Key, choose_columns, text_at
 from .files import Pair, check_file, open_table, text_lines, unequal_sides
 from .reading import PathLike, check_text, find_files, load_builtin, load_named, nested_languages
 from .text import no_pairs, plain_pairs
+
+if TYPE_CHECKING:
+    from datasets import IterableDataset
 
 ROWS_TOGETHER = 1000
 
@@ -131,12 +134,12 @@ def _open_named(name: str, config_name: str | None, split: str, choice: ColumnCh
     return lambda: plain_pairs(_named_pairs(dataset, name, *keys), name)
 
 
-def _named_pairs(dataset: Any, name: str, source: Key, target: Key) -> Iterator[Pair]:
+def _named_pairs(dataset: IterableDataset, name: str, source: Key, target: Key) -> Iterator[Pair]:
     for number, row in enumerate(_rows(dataset, name), start=1):
         yield text_at(row, source, name, number), text_at(row, target, name, number)
 
 
-def _rows(dataset: Any, name: str) -> Iterator[dict[str, Any]]:
+def _rows(dataset: IterableDataset, name: str) -> Iterator[dict[str, Any]]:
     batches = dataset.iter(batch_size=ROWS_TOGETHER)
     while True:
         try:

@@ -5,10 +5,10 @@ Everything is compared as log-probabilities in float32, for targets of a few tok
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, GenerationMixin
 
 from ..model.configuration_vanilla_transformer import is_ours
 from .findings import LONGEST_TARGET, Finding, Patient
@@ -165,7 +165,7 @@ def numbers(places: list[int]) -> str:
 
 
 @contextmanager
-def plain_settings(model: Any) -> Iterator[None]:
+def plain_settings(model: GenerationMixin) -> Iterator[None]:
     """Greedy decoding of a few tokens, without penalties or forced tokens."""
     before = model.generation_config
     names = ("decoder_start_token_id", "eos_token_id", "pad_token_id", "bos_token_id")

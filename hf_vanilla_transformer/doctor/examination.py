@@ -4,7 +4,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import torch
 
@@ -18,6 +18,7 @@ from .saving import check_saving
 from .settings import check_settings
 from .text import check_source_text, check_target_text, check_vocabulary
 
+Examined = TypeVar("Examined")
 Check = Callable[[Patient], Finding]
 
 AS_SAVED: dict[str, Check] = {
@@ -89,7 +90,7 @@ def folder_of(folder_or_id: str | os.PathLike[str]) -> Path:
     return Path(str(cached_file(str(folder_or_id), "config.json"))).parent
 
 
-def guarded(name: str, check: Callable[[Any], Finding], patient: Any) -> Finding:
+def guarded(name: str, check: Callable[[Examined], Finding], patient: Examined) -> Finding:
     """What a check finds; that it cannot be made is a failure too."""
     try:
         with quiet():

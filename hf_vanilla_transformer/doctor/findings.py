@@ -6,9 +6,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from transformers import PreTrainedTokenizerBase
 
 from ..translation import Translation, Translator
 from .samples import sample_sentences
+
+LONGEST_TARGET = 12
+"""Tokens of the targets that two ways of computing are compared on."""
 
 Outcome = Literal["pass", "fail", "note", "not examined"]
 
@@ -46,7 +50,7 @@ class Patient:
     name: str
     folder: Path
     model: Any
-    tokenizer: Any
+    tokenizer: PreTrainedTokenizerBase
     report: dict[str, Any] = field(default_factory=dict)
     texts: tuple[str, ...] = ()
 
@@ -93,6 +97,3 @@ class Patient:
         """Of every token at every step, without a cache unless `more` says so; (batch, target_len, vocab)."""
         given = {"input_ids": ids, "attention_mask": mask, "decoder_input_ids": decoder_ids, "use_cache": False}
         return self.model(**{**given, **more}).logits.float().log_softmax(-1)
-
-
-LONGEST_TARGET = 12

@@ -2,7 +2,6 @@
 
 import tempfile
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -37,7 +36,7 @@ def check_saving(patient: Patient) -> Finding:
     return Finding(name, "pass", f"{len(before)} tensors and the logits are bit-equal")
 
 
-def same(one: Any, other: Any) -> bool:
+def same(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
     """Whether two tensors are, bit for bit, NaN included."""
     if one is None or other is None or one.dtype != other.dtype or one.shape != other.shape:
         return False

@@ -1,10 +1,9 @@
 """What must hold of sentences before they are scored or kept: strings, as many on each side, none missing."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sized
 
 
-def check_texts(name: str, texts: Any) -> list[str]:
+def check_texts(name: str, texts: Iterable[object]) -> list[str]:
     """Return `texts` as a list, once it is known to hold at least one string and only strings of valid Unicode.
 
     Args:
@@ -20,15 +19,13 @@ def check_texts(name: str, texts: Any) -> list[str]:
             f"{name} must be a list of strings, one per sentence, but one {type(texts).__name__} was given. "
             "Put a single sentence into a list."
         )
-    checked = list(texts)
-    if not checked:
+    items = list(texts)
+    if not items:
         raise ValueError(f"A corpus needs at least one sentence, but {name} holds 0. Check the file it was read from.")
-    for number, text in enumerate(checked):
-        _check_text(f"{name}[{number}]", text)
-    return checked
+    return [_checked_text(f"{name}[{number}]", text) for number, text in enumerate(items)]
 
 
-def check_references(references: Sequence[Any]) -> list[list[str]]:
+def check_references(references: Iterable[object]) -> list[list[str]]:
     """Return a list of references for each sentence, each list of the same length.
 
     Args:
@@ -62,7 +59,7 @@ def check_references(references: Sequence[Any]) -> list[list[str]]:
     return lists
 
 
-def check_same_length(name: str, items: Sequence[Any], other_name: str, other_items: Sequence[Any]) -> None:
+def check_same_length(name: str, items: Sized, other_name: str, other_items: Sized) -> None:
     """Refuse two sides of different length, naming both counts.
 
     Raises:
@@ -76,7 +73,7 @@ def check_same_length(name: str, items: Sequence[Any], other_name: str, other_it
         )
 
 
-def _check_text(place: str, text: Any) -> None:
+def _checked_text(place: str, text: object) -> str:
     if not isinstance(text, str):
         raise TypeError(
             f"{place} must be a string, but it is a {type(text).__name__}. Decode token ids to text first."
@@ -88,3 +85,4 @@ def _check_text(place: str, text: Any) -> None:
             f"{place} must be valid Unicode, but it holds the lone surrogate {text[error.start]!r}. "
             "Read the file as UTF-8 without errors='surrogateescape'."
         ) from None
+    return text

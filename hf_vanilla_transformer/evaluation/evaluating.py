@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from .baseline import nearest_neighbour_translations
-from .ledger import N_BOOTSTRAP, add_to_ledger, make_entry, weights_fingerprint
+from .ledger import N_BOOTSTRAP, add_to_ledger, decoding_in_words, make_entry, weights_fingerprint
 from .origins import Origin
 from .plausibility import (
     doubts_of_scores,
@@ -55,9 +55,8 @@ class EvaluationResult:
 
     def report(self) -> str:
         """The result for people."""
-        decoding = ", ".join(f"{name} {value}" for name, value in self.settings["decoding"].items())
         lines = [
-            f"{self.settings['model']}: {decoding}",
+            f"{self.settings['model']}: {decoding_in_words(self.settings['decoding'])}",
             f"{self.settings['sentences_per_second']:,} sentences per second ({self.settings['device']}, "
             f"{self.settings['dtype']}, batches of {self.settings['batch_tokens']:,} source tokens); "
             f"{self.settings['translations_at_length_limit']:,} translations ran into their length limit",

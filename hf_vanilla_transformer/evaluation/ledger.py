@@ -68,7 +68,9 @@ class LedgerEntry:
         """Eight letters and digits by which people tell entries of one ledger apart."""
         return hashlib.sha256("\n".join(self.key).encode()).hexdigest()[:8]
 
-    def recompute(self, references: Sequence[Sequence[str]], hypotheses: Sequence[str] | None = None) -> Any:
+    def recompute(
+        self, references: Sequence[Sequence[str]], hypotheses: Sequence[str] | None = None
+    ) -> TranslationScores:
         """The figures of the stored translations, or of others, by the same metrics and settings.
 
         Args:
@@ -91,6 +93,11 @@ class LedgerEntry:
         elif "dataset_name" in origin and Path(origin["dataset_name"]).is_absolute():
             origin["dataset_name"] = Path(origin["dataset_name"]).name
         return replace(self, origin=origin)
+
+
+def decoding_in_words(decoding: Mapping[str, Any]) -> str:
+    """Every setting of a decoding, by its name."""
+    return ", ".join(f"{name} {value}" for name, value in decoding.items())
 
 
 def make_entry(
@@ -272,13 +279,13 @@ def _parse_metric(record: Mapping[str, Any]) -> MetricScore:
     )
 
 
-def _text(value: Any) -> str:
+def _text(value: object) -> str:
     if not isinstance(value, str):
         raise TypeError(f"text was expected, but there is {type(value).__name__}")
     return value
 
 
-def _mapping(value: Any) -> dict[str, Any]:
+def _mapping(value: object) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise TypeError(f"an object was expected, but there is {type(value).__name__}")
     return value

@@ -6,10 +6,13 @@ Afterwards, the translations: none at all, copies, a figure far below that of th
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..data.languages import languages_of_files, other_language, same_language
 from .scores import TranslationScores
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 Pair = tuple[str | None, str | None]
 
@@ -84,9 +87,13 @@ def faults_of_languages(model: Pair, said: Pair, files: Sequence[str] = ()) -> l
 
 
 def faults_by_probability(
-    model: Any, tokenizer: Any, sources: Sequence[str], references: Sequence[Sequence[str]], batch_tokens: int,
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    sources: Sequence[str],
+    references: Sequence[Sequence[str]],
+    batch_tokens: int,
     validation_bleu: float | None,
-) -> list[str]:  # fmt: skip
+) -> list[str]:
     """What the model's own probabilities say of a test set: sides swapped, or lines that do not belong together.
 
     Args:
@@ -144,7 +151,11 @@ def doubts_of_scores(scores: TranslationScores, validation_bleu: float | None) -
 
 
 def _mean_log_probability(
-    model: Any, tokenizer: Any, sources: list[str], targets: list[str], batch_tokens: int
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    sources: list[str],
+    targets: list[str],
+    batch_tokens: int,
 ) -> float:
     from ..translation import target_log_probabilities
 

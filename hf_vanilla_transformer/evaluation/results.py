@@ -101,7 +101,7 @@ def _check_scores_belong(scores: TranslationScores, hypotheses: list[str]) -> No
         )
 
 
-def _reference_fingerprints(hypotheses: list[str], references: Sequence[Any]) -> list[str]:
+def _reference_fingerprints(hypotheses: list[str], references: Sequence[str] | Sequence[Sequence[str]]) -> list[str]:
     lists = check_references(references)
     check_same_length("hypotheses", hypotheses, "references", lists)
     return [fingerprint(stream) for stream in zip(*lists, strict=True)]

@@ -26,6 +26,7 @@ import evaluate
 import numpy as np
 import sacrebleu
 import sacremoses
+from sacrebleu.metrics.base import Metric
 from sacremoses.corpus import NonbreakingPrefixes
 
 _CITATION = """\
@@ -69,7 +70,9 @@ class _Figure(NamedTuple):
     interval: list[float] | None
 
 
-def _figure(label: str, metric: Any, predictions: list[str], streams: list[list[str]], options: _Options) -> _Figure:
+def _figure(
+    label: str, metric: Metric, predictions: list[str], streams: list[list[str]], options: _Options
+) -> _Figure:
     """One metric over the corpus, with the bounds of its bootstrap interval where resamples are asked for."""
     statistics = metric._extract_corpus_statistics(predictions, streams)
     score = _in_range(metric, metric._aggregate_and_compute(statistics).score)
@@ -84,7 +87,7 @@ def _figure(label: str, metric: Any, predictions: list[str], streams: list[list[
     return _Figure(label, score, signature.format(), bounds)
 
 
-def _resampled_scores(metric: Any, statistics: np.ndarray, n_bootstrap: int) -> list[float]:
+def _resampled_scores(metric: Metric, statistics: np.ndarray, n_bootstrap: int) -> list[float]:
     """The scores of corpora drawn with replacement, those of sacreBLEU's `_bootstrap_resample` with this seed."""
     draw = np.random.default_rng(_SEED)
     size = len(statistics)  # (sentences, statistics of a sentence)
@@ -95,7 +98,7 @@ def _resampled_scores(metric: Any, statistics: np.ndarray, n_bootstrap: int) -> 
     return scores
 
 
-def _in_range(metric: Any, score: float) -> float:
+def _in_range(metric: Metric, score: float) -> float:
     """A perfect BLEU comes out as 100.00000000000004; TER alone has no upper bound."""
     return float(score) if isinstance(metric, sacrebleu.TER) else min(float(score), 100.0)
 
@@ -161,7 +164,7 @@ def _check_options(metrics: tuple[str, ...], tokenize: str) -> None:
 
 
 @evaluate.utils.file_utils.add_start_docstrings(_DESCRIPTION, _INPUTS)
-class TranslationScores(evaluate.Metric):
+class TranslationMetrics(evaluate.Metric):
     """BLEU, chrF, TER and Moses-tokenised BLEU over one corpus."""
 
     def _info(self) -> evaluate.MetricInfo:

@@ -1,5 +1,6 @@
 """A model's shape in words, and where it is not the paper's (Vaswani et al. 2017, sections 3 and 6.1)."""
 
+from ..evaluation.ledger import decoding_in_words
 from ..model.call_settings import PAPER_DECODING
 from .facts import ModelFacts
 
@@ -41,14 +42,10 @@ def list_deviations(facts: ModelFacts) -> list[str]:
         f"heads of {free[0] if free else 0}, not d_model / heads": bool(free),
         f"dropout of attention weights, {c.attention_dropout:g}": c.attention_dropout > 0,
         f"dropout within the feed-forward networks, {c.activation_dropout:g}": c.activation_dropout > 0,
-        f"decoding by default with {_decoding(facts)}": not _decodes_as_the_paper(facts),
+        f"decoding by default with {decoding_in_words(facts.decoding)}": not _decodes_as_the_paper(facts),
     }
     return [words for words, holds in deviations.items() if holds]
 
 
 def _decodes_as_the_paper(facts: ModelFacts) -> bool:
     return {name: value for name, value in facts.decoding.items() if name != "precision"} == PAPER_DECODING
-
-
-def _decoding(facts: ModelFacts) -> str:
-    return ", ".join(f"{name} {value}" for name, value in facts.decoding.items())

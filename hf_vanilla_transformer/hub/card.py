@@ -15,6 +15,7 @@ from huggingface_hub import EvalResult
 from huggingface_hub.repocard_data import eval_results_to_model_index
 
 from ..evaluation import LedgerEntry, MetricScore
+from ..evaluation.ledger import decoding_in_words
 from .architecture import describe_architecture, list_deviations
 from .escaping import bullets, code, fenced, one_line, plain
 from .facts import ModelFacts
@@ -92,7 +93,7 @@ def model_index(model_name: str, entries: Sequence[LedgerEntry]) -> list[dict[st
 
 
 def _eval_result(entry: LedgerEntry, metric: MetricScore) -> EvalResult:
-    test_set, decoding = one_line(entry.test_set), one_line(describe_decoding(entry))
+    test_set, decoding = one_line(entry.test_set), one_line(decoding_in_words(entry.decoding))
     config, split = (entry.origin.get(name) for name in ("dataset_config_name", "split"))
     details = {
         "metric": metric.name,
@@ -117,11 +118,6 @@ def _eval_result(entry: LedgerEntry, metric: MetricScore) -> EvalResult:
     )
 
 
-def describe_decoding(entry: LedgerEntry) -> str:
-    """Every setting of the search, in words."""
-    return ", ".join(f"{name} {value}" for name, value in entry.decoding.items())
-
-
 # Results
 
 RESULTS_HEADER = ("test set", "sentences", "metric", "figure [95 % interval]", "decoding", "checkpoints", "signature")
@@ -132,7 +128,7 @@ def result_rows(entries: Sequence[LedgerEntry]) -> list[tuple[str, ...]]:
     return [
         (
             *(plain(entry.test_set), f"{len(entry.hypotheses):,}", plain(metric.label), metric.figure()),
-            plain(describe_decoding(entry)),
+            plain(decoding_in_words(entry.decoding)),
             plain(_checkpoints(entry.averaged_checkpoints)),
             code(metric.signature),
         )

@@ -7,23 +7,22 @@ and bring no markup, no HTML and no link.
 import html
 import re
 from collections.abc import Sequence
-from typing import Any
 
 _MARKDOWN = re.compile(r"([\\`*{}\[\]#|~$]|(?<!\w)_|_(?!\w))")  # an underscore within a word is no markup
 
 
-def one_line(text: Any) -> str:
+def one_line(text: object) -> str:
     """Text without line breaks and without what UTF-8 cannot hold: no line of it can end a card's metadata."""
     return " ".join(str(text).encode("utf-8", "replace").decode("utf-8").split())
 
 
-def plain(text: Any) -> str:
+def plain(text: object) -> str:
     """Text that Markdown shows as it is, on one line: no markup, no HTML, no cell's end, no link."""
     escaped = _MARKDOWN.sub(r"\\\1", html.escape(one_line(text), quote=False))
     return escaped.replace("://", ":&#47;&#47;").replace("www.", "www&#46;").replace("@", "&#64;")
 
 
-def code(text: Any) -> str:
+def code(text: object) -> str:
     """The same as code within a table."""
     flat = one_line(text).replace("`", "'")
     return f"`{flat.replace('|', chr(92) + '|')}`"

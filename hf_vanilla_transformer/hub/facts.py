@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from transformers import PreTrainedTokenizerBase
+
 from ..evaluation.ledger import LedgerEntry
 from ..evaluation.run_records import (
     LANGUAGE,
@@ -19,6 +21,8 @@ from ..evaluation.run_records import (
     languages_of_settings,
     settings_of_run,
 )
+from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
+from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from .files import ILLUSTRATION_NAME, about_the_model
 
 _LICENSE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
@@ -69,7 +73,7 @@ def _check_code(name: str, value: str | None, pattern: re.Pattern[str], what: st
 class ModelFacts:
     """All that a card can say."""
 
-    config: Any
+    config: VanillaTransformerConfig
     parameters: int
     dtype: str
     decoding: Mapping[str, Any]
@@ -98,7 +102,11 @@ class ModelFacts:
 
 
 def gather_facts(
-    folder: Path, model: Any, tokenizer: Any, entries: Sequence[LedgerEntry], details: CardDetails
+    folder: Path,
+    model: VanillaTransformerForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerBase,
+    entries: Sequence[LedgerEntry],
+    details: CardDetails,
 ) -> ModelFacts:
     """Read what a model's folder says.
 
@@ -137,13 +145,13 @@ def _languages(recipe: Mapping[str, Any] | None, entries: Sequence[LedgerEntry])
     return found
 
 
-def _decoding(model: Any) -> dict[str, Any]:
+def _decoding(model: VanillaTransformerForConditionalGeneration) -> dict[str, Any]:
     from ..translation import describe_decoding
 
     return describe_decoding(model.generation_config)
 
 
-def _describe_tokenizer(tokenizer: Any) -> dict[str, Any]:
+def _describe_tokenizer(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
     """Its algorithm, as the tokenizers library names it, or its class where that library is not behind it."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:

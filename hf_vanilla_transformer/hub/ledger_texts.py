@@ -10,15 +10,14 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from ..data import load_parallel_corpus
+from ..data.builtin import BUILTIN_NAME
 from ..data.files import examine_text, text_lines
+from ..data.reading import load_parallel_corpus
 from ..evaluation import LedgerEntry
 from ..evaluation.results import fingerprint
 from ..evaluation.run_records import OWNER_AND_NAME
 
 logger = logging.getLogger(__name__)
-
-BUILTIN = "builtin-fr-en"
 
 
 def require_wanted(files: Sequence[str | Path], entries: Sequence[LedgerEntry], side: str) -> None:
@@ -116,7 +115,7 @@ class TestSets:
 
     def _texts_of_dataset(self, origin: Mapping[str, Any]) -> Iterator[list[str]]:
         name = origin.get("dataset_name")
-        is_named = name == BUILTIN or (isinstance(name, str) and OWNER_AND_NAME.fullmatch(name) is not None)
+        is_named = name == BUILTIN_NAME or (isinstance(name, str) and OWNER_AND_NAME.fullmatch(name) is not None)
         if not (is_named or (self.is_local and name is not None)):
             return
         options = ("dataset_name", "dataset_config_name", "split", "source_lang", "target_lang")

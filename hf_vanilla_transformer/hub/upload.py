@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, hf_hub_download
 
@@ -20,6 +20,8 @@ from .answers import is_transient
 from .files import CARD_NAME, is_publishable
 
 logger = logging.getLogger(__name__)
+
+Result = TypeVar("Result")
 
 WAITS = (1.0, 2.0, 4.0)
 """Seconds to wait before each further attempt, where the Hub answers with an error of its own or not at all."""
@@ -34,7 +36,7 @@ def create_repository(api: HfApi, repo_id: str, private: bool = False) -> str:
     return persistently(lambda: api.create_repo(repo_id, private=private or None, exist_ok=True).repo_id)
 
 
-def persistently(attempt: Callable[[], Any]) -> Any:
+def persistently(attempt: Callable[[], Result]) -> Result:
     """Try again where the Hub answers with an error of its own or the connection breaks."""
     for wait in WAITS:
         try:
@@ -73,7 +75,8 @@ class Upload:
             self.notes.append("The card was kept as it is: its figures may be of other weights.")
         manifest = self._with_card(staged, before, CARD_NAME in names)
         obsolete = sorted(name for name in before.get("files", {}) if name in there and name not in names)
-        operations: list[Any] = [CommitOperationDelete(name) for name in obsolete if is_publishable(name)]
+        operations: list[CommitOperationAdd | CommitOperationDelete] = []
+        operations += [CommitOperationDelete(name) for name in obsolete if is_publishable(name)]
         operations += [
             CommitOperationAdd(name, manifest if name == MANIFEST_NAME else str(staged / name)) for name in names
         ]

@@ -18,6 +18,7 @@ from ..evaluation.ledger import combined_fingerprint, weights_fingerprint
 from ..evaluation.results import fingerprint
 from ..evaluation.scores import PERCENTILES_MARK
 from ..model.manifest import read_manifest
+from ..translation import Translator
 from .card import RESULTS_HEADER, require_signatures, result_rows
 from .files import CARD_NAME
 from .ledger_texts import TestSets
@@ -73,7 +74,7 @@ class Verification:
         return bool(self.checks) and not self.problems and not any(check.differs for check in self.checks)
 
 
-def verify(folder: str | Path, test_sets: TestSets, translator: Any = None) -> Verification:
+def verify(folder: str | Path, test_sets: TestSets, translator: Translator | None = None) -> Verification:
     """Check the ledger of a folder, and its card if it has one.
 
     Args:
@@ -267,7 +268,7 @@ def _rows_of_table(card: str) -> Iterator[tuple[str, ...]]:
 # The model
 
 
-def _check_decoding(entry: LedgerEntry, test_sets: TestSets, translator: Any, result: Verification) -> None:
+def _check_decoding(entry: LedgerEntry, test_sets: TestSets, translator: Translator, result: Verification) -> None:
     """Translate the test set anew; other machines may round otherwise, which is told and not forgiven."""
     sources, references = test_sets.sources(entry), test_sets.references(entry)
     if sources is None or references is None:
@@ -278,7 +279,7 @@ def _check_decoding(entry: LedgerEntry, test_sets: TestSets, translator: Any, re
         return
     settings = {name: value for name, value in entry.decoding.items() if name != "precision"}
     batch_tokens = entry.settings.get("batch_tokens")
-    more = {"batch_tokens": batch_tokens} if isinstance(batch_tokens, int) else {}
+    more: dict[str, Any] = {"batch_tokens": batch_tokens} if isinstance(batch_tokens, int) else {}
     hypotheses = [translation.text for translation in translator.translate(sources, **settings, **more)]
     others = sum(now != then for now, then in zip(hypotheses, entry.hypotheses, strict=True))
     if others:

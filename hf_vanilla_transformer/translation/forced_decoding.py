@@ -2,9 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from ..model.sentences import (
     Place,
@@ -39,8 +39,8 @@ class TargetLogProbability:
 
 
 def target_log_probabilities(
-    model: Any,
-    tokenizer: Any,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
     sources: Sequence[str],
     targets: Sequence[str],
     batch_tokens: int = 2048,
@@ -109,7 +109,9 @@ def _place(side: str, first_line: int | None) -> Place:
     return lambda index: f"{side}s[{index}]"
 
 
-def _sum_log_probabilities(model: Any, source: dict[str, torch.Tensor], target_ids: list[list[int]]) -> list[float]:
+def _sum_log_probabilities(
+    model: PreTrainedModel, source: dict[str, torch.Tensor], target_ids: list[list[int]]
+) -> list[float]:
     labels = pad(target_ids, -100, model.device)  # (batch, target_len)
     logits = model(**source, labels=labels).logits.float()  # (batch, target_len, vocab)
     real = labels != -100
