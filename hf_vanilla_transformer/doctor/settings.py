@@ -1,12 +1,13 @@
 """Do the generation settings make sense for this model?"""
 
-from typing import Any
+from transformers import GenerationConfig
 
+from ..model.call_settings import LENGTHS as LENGTHS_OF_TRANSFORMERS
 from ..model.call_settings import as_ids, settle
 from ..model.configuration_vanilla_transformer import longest_sentence
 from .findings import Finding, Patient
 
-LENGTHS = ("max_length", "max_new_tokens", "max_extra_tokens")
+LENGTHS = (*LENGTHS_OF_TRANSFORMERS, "max_extra_tokens")
 
 
 def check_settings(patient: Patient) -> Finding:
@@ -59,17 +60,11 @@ def length_problems(patient: Patient) -> list[str]:
     return problems
 
 
-def search_problems(settings: Any) -> list[str]:
+def search_problems(settings: GenerationConfig) -> list[str]:
     """Ways of decoding that contradict each other or no translator wants."""
     try:
         settled = settle({}, None, settings)
     except ValueError as error:
         return [str(error).rstrip(".")]
-    problems = []
-    if settled.values.get("do_sample"):
-        problems.append("`do_sample` is true: each translation would be another one")
-    for name in ("gnmt_length_penalty", "length_penalty"):
-        penalty = getattr(settings, name, None)
-        if penalty is not None and not -10 <= penalty <= 10:
-            problems.append(f"`{name}` is {penalty}")
-    return problems
+    samples = settled.values.get("do_sample")
+    return ["`do_sample` is true: each translation would be another one"] if samples else []

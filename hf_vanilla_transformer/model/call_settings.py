@@ -4,6 +4,17 @@ The nearest holds: the call, then the given config, then the model's, then `tran
 decodes (`generate`, `Translator`, the pipeline) or tells how a model decodes (the illustrated page, `doctor`, cards)
 asks here.
 
+How to decode is said four times on the way from a run to its search, each time by another class:
+
+| class | says | by |
+|---|---|---|
+| `training.arguments.DecodingArguments` | what a run writes into its model's generation config | a recipe, `train` |
+| `text_decoding.Request` | what a call with sentences asks for, and how they are batched | `Translator`, pipeline |
+| `CallSettings`, here | what holds for one call of `generate`: the call over the configs | `settle` |
+| `search_settings.SearchSettings` | what one search of one batch reads, as tensors on its device | `fast_path.Call` |
+
+The last knows nothing of `transformers`: the criteria of a call have become numbers and limits there.
+
 Settings of this project's own, beside those of `transformers`:
 
 - `max_extra_tokens`: most tokens a target may have beyond those of its own source (section 6.1 uses 50);

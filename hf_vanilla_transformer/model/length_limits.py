@@ -128,4 +128,4 @@ def for_rows(limits: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
     return limits.repeat_interleave(input_ids.shape[0] // limits.shape[0]).to(input_ids.device)
 
 
-__all__ = ["ForcedEndAtLimit", "SourceLengthLimit", "length_limits", "source_lengths"]
+__all__ = ["ForcedEndAtLimit", "SourceLengthLimit", "length_limits", "require_room", "source_lengths"]

@@ -17,7 +17,7 @@ SIZES_OF_AN_OCTAVE = 8
 
 @dataclass
 class SearchSettings:
-    """How to search, settled.
+    """What one search of one batch reads: a settled call (`CallSettings`), and the call's criteria as numbers.
 
     Attributes:
         num_beams: at least 1.

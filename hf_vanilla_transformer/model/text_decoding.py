@@ -72,10 +72,10 @@ NOTHING = (DecodedHypothesis((), 0.0, True),)
 
 @dataclass(frozen=True)
 class Request:
-    """How to decode many sentences.
+    """What a call with many sentences asks for, before `call_settings.settle` puts it over the configs.
 
     Attributes:
-        settings: arguments of `generate`, a `generation_config` among them if there is one.
+        settings: arguments of `generate` as they were given, a `generation_config` among them if there is one.
         n_best: hypotheses of each sentence.
         batch_tokens: most source tokens of a batch, padding included; a longer sentence goes alone.
         batch_size: most sentences of a batch, in place of that.
