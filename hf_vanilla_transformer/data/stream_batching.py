@@ -32,9 +32,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Batch = list[
-    dict[str, list[int] | int]
-]  # {"input_ids": ids, "labels": ids, "pair_ids": row of the stream} for each pair
+Batch = list[dict[str, list[int] | int]]
+"""Of each pair `input_ids` and `labels`, and as `pair_ids` its row of the stream."""
 
 
 @dataclass(frozen=True)
