@@ -170,7 +170,7 @@ def training_table(options: argparse.Namespace) -> Figures:
         for side in SIDES
     ]
     return Figures(
-        ["trainer", "precision", "real target tokens per second", "padding", "ratio"],
+        ["trainer", "precision", "real target tokens per second", "padding of the targets", "ratio"],
         rows,
         f"The same sizes on both sides: 4 + 4 layers, d_model 256, dropout 0.3, label smoothing 0.1; {text}, "
         f"{options.steps} steps, of which the first {SKIPPED_STEPS} are not counted. The stock trainer's batches are "
