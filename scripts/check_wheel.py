@@ -1,6 +1,6 @@
 """Check that a wheel holds what it must, and nothing that it must not.
 
-python scripts/check_wheel.py dist/hf_vanilla_transformer-0.1.0-py3-none-any.whl
+python scripts/check_wheel.py dist/hf_vanilla_transformer-0.2.0-py3-none-any.whl
 """
 
 import subprocess
