@@ -202,7 +202,7 @@ def test_every_link_leads_somewhere(document: Path):
 @pytest.fixture(scope="module")
 def known_options() -> set[str]:
     """What the commands and our scripts list, and what the READMEs' commands are checked to have."""
-    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "scripts").glob("*.py")]
+    texts = [path.read_text(encoding="utf-8") for path in (ROOT / "scripts").rglob("*.py")]
     texts += [snippet.code for document in DOCUMENTS for snippet in snippets(document, "bash")]
     for name in COMMANDS:
         for option in ("--help", "--help_all") if name == "train" else ("--help",):
