@@ -109,6 +109,24 @@ def test_pushed_again_nothing_happens(either_hub, big_folder, tmp_path):
     assert len(either_hub.repositories[REPO].commits) == 2
 
 
+TOKENIZER_OF = """
+import json, sys
+from hf_vanilla_transformer.translation import loading
+asked = []
+load_tokenizer = loading.load_tokenizer
+loading.load_tokenizer = lambda name, revision=None: asked.append(revision) or load_tokenizer(name, revision=revision)
+loading.load_model_and_tokenizer(sys.argv[1])
+print(json.dumps(asked))
+"""
+
+
+@pytest.mark.slow
+def test_the_tokenizer_is_of_the_models_commit(hub, tmp_path):
+    """Whatever is pushed between the two."""
+    done = python(hub, tmp_path, ["-c", TOKENIZER_OF, REPO], token=None)
+    assert result_of(done) == [hub.repositories[REPO].commits[-1][0]]
+
+
 @pytest.mark.slow
 def test_pulled_into_an_empty_cache_it_translates_the_same_later_without_a_network_too(
     either_hub, big_folder, tmp_path

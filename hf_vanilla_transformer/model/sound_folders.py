@@ -147,19 +147,23 @@ def require_sound_download(repository: str, options: Mapping[str, Any]) -> None:
         repository: its name on the Hub.
         options: of `from_pretrained`; what says where and which revision is used.
     """
-    from transformers.utils import cached_file  # takes a second, which a folder need not wait for
-
-    known = ("cache_dir", "revision", "token", "local_files_only")
-    manifest = cached_file(
-        repository,
-        MANIFEST_NAME,
-        subfolder=options.get("subfolder") or "",
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-        **{name: options[name] for name in known if options.get(name) is not None},
+    from huggingface_hub import hf_hub_download  # takes a second, which a folder need not wait for
+    from huggingface_hub.errors import (
+        EntryNotFoundError,
+        HfHubHTTPError,
+        RepositoryNotFoundError,
+        RevisionNotFoundError,
     )
-    if manifest is not None:
-        require_sound_files(Path(manifest).parent, download=True)
+
+    known = ("cache_dir", "revision", "subfolder", "token", "local_files_only")
+    given = {name: options[name] for name in known if options.get(name) is not None}
+    try:
+        manifest = hf_hub_download(repository, MANIFEST_NAME, **given)
+    except (RepositoryNotFoundError, RevisionNotFoundError):
+        raise
+    except (EntryNotFoundError, HfHubHTTPError):  # there is none, or no way to it
+        return
+    require_sound_files(Path(manifest).parent, download=True)
 
 
 _said_of: set[Path] = set()

@@ -39,15 +39,17 @@ def load_model_and_tokenizer(folder_or_id: str | os.PathLike[str]) -> tuple[Any,
             with more entries than the model has embeddings, or a folder that is written to while it is read.
     """
 
+    folder = Path(folder_or_id).expanduser()
+    is_folder = bool(str(folder_or_id)) and folder.is_dir()
+
     def read() -> tuple[Any, Any]:
         model = load_model(folder_or_id)
-        # of the same commit, if it was downloaded
-        tokenizer = load_tokenizer(folder_or_id, revision=getattr(model.config, "_commit_hash", None))
+        commit = None if is_folder else _downloaded_commit(str(folder_or_id))
+        tokenizer = load_tokenizer(folder_or_id, revision=commit)
         check_vocabulary(model, tokenizer, str(folder_or_id))
         return model, tokenizer
 
-    folder = Path(folder_or_id).expanduser()
-    return read_whole(folder, read) if str(folder_or_id) and folder.is_dir() else read()
+    return read_whole(folder, read) if is_folder else read()
 
 
 def load_model(folder_or_id: str | os.PathLike[str]) -> Any:
@@ -194,16 +196,23 @@ def _load(name: str, local: bool) -> tuple[Any, dict[str, Any]]:
 
 
 def _check_downloaded_generation_config(name: str) -> None:
-    from transformers.utils import cached_file
-
-    path = cached_file(
-        name,
-        "generation_config.json",
-        _raise_exceptions_for_missing_entries=False,
-        _raise_exceptions_for_connection_errors=False,
-    )
+    path = _downloaded(name, "generation_config.json")
     if path is not None:
-        _check_generation_config(Path(path))
+        _check_generation_config(path)
+
+
+def _downloaded(name: str, file: str) -> Path | None:
+    """Where the Hub's cache has a file of the commit that was downloaded last, or None if that has no such file."""
+    from huggingface_hub import try_to_load_from_cache
+
+    path = try_to_load_from_cache(name, file)
+    return Path(path) if isinstance(path, str) else None
+
+
+def _downloaded_commit(name: str) -> str | None:
+    """Which commit was downloaded last: the cache keeps each in a folder of its name."""
+    config = _downloaded(name, "config.json")
+    return None if config is None else config.parent.name
 
 
 @contextmanager
