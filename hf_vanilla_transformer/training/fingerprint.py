@@ -7,6 +7,7 @@ from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import datasets
 
@@ -32,9 +33,10 @@ _NOT_SHAPE = (
     "auto_map",
     "custom_pipelines",
     "dtype",
-    "_name_or_path",
     "use_cache",
 )
+_KNOWN_DATASETS: WeakKeyDictionary[datasets.Dataset, str] = WeakKeyDictionary()
+"""What each was found to be, since every checkpoint asks; a `Dataset` never changes."""
 
 
 def run_fingerprint(trainer: Any) -> dict[str, Any]:
@@ -47,7 +49,7 @@ def run_fingerprint(trainer: Any) -> dict[str, Any]:
     if args.lr_scheduler_type not in _INDEPENDENT_OF_LENGTH:
         settings["max_steps"] = trainer.state.max_steps
     model = trainer.accelerator.unwrap_model(trainer.model).config.to_diff_dict()
-    settings |= {name: value for name, value in model.items() if name not in _NOT_SHAPE}
+    settings |= {name: value for name, value in model.items() if name not in _NOT_SHAPE and not name.startswith("_")}
     plain = json.loads(json.dumps(settings, default=str))
     return {TEXT: data_fingerprint(trainer.train_dataset), **plain}
 
@@ -56,16 +58,15 @@ def data_fingerprint(dataset: datasets.Dataset | StreamingBatches) -> str:
     """SHA-256 of the token ids of all pairs, in their order; of a stream, of its first thousand pairs as text."""
     if isinstance(dataset, StreamingBatches):
         return hashlib.sha256(json.dumps(list(islice(dataset.corpus, 1000))).encode()).hexdigest()
-    known = getattr(dataset, "_sha256_of_pairs", None)
-    if known is None:
+    if dataset not in _KNOWN_DATASETS:
         digest = hashlib.sha256()
         for rows in dataset.select_columns(["input_ids", "labels"]).with_format("arrow").iter(10_000):
             for column in rows.columns:
                 for chunk in column.chunks:
                     digest.update(chunk.value_lengths().to_numpy(zero_copy_only=False).tobytes())
                     digest.update(chunk.flatten().to_numpy(zero_copy_only=False).tobytes())
-        known = dataset._sha256_of_pairs = digest.hexdigest()
-    return known
+        _KNOWN_DATASETS[dataset] = digest.hexdigest()
+    return _KNOWN_DATASETS[dataset]
 
 
 def require_same_model(checkpoint: Path, config: Any) -> None:

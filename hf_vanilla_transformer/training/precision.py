@@ -42,9 +42,8 @@ def precision_of_launcher() -> str | None:
 
 
 def _processor_has_bf16() -> bool:
-    return any(
-        getattr(torch.cpu, probe, lambda: False)() for probe in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")
-    )
+    instructions = torch.cpu.get_capabilities()
+    return bool(instructions.get("avx512_bf16") or instructions.get("amx_tile"))
 
 
 @cache

@@ -70,7 +70,8 @@ class Publishing:
         self.save_model(_internal_call=True)  # type: ignore[attr-defined]
         if not self.is_world_process_zero():  # type: ignore[attr-defined]
             return None
-        self._finish_current_push()  # type: ignore[attr-defined]
+        if self.push_in_progress is not None:
+            self.push_in_progress.wait_until_done()
         publication = self._copy(Path(self.args.output_dir), **details)
         upload = self._upload(publication, commit_message, token, revision)
         return upload() if blocking else HfApi().run_as_future(upload)

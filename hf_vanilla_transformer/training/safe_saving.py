@@ -55,12 +55,12 @@ class SafeSaving(_Trainer):
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
         """Write model, tokenizer and settings; a folder of its own appears whole, with a manifest."""
         if self._staging is not None:  # part of a checkpoint
-            super().save_model(output_dir, _internal_call=True)
+            self._write_model(Path(output_dir or self._staging))
             return
         target = Path(output_dir or self.args.output_dir)
         with self._staged(target) as staging:
             staged = staged_model(staging)
-            super().save_model(str(staged), _internal_call=True)
+            self._write_model(staged)
             if self.args.should_save:
                 self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
             self.accelerator.wait_for_everyone()
@@ -76,6 +76,7 @@ class SafeSaving(_Trainer):
             staged = staging / f"checkpoint-{self.state.global_step}"
             self._name_best_checkpoint(run)
             if self.args.should_save:
+                self.save_stream_state(staged)  # type: ignore[attr-defined]
                 self.state.save_to_json(str(staged / TRAINER_STATE_NAME))
             self.accelerator.wait_for_everyone()
             if self.args.should_save:
@@ -107,11 +108,10 @@ class SafeSaving(_Trainer):
         if step and (best.is_dir() or step == self.state.global_step):
             self.state.best_model_checkpoint = str(best)
 
-    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+    def _write_model(self, folder: Path) -> None:
         require_finite_weights(self.model, "this run")
-        super()._save(output_dir, state_dict)
+        super().save_model(str(folder), _internal_call=True)
         if self.args.should_save:
-            folder = Path(output_dir or self.args.output_dir)
             (folder / TRAINING_ARGS_NAME).unlink(missing_ok=True)
             arguments = json.dumps(self.args.to_dict(), ensure_ascii=False, indent=1, default=str)  # tokens masked
             (folder / ARGUMENTS_NAME).write_text(arguments + "\n", encoding="utf-8", newline="\n")

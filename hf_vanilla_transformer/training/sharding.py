@@ -62,12 +62,12 @@ def tied_modules(model: nn.Module) -> list[list[nn.Module]]:
     return [modules for modules in holders.values() if len(modules) > 1]
 
 
-def gather_whole_model(sharded: Any, model_class: type, device: torch.device) -> Any:
+def gather_whole_model(sharded: Any, model_class: Any, device: torch.device) -> Any:
     """A copy of a sharded model with all its weights, on every process."""
     from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 
     state = get_model_state_dict(sharded, options=StateDictOptions(full_state_dict=True))
-    whole = model_class._from_config(sharded.config)  # type: ignore[attr-defined]
+    whole = model_class(sharded.config).to(dtype=sharded.config.dtype)
     whole.load_state_dict(state)
     whole.generation_config = sharded.generation_config
     return whole.to(device)

@@ -99,30 +99,21 @@ class TokenBatches:
 
     def _stream_dataloader(self, batches: StreamingBatches) -> DataLoader:
         self.add_callback(StreamEpoch())
+        self.args.ignore_data_skip = True  # else a resumed run would read all batches up to its checkpoint
         # beginning to iterate draws a number: from a generator of its own, or a resumed run would draw once more
         return DataLoader(
             batches, batch_size=None, collate_fn=PairCollator(self.data_collator), generator=torch.Generator()
         )
 
-    def _skip_in_stream(self, checkpoint: Path, begun: tuple[int, int]) -> tuple[int, int]:
-        """Let a stream begin where the checkpoint left it; the Trainer would read all batches up to there.
+    def _skip_in_stream(self, checkpoint: Path) -> None:
+        """Let a stream, if training is on one, begin where the checkpoint left it."""
+        if isinstance(self.train_dataset, StreamingBatches):
+            path = checkpoint / STREAM_STATE_NAME
+            seen = read_json(path) if path.is_file() else None
+            self.train_dataset.skip(self.state.global_step * self.args.gradient_accumulation_steps, seen)
 
-        Args:
-            checkpoint: of the run that goes on.
-            begun: epochs, and batches of the current one, that the Trainer takes for done.
-
-        Returns:
-            The same for a corpus; none for a stream, which has skipped them.
-        """
-        if not isinstance(self.train_dataset, StreamingBatches):
-            return begun
-        path = checkpoint / STREAM_STATE_NAME
-        seen = read_json(path) if path.is_file() else None
-        self.train_dataset.skip(self.state.global_step * self.args.gradient_accumulation_steps, seen)
-        return 0, 0
-
-    def _save_rng_state(self, output_dir: str) -> None:
-        super()._save_rng_state(output_dir)  # type: ignore[misc]
-        if isinstance(self.train_dataset, StreamingBatches) and self.args.should_save:
+    def save_stream_state(self, folder: Path) -> None:
+        """Write into a checkpoint's folder what the stream, if training is on one, has shown."""
+        if isinstance(self.train_dataset, StreamingBatches):
             seen = json.dumps(self.train_dataset.seen)
-            (Path(output_dir) / STREAM_STATE_NAME).write_text(seen + "\n", encoding="utf-8", newline="\n")
+            (folder / STREAM_STATE_NAME).write_text(seen + "\n", encoding="utf-8", newline="\n")

@@ -14,7 +14,7 @@ from typing import Any
 
 import datasets
 import torch
-from accelerate.utils import gather_object
+from accelerate.utils import gather_object, send_to_device
 from torch.utils.data import DataLoader
 from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
@@ -57,7 +57,8 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
     model_wrapped: Any
     eval_dataset: Any
     optimizer: Any
-    _is_at_its_end = False  # whether it was resumed from the checkpoint of its last step
+    _checkpoint: Path | None = None  # that the run goes on from
+    _is_at_its_end = False  # whether it is of the last step
 
     def __init__(self, model: Any = None, args: TranslationTrainingArguments | None = None, **kwargs: Any) -> None:
         if not isinstance(args, TranslationTrainingArguments):
@@ -119,40 +120,41 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
             logger.warning(
                 f"DeepSpeed unpickles {resume_from_checkpoint}, which can run code: resume only what you wrote."
             )
+        self._checkpoint, self._is_at_its_end = None, False
         if resume_from_checkpoint:  # before its weights are loaded, which would not fit
-            require_same_model(Path(resume_from_checkpoint), self.accelerator.unwrap_model(self.model).config)
+            self._checkpoint = Path(resume_from_checkpoint)
+            require_same_model(self._checkpoint, self.accelerator.unwrap_model(self.model).config)
         self.record.start()
         run = Path(str(self.args.output_dir))
         try:
             with locked_run(run) if self.args.process_index == 0 else nullcontext():
                 output = super().train(resume_from_checkpoint, *args, **kwargs)
         finally:
+            self._checkpoint = None
             self.interruption.restore_handlers()
             self.progress.close()
         if self.interruption.signal_number:
             raise Interrupted(self.interruption.signal_number, self.state.global_step)
         return output
 
-    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+    def create_optimizer(self, model: Any = None) -> Any:
+        """As of the Trainer, which has read the state of a checkpoint by now, but not yet that of its optimizer."""
+        if self._checkpoint is not None:
+            self._go_on_from(self._checkpoint)
         if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version == 2:
             shard_tied_weights(self.model, self.accelerator)
-        return super()._prepare_for_training(*args, **kwargs)
+        return super().create_optimizer(model)
 
-    def _init_training_state(self, *args: Any, **kwargs: Any) -> Any:
-        begun = super()._init_training_state(*args, **kwargs)
-        self._is_at_its_end = False
-        checkpoint = kwargs.get("resume_from_checkpoint", args[3] if len(args) > 3 else None)
-        if checkpoint is not None:
-            if not self.args.resume_changed:
-                require_same_run(Path(checkpoint), run_fingerprint(self))
-            self.record.resume(Path(checkpoint))
-            self._name_best_checkpoint(Path(str(self.args.output_dir)))  # the folder may have moved
-            restore_callbacks(self.callback_handler.callbacks, self.state.stateful_callbacks)
-            self._is_at_its_end = self.state.global_step >= self.state.max_steps or (
-                was_ended(Path(checkpoint)) and not self.args.resume_changed
-            )
-            begun = self._skip_in_stream(Path(checkpoint), begun)
-        return begun
+    def _go_on_from(self, checkpoint: Path) -> None:
+        """What a resumed run needs beyond what the Trainer restores; a second time changes nothing."""
+        if not self.args.resume_changed:
+            require_same_run(checkpoint, run_fingerprint(self))
+        self.record.resume(checkpoint)
+        self._name_best_checkpoint(Path(str(self.args.output_dir)))  # the folder may have moved
+        restore_callbacks(self.callback_handler.callbacks, self.state.stateful_callbacks)
+        was_last = was_ended(checkpoint) and not self.args.resume_changed
+        self._is_at_its_end = was_last or self.state.global_step >= self.state.max_steps
+        self._skip_in_stream(checkpoint)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
         """One pass over the text, or what is left; the Trainer asks only after a step whether it was the last."""
@@ -169,15 +171,15 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
         """The paper's schedule for `inverse_sqrt`, its first step at 1 / warm-up of the peak; else transformers'."""
-        if self.lr_scheduler is None and self.args.lr_scheduler_type == "inverse_sqrt":
-            warmup_steps = self.args.get_warmup_steps(num_training_steps)
-
-            def factor(steps_done: int) -> float:
-                return warmup_then_inverse_sqrt(steps_done + 1, max(warmup_steps, 1))
-
-            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.optimizer, factor)
-            self._created_lr_scheduler = True
-        return super().create_scheduler(num_training_steps, optimizer)
+        is_papers = self.lr_scheduler is None and self.args.lr_scheduler_type == "inverse_sqrt"
+        # transformers' own first: by this the Trainer knows that another `train` needs a new one
+        scheduler = super().create_scheduler(num_training_steps, optimizer)
+        if is_papers:
+            warmup = max(self.args.get_warmup_steps(num_training_steps), 1)
+            self.lr_scheduler = scheduler = torch.optim.lr_scheduler.LambdaLR(
+                optimizer or self.optimizer, lambda steps_done: warmup_then_inverse_sqrt(steps_done + 1, warmup)
+            )
+        return scheduler
 
     # What a step costs
 
@@ -194,7 +196,7 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
         grad_norm = super()._get_grad_norm(model, grad_norm)
         finite, description = self.step_record.finish(grad_norm, judge_gradient=self.accelerator.scaler is None)
         if not finite:
-            step, rate = self.state.global_step + 1, self._get_learning_rate()
+            step, rate = self.state.global_step + 1, float(self.optimizer.param_groups[0]["lr"])
             raise not_finite(Path(str(self.args.output_dir)), step, rate, description)
         return grad_norm
 
@@ -251,7 +253,7 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
         sums = torch.zeros(2, dtype=torch.float64, device=self.args.device)  # (loss, tokens)
         for inputs in dataloader:
             inputs.pop(PAIR_IDS, None)
-            inputs = self._prepare_inputs(inputs)
+            inputs = send_to_device(inputs, self.args.device)
             tokens = inputs["labels"].ne(-100).sum()
             with self.compute_loss_context_manager():
                 loss = model(**inputs).loss
