@@ -1,5 +1,6 @@
 """The type that a model computes in: its weights', or that of autocast, which accelerate wraps `forward` in."""
 
+import copy
 import types
 from typing import Any
 
@@ -24,12 +25,13 @@ def autocast_of(model: Any) -> tuple[torch.dtype, str] | None:
         return None
     if in_autocast.__code__ is not _DECORATED_BY_AUTOCAST or getattr(in_autocast, "__wrapped__", None) is not own:
         return None
-    cells = dict(zip(in_autocast.__code__.co_freevars, in_autocast.__closure__ or (), strict=True))
-    autocast = cells["autocast_instance"].cell_contents
-    if cells["func"].cell_contents is not own or type(autocast) is not torch.autocast:
+    closed_over = [cell.cell_contents for cell in in_autocast.__closure__ or ()]
+    autocast = next((each for each in closed_over if type(each) is torch.autocast), None)
+    if autocast is None or not any(each is own for each in closed_over):
         return None
-    dtype: torch.dtype = autocast.fast_dtype if autocast._enabled else weights
-    return dtype, autocast.device
+    with copy.copy(autocast):  # a copy: the wrapper's own may be in use
+        enabled, dtype = torch.is_autocast_enabled(autocast.device), torch.get_autocast_dtype(autocast.device)
+    return dtype if enabled else weights, autocast.device
 
 
 _DECORATED_BY_AUTOCAST = torch.autocast("cpu", enabled=False)(lambda: None).__code__

@@ -121,7 +121,12 @@ def _by_surroundings() -> Iterator[tuple[str, Any]]:
     yield "tracing", torch.compiler.is_compiling() or torch.jit.is_tracing()
     yield "a dispatch mode", torch._C._len_torch_dispatch_stack()
     modes = torch.overrides._get_current_function_mode_stack()
-    yield "a function mode", names_of(modes, (torch.utils._device.DeviceContext,))
+    yield "a function mode", names_of(modes, (_DEFAULT_DEVICE,))
+
+
+with torch.device("cpu"):
+    _DEFAULT_DEVICE = type(torch.overrides._get_current_function_mode_stack()[-1])
+    """What stands there where a default device is set."""
 
 
 __all__ = ["why_not_call"]

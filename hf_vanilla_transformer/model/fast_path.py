@@ -24,7 +24,7 @@ from transformers.utils import logging
 
 from .beam_search import BeamSearch
 from .call_admission import why_not_call
-from .call_settings import LENGTHS, OWN, settle, without_unset
+from .call_settings import LENGTHS, OWN, as_ids, settle, without_unset
 from .configuration_vanilla_transformer import longest_sentence
 from .greedy_search import greedy_search
 from .length_limits import ForcedEndAtLimit, SourceLengthLimit, length_limits, require_room, source_lengths
@@ -343,10 +343,11 @@ class Call:
         limits = [each.limits + each.prompt_len for each in criteria if type(each) is SourceLengthLimit]
         if self.limits is not None:
             limits.append(self.limits + self.prompt_len)
-        pad, eos = config._pad_token_tensor, config._eos_token_tensor
-        fill: Any = pad
+        eos, fill = as_ids(config.eos_token_id), config.pad_token_id
         if beams > 1:  # as `transformers` fills up after beam search
-            fill = -1 if eos is None else pad or eos[0]
+            fill = -1 if config.eos_token_id is None else fill or eos[0]
+        elif fill is None:
+            fill = eos[0]
         forced = self.settings.forced_eos_ids if self._forces_own_ends() else ()
         prefix = self.settings.target_prefix
         return SearchSettings(
@@ -355,7 +356,7 @@ class Call:
             max_length=min(longest, default=config.max_length),
             limits=torch.stack([limit.to(device) for limit in limits]).amin(0) if limits else None,
             eos=torch.cat([end.flatten().to(device) for end in ends]) if ends else prompt.new_empty(0),
-            ends_foreseen=0 if eos is None else len(eos),
+            ends_foreseen=len(eos),
             forced_eos=torch.tensor(forced, dtype=torch.long, device=device),
             fill=int(fill),
             early_stopping=config.early_stopping,

@@ -172,7 +172,7 @@ def _pack_bf16(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool) -> L
     return lambda x: multiply(x.bfloat16()).to(x.dtype)
 
 
-_SUMS_ALL_8_BITS = bool(getattr(torch.cpu, "_is_vnni_supported", lambda: False)())
+_SUMS_ALL_8_BITS = bool(torch.cpu.get_capabilities().get("avx512_vnni"))
 """Without VNNI two products of 8 bits can overflow their sum of 16: inputs then keep 7."""
 
 

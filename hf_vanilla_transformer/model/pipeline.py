@@ -81,8 +81,12 @@ class TranslationPipeline(Pipeline):
     _load_video_processor: Any = False
     _load_feature_extractor: Any = False
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
+    preset: tuple[dict[str, Any], ...] | None = None
+    """What the pipeline was made with, for each of the three stages."""
+
+    def __init__(self, *args: Any, batch_size: int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
+        self.batch_size = batch_size
         if not (self.model.config.is_encoder_decoder and self.model.can_generate()):
             raise ValueError(
                 "Translating needs a sequence-to-sequence model with `generate`, got a "
@@ -129,12 +133,10 @@ class TranslationPipeline(Pipeline):
         """
         if num_workers:
             logger.warning_once("`num_workers` has no effect: the translate pipeline tokenises whole batches at once.")
-        batch_size = self._batch_size if batch_size is None else batch_size
+        batch_size = self.batch_size if batch_size is None else batch_size
         if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
             raise ValueError(f"`batch_size` is a number of sentences and must be at least 1, got {batch_size}.")
-        given = self._sanitize_parameters(**settings)
-        preset = (self._preprocess_params, self._forward_params, self._postprocess_params)
-        stages = [{**before, **now} for before, now in zip(preset, given, strict=True)]
+        stages = self._sanitize_parameters(**settings)
         if isinstance(inputs, str):
             return self._translate([inputs], batch_size, stages)[0]
         if isinstance(inputs, Sequence):
@@ -157,22 +159,25 @@ class TranslationPipeline(Pipeline):
         return_text: bool | None = None,
         clean_up_tokenization_spaces: bool | None = None,
         **generate_settings: Any,
-    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
-        """What was given, for each of the three stages."""
+    ) -> tuple[dict[str, Any], ...]:
+        """What is set for each of the three stages; the constructor calls first, with what is set for good."""
         if n_best is not None:
             generate_settings["num_return_sequences"] = n_best
         if return_text is not None:
             return_tensors = not return_text if return_tensors is None else return_tensors
-        return (
+        given = (
             _given(src_lang=src_lang, tgt_lang=tgt_lang, truncation=truncation),
             {**_given(return_scores=return_scores), **generate_settings},
             _given(return_tensors=return_tensors, clean_up_tokenization_spaces=clean_up_tokenization_spaces),
         )
+        if self.preset is None:
+            self.preset = given
+        return tuple({**before, **now} for before, now in zip(self.preset, given, strict=True))
 
     # Many sentences
 
     def _translate_stream(
-        self, sentences: Iterator[Any], batch_size: int | None, stages: list[dict[str, Any]]
+        self, sentences: Iterator[Any], batch_size: int | None, stages: Sequence[dict[str, Any]]
     ) -> Iterator[list[dict[str, Any]]]:
         ahead = READ_AHEAD if batch_size is None else 1 if batch_size == 1 else 16 * batch_size
         first = 0
@@ -184,7 +189,7 @@ class TranslationPipeline(Pipeline):
         self,
         sentences: Sequence[str],
         batch_size: int | None,
-        stages: list[dict[str, Any]],
+        stages: Sequence[dict[str, Any]],
         first: int = 0,
     ) -> list[list[dict[str, Any]]]:
         """The translations of each sentence, in order; a sentence without text is not shown to the model."""

@@ -11,7 +11,6 @@ class ResizableEmbeddings:
     config: Any
     encoder: Any
     decoder: Any
-    _get_resized_embeddings: Any
 
     def resize_token_embeddings(self, *args: Any, **kwargs: Any) -> nn.Embedding:
         """As in `PreTrainedModel`. With separate vocabularies, this resizes the source embeddings only."""
@@ -34,9 +33,10 @@ class ResizableEmbeddings:
                 "Source and target share one embedding matrix (`share_encoder_decoder_embeddings=True`): call "
                 "`resize_token_embeddings`, which resizes it for both."
             )
-        self.decoder.embed_tokens = self._get_resized_embeddings(self.decoder.embed_tokens, new_num_tokens)
-        self.config.decoder_vocab_size = self.decoder.embed_tokens.num_embeddings
-        return self.decoder.embed_tokens
+        vocab_size = self.config.vocab_size  # the source's, which the decoder by itself takes for its own
+        embeddings = self.decoder.resize_token_embeddings(new_num_tokens)
+        self.config.vocab_size, self.config.decoder_vocab_size = vocab_size, embeddings.num_embeddings
+        return embeddings
 
 
 class ResizableOutput:

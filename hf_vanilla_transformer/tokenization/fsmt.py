@@ -6,27 +6,38 @@ to write noise. Saved, it is transformers' tokenizer again.
 
 from typing import Any
 
-from transformers import FSMTTokenizer as _FSMTTokenizer
+from transformers import FSMTTokenizer as StockFSMTTokenizer
 
 
-class FSMTTokenizer(_FSMTTokenizer):
+class FSMTTokenizer(StockFSMTTokenizer):
     """As in `transformers`; `text_target=` means the target language."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self._source_side = (self.encoder, self.src_lang)
-        self._target_side = ({token: index for index, token in self.decoder.items()}, self.tgt_lang)
+        self.source_side = (self.encoder, self.src_lang)
+        self.target_side = ({token: index for index, token in self.decoder.items()}, self.tgt_lang)
 
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def __call__(
+        self,
+        text: Any = None,
+        text_pair: Any = None,
+        text_target: Any = None,
+        text_pair_target: Any = None,
+        *args: Any,
+        max_target_length: int | None = None,
+        **kwargs: Any,
+    ) -> Any:
         """As in `transformers`; afterwards it encodes sources again, also if a target could not be encoded."""
+        if text_target is None:
+            return super().__call__(text, text_pair, None, None, *args, **kwargs)
+        longest = {} if max_target_length is None else {"max_length": max_target_length}
+        self.encoder, self.src_lang = self.target_side
         try:
-            return super().__call__(*args, **kwargs)
+            target = super().__call__(text_target, text_pair_target, None, None, *args, **{**kwargs, **longest})
         finally:
-            if not self._in_target_context_manager:
-                self._switch_to_input_mode()
-
-    def _switch_to_target_mode(self) -> None:
-        self.encoder, self.src_lang = self._target_side
-
-    def _switch_to_input_mode(self) -> None:
-        self.encoder, self.src_lang = self._source_side
+            self.encoder, self.src_lang = self.source_side
+        if text is None:
+            return target
+        source = super().__call__(text, text_pair, None, None, *args, **kwargs)
+        source["labels"] = target["input_ids"]
+        return source
