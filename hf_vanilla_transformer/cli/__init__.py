@@ -8,6 +8,7 @@ from collections.abc import Callable
 from difflib import get_close_matches
 from importlib import import_module
 
+from .plain_messages import plain_messages
 from .streams import UnwritableOutputError, discard, guarded_streams, require_stdout
 
 PROGRAM = "vanilla-transformer"
@@ -52,7 +53,8 @@ def _main(arguments: list[str]) -> int:
     arguments = [argument for argument in arguments if argument != "--debug"]
     if arguments and arguments[0] in COMMANDS:
         name, *rest = arguments
-        return _run(name, lambda: import_module(f".{name}", __name__).main(rest), debug)
+        with plain_messages(debug):
+            return _run(name, lambda: import_module(f".{name}", __name__).main(rest), debug)
     if arguments and arguments[0] in ("-h", "--help"):
         return _run("help", _print_overview, debug)
     if arguments and arguments[0] == "--version":

@@ -21,11 +21,8 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     chosen = format_options(parser, options, IMPORT_FORMATS)
 
-    from transformers.utils.logging import disable_progress_bar
-
     from ..conversion.folders import convert_folder
 
-    disable_progress_bar()  # reading a file of weights is no long work
     output = os.path.expanduser(options.output)
     model = convert_folder(options.model, options.format, output, **chosen)
     positions = model.config.positional_encoding

@@ -52,11 +52,8 @@ def main(argv: list[str] | None = None) -> int:
     if not all(text.strip() for text in options.text):
         parser.error("--text needs a sentence, but one of them is empty")
 
-    from transformers.utils.logging import disable_progress_bar
-
     from ..doctor import examine, require_sealable, seal
 
-    disable_progress_bar()
     folder = os.path.expanduser(options.model)
     if options.seal:
         require_sealable(folder, options.accept)

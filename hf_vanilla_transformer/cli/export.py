@@ -20,11 +20,8 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     chosen = format_options(parser, options, EXPORT_FORMATS)
 
-    from transformers.utils.logging import disable_progress_bar
-
     from ..conversion.folders import export_folder
 
-    disable_progress_bar()  # reading a file of weights is no long work
     folder = export_folder(options.model, options.format, os.path.expanduser(options.output), **chosen)
     print(f"The model is in {folder}, for {options.format}.")
     return 0

@@ -22,14 +22,11 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, illustrate, say where everything is."""
     options = _parse(argv)
 
-    from transformers.utils.logging import disable_progress_bar
-
     from ..illustration import check_place, illustrate
     from ..translation import choose_device, load_model_and_tokenizer
 
     if options.output is not None:
         check_place(options.output)  # before minutes of work
-    disable_progress_bar()  # reading a file of weights is no long work
     model, tokenizer = load_model_and_tokenizer(options.model)
     model.to(choose_device(options.device))
     illustration = illustrate(model, tokenizer, options.text, options.target, **decoding_settings(options))

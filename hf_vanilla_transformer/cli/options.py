@@ -203,11 +203,8 @@ def decoding_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def load_translator(options: argparse.Namespace) -> "Translator":
     """The model and tokenizer of `--model` on `--device`."""
-    from transformers.utils.logging import disable_progress_bar
-
     from ..translation import Translator
 
-    disable_progress_bar()  # reading a file of weights is no long work
     translator = Translator.from_pretrained(
         options.model, device=options.device, precision=getattr(options, "precision", None)
     )

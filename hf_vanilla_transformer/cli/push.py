@@ -54,11 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     if "datasets" in details:
         details["datasets"] = tuple(details["datasets"])
 
-    from transformers.utils.logging import disable_progress_bar
-
     from ..hub import push_to_hub, write_publication
 
-    disable_progress_bar()  # reading a file of weights is no long work; uploads have bars of their own
     if options.dry_run is not None:
         output = Path(options.dry_run).expanduser()
         notes = write_publication(options.model, options.repo_id, output, **details)

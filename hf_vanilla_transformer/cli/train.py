@@ -117,18 +117,13 @@ def _how_to_go_on(output_dir: str, error: BaseException | None = None) -> str:
 
 @contextmanager
 def _log_on_stderr() -> Iterator[None]:
-    """What the package reports goes to standard error, as it is."""
-    from transformers.utils.logging import disable_progress_bar
-
-    disable_progress_bar()  # a bar for each written checkpoint would break the one over steps
+    """What the package reports goes to standard error, and not only its warnings."""
     logger = logging.getLogger("hf_vanilla_transformer")
-    handler, level = logging.StreamHandler(sys.stderr), logger.level
-    logger.addHandler(handler)
+    level = logger.level
     logger.setLevel(logging.INFO)
     try:
         yield
     finally:
-        logger.removeHandler(handler)
         logger.setLevel(level)
 
 

@@ -44,14 +44,11 @@ def main(argv: list[str] | None = None) -> int:
         if getattr(options, name) and not options.decode:
             parser.error(f"--{name} is for --decode, without which nothing is translated")
 
-    from transformers.utils.logging import disable_progress_bar
-
     from ..evaluation import read_ledger
     from ..hub.comparison import compare_ledgers
     from ..hub.ledger_texts import TestSets, require_wanted
     from ..hub.verification import verify
 
-    disable_progress_bar()
     folder, is_local = _folder(options.model, options.revision, options.decode)
     entries = read_ledger(folder)
     if entries:

@@ -1,5 +1,6 @@
 """All checks, in an order in which the first failure is likely the cause of those after it."""
 
+import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -103,13 +104,14 @@ def guarded(name: str, check: Callable[[Examined], Finding], patient: Examined) 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without `transformers`' warnings: the table says what there is to say."""
-    from transformers.utils import logging
-
-    verbosity = logging.get_verbosity()
-    logging.set_verbosity_error()
+    """Without warnings of `transformers` or this package: the table says what there is to say."""
+    loggers = [logging.getLogger(name) for name in ("transformers", __package__.split(".")[0])]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with torch.random.fork_rng(devices=[]):
             yield
     finally:
-        logging.set_verbosity(verbosity)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)

@@ -94,7 +94,7 @@ def search(model: Any, source_ids: Sequence[int], **settings: Any) -> Search:
             logits_processor=LogitsProcessorList([watcher]),
             **{"do_sample": False, "num_return_sequences": width, **settings},
             return_dict_in_generate=True,
-            output_scores=True,
+            output_scores=width > 1,  # of greedy decoding the watcher has them, and asking for them is slower
         )
     prompt = watcher.steps[0].rows[0]
     scores = getattr(found, "sequences_scores", None)

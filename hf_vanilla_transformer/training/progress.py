@@ -1,8 +1,9 @@
-"""What one sees of a run: a progress bar with tokens per second and the time left, and `metrics.jsonl`."""
+"""What one sees of a run: a progress bar, or a line now and then where there is no terminal; and `metrics.jsonl`."""
 
 import math
 import os
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,20 +14,27 @@ from transformers import TrainerCallback
 from ..model.disk_space import writing_to
 from ..model.json_files import parse_json, to_json
 
+SECONDS_BETWEEN_LINES = 60.0
+
 
 class TokenProgress(TrainerCallback):
-    """One bar over optimizer steps, on the main process's standard error."""
+    """One bar over optimizer steps, on the main process's standard error; a file gets lines in its place."""
 
     def __init__(self) -> None:
         self._bar: Any = None
+        self._next_line = 0.0
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if state.is_world_process_zero:
-            # a log file gets a line now and then, a terminal a moving bar
-            interval = 0.5 if sys.stderr.isatty() else 60.0
             self._bar = tqdm(
-                total=state.max_steps, initial=state.global_step, unit="step", mininterval=interval, dynamic_ncols=True
+                total=state.max_steps,
+                initial=state.global_step,
+                unit="step",
+                mininterval=0.5,
+                dynamic_ncols=True,
+                disable=not sys.stderr.isatty(),
             )
+            self._next_line = 0.0
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self._bar is not None:
@@ -38,11 +46,19 @@ class TokenProgress(TrainerCallback):
         if "target_tokens_per_second" in logs:
             source, target = logs["source_tokens_per_second"], logs["target_tokens_per_second"]
             speed = f"{source:,.0f} + {target:,.0f} tokens/s, padding {logs['padding_share']:.1%}"
-            self._bar.set_postfix_str(f"loss {logs['loss']:.3f}, {speed}", refresh=False)
+            text = f"loss {logs['loss']:.3f}, {speed}"
+            if not self._bar.disable:
+                self._bar.set_postfix_str(text, refresh=False)
+            elif time.monotonic() >= self._next_line:
+                self._next_line = time.monotonic() + SECONDS_BETWEEN_LINES
+                self._write(f"step {state.global_step:,} of {state.max_steps:,}: {text}")
         elif any(name.startswith("eval") for name in logs):
             scores = ", ".join(f"{name[5:]} {value:.4g}" for name, value in logs.items() if name.startswith("eval_"))
-            with suppress(OSError):  # a terminal that was closed takes nothing, and the run has a checkpoint to save
-                self._bar.write(f"step {state.global_step:,}: {scores}", file=sys.stderr)
+            self._write(f"step {state.global_step:,}: {scores}")
+
+    def _write(self, line: str) -> None:
+        with suppress(OSError):  # a terminal that was closed takes nothing, and the run has a checkpoint to save
+            self._bar.write(line, file=sys.stderr)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.close()

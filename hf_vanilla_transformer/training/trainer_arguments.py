@@ -56,6 +56,7 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
         self._settle_precision()
         # batches differ in size, and the sampler itself gives every process the same number of them
         self.accelerator_config = {"even_batches": False, **_as_dict(self.accelerator_config)}
+        self.disable_tqdm = bool(self.disable_tqdm)  # unset, it would depend on how much transformers logs
         super().__post_init__()
         self._learning_rate_is_derived = derived
 

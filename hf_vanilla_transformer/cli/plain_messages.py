@@ -1,0 +1,154 @@
+"""What a run says on stderr: this package's own messages, errors of libraries, and bars only on a terminal.
+
+Warnings and log lines of torch, transformers, datasets and the like are for people who write code with them. `--debug`
+leaves all of them as they are, and so does, for each library, its own environment variable where the user has set it.
+Nothing is imported here for that: a library that comes later reads its variable, one that is there is told.
+"""
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder
+from types import ModuleType
+from typing import Any
+
+_PACKAGE = __package__.split(".")[0]
+_VERBOSITY = {
+    "transformers": "TRANSFORMERS_VERBOSITY",
+    "datasets": "DATASETS_VERBOSITY",
+    "huggingface_hub": "HF_HUB_VERBOSITY",
+}
+"""Loggers with a level and a handler of their own, and the variables that they take the level from."""
+_BARS = {
+    "huggingface_hub.utils": "HF_HUB_DISABLE_PROGRESS_BARS",
+    "datasets.utils": "HF_DATASETS_DISABLE_PROGRESS_BARS",
+}
+"""Modules with `disable_progress_bars`, and the variables that do the same."""
+_OTHERS = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
+
+
+@contextmanager
+def plain_messages(debug: bool = False) -> Iterator[None]:
+    """Keep what libraries say off stderr, but for their errors.
+
+    Args:
+        debug: leave libraries as they are.
+    """
+    with ExitStack() as stack:
+        stack.enter_context(_log_of_others_from(logging.WARNING if debug else logging.ERROR))
+        if not debug:
+            wanted = {**dict.fromkeys(_VERBOSITY.values(), "error"), **_OTHERS}
+            wanted |= {} if sys.stderr.isatty() else dict.fromkeys((*_BARS.values(), "TQDM_DISABLE"), "1")
+            unset = {name: value for name, value in wanted.items() if name not in os.environ}
+            stack.enter_context(_environment(unset))
+            stack.enter_context(_imported_are_told(unset.keys()))
+            stack.enter_context(_no_bar_for_files_of_weights())
+            stack.enter_context(warnings.catch_warnings())
+            if not sys.warnoptions:  # neither PYTHONWARNINGS nor -W
+                warnings.simplefilter("ignore")
+        yield
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name in variables:
+            os.environ.pop(name, None)
+
+
+class _OnStandardError(logging.StreamHandler):
+    """Messages as they are, on whatever stderr is when they come."""
+
+    def __init__(self, least: int) -> None:
+        super().__init__()
+        self.addFilter(lambda record: record.name.split(".")[0] == _PACKAGE or record.levelno >= least)
+
+    @property
+    def stream(self) -> Any:
+        return sys.stderr
+
+    @stream.setter
+    def stream(self, _: Any) -> None:
+        pass
+
+
+@contextmanager
+def _log_of_others_from(least: int) -> Iterator[None]:
+    """What is logged, on stderr: all of ours, and of others what is at least so bad."""
+    root, handler = logging.getLogger(), _OnStandardError(least)
+    root.addHandler(handler)
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+
+
+@contextmanager
+def _imported_are_told(variables: Collection[str]) -> Iterator[None]:
+    """The same as these variables say, for libraries that have read them already."""
+    loggers = [
+        logging.getLogger(name)
+        for name, variable in _VERBOSITY.items()
+        if name in sys.modules and variable in variables
+    ]
+    levels = [logger.level for logger in loggers]
+    found = [sys.modules[name] for name, variable in _BARS.items() if name in sys.modules and variable in variables]
+    bars = [module for module in found if not module.are_progress_bars_disabled()]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    for module in bars:
+        module.disable_progress_bars()
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+        for module in bars:
+            module.enable_progress_bars()
+
+
+# Reading or writing a file of weights is no long work, and its bar would break the one over steps
+
+
+@contextmanager
+def _no_bar_for_files_of_weights() -> Iterator[None]:
+    module = sys.modules.get(_LoggingFinder.name)
+    if module is not None:
+        was_active = module.is_progress_bar_enabled()
+        module.disable_progress_bar()
+    finder = _LoggingFinder()
+    sys.meta_path.insert(0, finder)
+    try:
+        yield
+    finally:
+        sys.meta_path.remove(finder)
+        if module is not None and was_active:
+            module.enable_progress_bar()
+
+
+class _LoggingFinder(MetaPathFinder):
+    """Finds the module of `transformers` that makes its bars where Python would, and switches them off."""
+
+    name = "transformers.utils.logging"
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        spec = PathFinder.find_spec(fullname, path, target) if fullname == self.name else None
+        if spec is None or spec.loader is None:
+            return None
+        execute = spec.loader.exec_module
+
+        def execute_without_bars(module: ModuleType) -> None:
+            execute(module)
+            module.disable_progress_bar()
+
+        spec.loader.exec_module = execute_without_bars  # type: ignore[method-assign]
+        return spec
