@@ -107,7 +107,8 @@ def new_config(name: str, **fields: Any) -> VanillaTransformerConfig:
         ValueError: there is no such model of ours; the message says which field cannot be.
     """
     try:
-        return VanillaTransformerConfig(**fields)
+        # training left out what the original has no positions for
+        return VanillaTransformerConfig(trained_source_length=fields["max_position_embeddings"], **fields)
     except StrictDataclassError as error:  # wraps the sentence that says what is wrong
         raise ValueError(f"{name} has no counterpart here. {error.__cause__ or error}") from error
 

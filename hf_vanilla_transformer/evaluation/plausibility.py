@@ -159,7 +159,7 @@ def _mean_log_probability(
 ) -> float:
     from ..translation import target_log_probabilities
 
-    found = target_log_probabilities(model, tokenizer, sources, targets, batch_tokens)
+    found = target_log_probabilities(model, tokenizer, sources, targets, batch_tokens, warns=False)
     return sum(each.log_probability for each in found) / sum(each.tokens for each in found)
 
 

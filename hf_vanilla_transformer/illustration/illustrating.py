@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..model.sentences import check_lengths, check_sentences
+from ..model.sentences import check_lengths, check_sentences, warn_of_long_sources
 from ..model.whole_folders import replaced_file
 from .contents import Contents
 from .page import build_page
@@ -99,6 +99,7 @@ def illustrate(
     from .collecting import Collector
 
     source_ids = encode(tokenizer, text, "text", model)
+    warn_of_long_sources([source_ids], model, lambda _: "`text`")
     target_ids = None if target is None else encode(tokenizer, target, "target", model)
     contents = Collector(model, tokenizer, settings).collect(text, source_ids, target, target_ids, name)
     return Illustration(contents, getattr(model.config, "d_model", 512))

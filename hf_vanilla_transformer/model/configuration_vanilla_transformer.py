@@ -19,6 +19,7 @@ LARGEST = {
     **dict.fromkeys(("d_model", "head_dim", "value_head_dim"), 2**17),
     **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 2**20),
     "max_position_embeddings": 10**9,  # but for learned positions it is only stated
+    "trained_source_length": 10**9,
     "chunk_size_feed_forward": 2**20,  # of `transformers`; nothing here reads it
 }
 """Of each size, far beyond any model of the field: what is larger is a slip, or meant to exhaust a machine."""
@@ -75,6 +76,9 @@ class VanillaTransformerConfig(PreTrainedConfig):
         max_position_embeddings (`int`, *optional*, defaults to 1024):
             Tokens of the longest sentence that learned positions take. Sinusoids extend to any length: for them it is
             a stated limit that nothing enforces.
+        trained_source_length (`int`, *optional*):
+            Tokens of the longest source that training saw, its end included; `None` if that is not known. Training
+            sets it. Longer sources are translated all the same, with a warning.
         share_encoder_decoder_embeddings (`bool`, *optional*, defaults to `True`):
             Share one embedding matrix between the two stacks (section 3.4).
         tie_word_embeddings (`bool`, *optional*, defaults to `True`):
@@ -154,6 +158,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
     scale_embedding: bool = True
     positional_encoding: PositionalEncoding = "interleaved"
     max_position_embeddings: int = 1024
+    trained_source_length: int | None = None
     share_encoder_decoder_embeddings: bool = True
     tie_word_embeddings: bool = True
     attention_bias: bool = True

@@ -216,7 +216,9 @@ class TranslationPipeline(Pipeline):
         with_text = [sentence for sentence in sentences if sentence.strip()]
         prefix, settings = self._languages(with_text, src_lang, tgt_lang) if with_text else ("", {})
         texts = [prefix + text if text.strip() else text for text in sentences]
-        ids = decoder.encode(texts, place, "cut it by `truncation=True`", **self._truncation(truncation))
+        ids = decoder.encode(
+            texts, place, "cut it by `truncation=True`", goes_on=first > 0, **self._truncation(truncation)
+        )
         return {"input_ids": ids, "generate_settings": settings, "first": first}
 
     def _truncation(self, truncation: Any) -> dict[str, Any]:

@@ -60,7 +60,7 @@ MORE_POSITIONS = "use a model with more positions (`max_position_embeddings`) or
 def check_lengths(
     ids: Sequence[Sequence[int]], config: Any, place: Place, remedy: str = MORE_POSITIONS, most: int | None = None
 ) -> None:
-    """Refuse sentences that the model has no positions for, name one that will take long; nothing is ever truncated.
+    """Refuse sentences that the model has no positions for; nothing is ever truncated.
 
     Args:
         ids: tokens of each sentence.
@@ -83,19 +83,65 @@ def check_lengths(
 
 
 def _check_most(ids: Sequence[Sequence[int]], place: Place, most: int | None) -> None:
-    lengths = [len(sentence) for sentence in ids]
-    for index, length in enumerate(lengths):
-        if most is not None and length > most:
+    for index, sentence in enumerate(ids):
+        if most is not None and len(sentence) > most:
             raise ValueError(
-                f"Text comes by sentences, of at most {most:,} tokens each, but {place(index)} has {length:,}: "
+                f"Text comes by sentences, of at most {most:,} tokens each, but {place(index)} has {len(sentence):,}: "
                 "time and memory grow with their square. Split it into sentences, or raise max_source_tokens."
             )
-    longest = max(lengths, default=0)
-    if longest > LONG_SENTENCE:
-        logger.warning(
-            f"{place(lengths.index(longest))} has {longest:,} tokens, far more than a sentence: it may take minutes "
-            "and much memory."
+
+
+def longest_known_source(config: Any) -> int | None:
+    """Tokens beyond which an encoder-decoder was never trained: of the longest source that training saw or, where that
+    is not recorded, the stated positions; `None` if neither is."""
+    trained = getattr(config, "trained_source_length", None)
+    return getattr(config, "max_position_embeddings", None) if trained is None else trained
+
+
+_SAID: "WeakKeyDictionary[Any, str]" = WeakKeyDictionary()
+"""The last warning of `warn_of_long_sources` for each model."""
+
+
+def warn_of_long_sources(ids: Sequence[Sequence[int]], model: Any, place: Place, goes_on: bool = False) -> None:
+    """Say which source is longer than any that training saw, or so long that it may take minutes.
+
+    Args:
+        ids: tokens of each source.
+        model: any encoder-decoder.
+        place: names a source.
+        goes_on: whether these follow others of the same run. A run is warned once, at its first sources that are
+            longer; and what was just said of a model is not said again.
+    """
+    known = longest_known_source(model.config)
+    limit = min(known or LONG_SENTENCE, LONG_SENTENCE)
+    longer = [index for index, source in enumerate(ids) if len(source) > limit]
+    if not longer:
+        if not goes_on:
+            _SAID.pop(model, None)
+        return
+    said = _SAID.get(model)
+    message = _about_long_sources(ids, longer, model.config, place)
+    if message != said and not (goes_on and said):
+        _SAID[model] = message
+        logger.warning(message)
+
+
+def _about_long_sources(ids: Sequence[Sequence[int]], longer: list[int], config: Any, place: Place) -> str:
+    worst = max(longer, key=lambda index: len(ids[index]))
+    length, known = len(ids[worst]), longest_known_source(config)
+    message = f"{place(worst)} has {length:,} tokens"
+    if known is not None and length > known:
+        is_recorded = getattr(config, "trained_source_length", None) is not None
+        message += (
+            f", but training saw no source of more than {known:,}"
+            if is_recorded
+            else f", but the model is stated for {known:,} (`max_position_embeddings`)"
         )
+        message += ": expect a poor translation. Split it into sentences"
+    if length > LONG_SENTENCE:
+        message += ", far more than a sentence: it may take minutes and much memory"
+    others = f"; {len(longer) - 1:,} more of these sentences are too long" if len(longer) > 1 else ""
+    return f"{message}{others}."
 
 
 def check_batch_tokens(batch_tokens: int) -> None:
@@ -211,7 +257,9 @@ __all__ = [
     "check_sentences",
     "inference",
     "line_place",
+    "longest_known_source",
     "pad",
     "padded_source",
     "sentence_place",
+    "warn_of_long_sources",
 ]

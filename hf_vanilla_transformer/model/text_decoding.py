@@ -37,6 +37,7 @@ from .sentences import (
     inference,
     padded_source,
     sentence_place,
+    warn_of_long_sources,
 )
 from .snapshot import Snapshot
 from .sound_scores import NumbersWatch, is_score, no_translation
@@ -107,15 +108,19 @@ class TextDecoder:
         place: Place = sentence_place,
         remedy: str = MORE_POSITIONS,
         most_tokens: int | None = None,
+        goes_on: bool = False,
         **tokenizing: Any,
     ) -> list[list[int]]:
         """Token ids of each sentence, end of sentence included; none for a sentence without text.
+
+        Of sources longer than any that training saw, the longest is named in a warning.
 
         Args:
             sentences: any number.
             place: names a sentence in messages.
             remedy: what else to do with a sentence that is too long than to split it.
             most_tokens: of a sentence, if that is limited.
+            goes_on: whether these sentences follow others of the same run, which is warned once.
             tokenizing: settings of the tokenizer's call.
 
         Raises:
@@ -131,6 +136,7 @@ class TextDecoder:
             for index, sentence in zip(with_text, encoded["input_ids"], strict=True):
                 ids[index] = list(sentence)
         check_lengths(ids, self.model.config, place, remedy, most_tokens)
+        warn_of_long_sources(ids, self.model, place, goes_on)
         return ids
 
     def decode(

@@ -32,7 +32,10 @@ def check_finite(settings: Mapping[str, Any]) -> None:
 
 
 # Settled by the tokenizer, or not a hyperparameter.
-_NOT_OPTIONS = {"vocab_size", "decoder_vocab_size", "is_encoder_decoder", "is_decoder", "use_cache"}
+_NOT_OPTIONS = {
+    *("vocab_size", "decoder_vocab_size", "is_encoder_decoder", "is_decoder", "use_cache"),
+    "trained_source_length",
+}
 
 
 def _config_fields() -> list[tuple[str, Any, Any]]:

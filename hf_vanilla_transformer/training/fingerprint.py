@@ -34,6 +34,7 @@ _NOT_SHAPE = (
     "custom_pipelines",
     "dtype",
     "use_cache",
+    "trained_source_length",
 )
 _KNOWN_DATASETS: WeakKeyDictionary[datasets.Dataset, str] = WeakKeyDictionary()
 """What each was found to be, since every checkpoint asks; a `Dataset` never changes."""

@@ -16,7 +16,9 @@ from transformers.trainer_callback import TrainerCallback
 from ..data.batching import TokenBudgetBatchSampler
 from ..data.encoding import sequence_lengths
 from ..data.stream_batching import StreamingBatches
+from ..model.configuration_vanilla_transformer import is_ours
 from ..model.json_files import read_json
+from ..model.sentences import longest_known_source
 from .checkpoints import STREAM_STATE_NAME
 from .numbered_pairs import NumberedPairs, PairCollator
 from .trainer_arguments import TranslationTrainingArguments
@@ -45,6 +47,7 @@ class TokenBatches:
     args: TranslationTrainingArguments
     accelerator: Any
     data_collator: Any
+    model: Any
     train_dataset: Any
     eval_dataset: Any
     state: Any
@@ -59,6 +62,18 @@ class TokenBatches:
         sampler = self._token_sampler(self.train_dataset, shuffle=True)
         self.add_callback(EpochSetter(sampler))
         return self._token_dataloader(self.train_dataset, sampler)
+
+    def _record_source_length(self, checkpoint: Path | None) -> None:
+        """Write into the model's config the longest source that it is trained on, or was before."""
+        model = self.accelerator.unwrap_model(self.model)
+        if not is_ours(model) or self.train_dataset is None:
+            return
+        config = model.config
+        # a saved model that states none was trained on others
+        before = longest_known_source(config) if config.name_or_path else config.trained_source_length
+        saved = None if checkpoint is None else checkpoint / "config.json"
+        resumed = read_json(saved).get("trained_source_length") if saved is not None and saved.is_file() else None
+        config.trained_source_length = max(longest_source(self.train_dataset), before or 1, resumed or 1)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         """The same for validation, unshuffled."""
@@ -117,3 +132,12 @@ class TokenBatches:
         if isinstance(self.train_dataset, StreamingBatches):
             seen = json.dumps(self.train_dataset.seen)
             (folder / STREAM_STATE_NAME).write_text(seen + "\n", encoding="utf-8", newline="\n")
+
+
+def longest_source(dataset: datasets.Dataset | StreamingBatches) -> int:
+    """Tokens of the longest source of an encoded corpus; of a stream, which is not read beforehand, what may be."""
+    if isinstance(dataset, StreamingBatches):
+        longest = dataset.filters.max_tokens
+        assert longest is not None  # a stream needs it
+        return longest
+    return int(sequence_lengths(dataset, "input_ids").max(initial=1))

@@ -124,6 +124,7 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
         if resume_from_checkpoint:  # before its weights are loaded, which would not fit
             self._checkpoint = Path(resume_from_checkpoint)
             require_same_model(self._checkpoint, self.accelerator.unwrap_model(self.model).config)
+        self._record_source_length(self._checkpoint)
         self.record.start()
         run = Path(str(self.args.output_dir))
         try:

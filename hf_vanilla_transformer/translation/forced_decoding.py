@@ -16,6 +16,7 @@ from ..model.sentences import (
     line_place,
     pad,
     padded_source,
+    warn_of_long_sources,
 )
 from ..model.sound_scores import half_precision_hint, is_score
 
@@ -48,6 +49,7 @@ def target_log_probabilities(
     first_line: int | None = None,
     progress: Callable[[int], object] | None = None,
     max_tokens: int | None = None,
+    warns: bool = True,
 ) -> list[TargetLogProbability]:
     """Score target n as a translation of source n.
 
@@ -61,6 +63,7 @@ def target_log_probabilities(
             `sources[i]` or `targets[i]`.
         progress: called after each batch with its number of pairs.
         max_tokens: a longer sentence on either side is refused.
+        warns: whether the longest source is named if training saw none that long.
 
     Returns:
         One result per pair, in their order; it does not depend on the other pairs.
@@ -84,6 +87,8 @@ def target_log_probabilities(
     source_ids, target_ids = encoded["input_ids"], encoded["labels"]
     for ids, place in zip((source_ids, target_ids), places, strict=True):
         check_lengths(ids, model.config, place, most=max_tokens)
+    if warns:
+        warn_of_long_sources(source_ids, model, places[0], goes_on=first_line is not None and first_line > 1)
     sums = [0.0] * len(sources)
     longer = [max(len(source), len(target)) for source, target in zip(source_ids, target_ids, strict=True)]
     with inference(model):

@@ -135,7 +135,8 @@ class Translator:
         """Translate sentences; what one of them gives does not depend on the others.
 
         A sentence without text (empty, or nothing but white space) is not shown to the model: its one hypothesis is
-        empty, with score 0.
+        empty, with score 0. The longest sentence is named in a warning if training saw none that long, or if it has
+        more than 1,000 tokens: once for all sentences of a file.
 
         Args:
             sentences: any number, of any length.
@@ -144,10 +145,10 @@ class Translator:
             batch_tokens: most source tokens of a batch, padding included; a longer sentence goes alone. Models of ours
                 translate up to four batches at once on a processor.
             first_line: number of the first sentence in its file, for messages to name a line; without it they name
-                `sentences[i]`.
+                `sentences[i]`. From 2 on, the call goes on with a file that was begun before.
             progress: called after each batch with its number of sentences, those without text once at the start.
             max_source_tokens: a longer sentence is refused before any is translated; `None` translates any length, in
-                time and memory that grow with its square, and warns from 1,000.
+                time and memory that grow with its square.
             generate_settings: other settings of `generate`, such as `length_penalty` or `max_extra_tokens`; unset,
                 the generation config's hold, and if that limits no length, `max_extra_tokens` is 50.
 
@@ -162,7 +163,8 @@ class Translator:
         check_batch_tokens(batch_tokens)
         settle_translation(self.model.generation_config, num_beams, n_best, generate_settings)  # before any work
         place = sentence_place if first_line is None else line_place(first_line)
-        source_ids = self._decoder.encode(sentences, place, most_tokens=max_source_tokens)
+        goes_on = first_line is not None and first_line > 1
+        source_ids = self._decoder.encode(sentences, place, most_tokens=max_source_tokens, goes_on=goes_on)
         asked = {"num_beams": num_beams, **generate_settings}
         request = Request({name: value for name, value in asked.items() if value is not None}, n_best, batch_tokens)
         decoded = self._decoder.decode(source_ids, request, place, progress)
