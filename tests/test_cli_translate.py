@@ -2,6 +2,10 @@
 
 import io
 import json
+import os
+import re
+import stat
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -168,3 +172,104 @@ def test_wrong_options_are_refused(translate, give_stdin, capsys, arguments, cod
 def test_a_missing_model_is_a_sentence(capsys):
     assert main(["translate", "--model", "/nowhere/model"]) == 1
     assert "error: There is no model folder /nowhere/model. Check the path.\n" in capsys.readouterr().err
+
+
+# A terminal
+
+
+LEFT, UP, HOME, ENTER, END = "\x1b[D", "\x1b[A", "\x01", "\r", "\x04"
+
+
+def type_keys(folder: Path, keys: list[str], state: Path, stdout: int | None = None) -> str:
+    """What a terminal shows where `--interactive` runs in it and each of `keys` is typed after a prompt."""
+    import pty
+    import select
+
+    mine, its = pty.openpty()
+    code = "import sys, termios; from hf_vanilla_transformer.cli import main; sys.exit(main(sys.argv[1:]))"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, "translate", "--model", str(folder), "--device", "cpu", "--interactive",
+         "--num_beams", "1", "--format", "jsonl"],
+        stdin=its, stdout=its if stdout is None else stdout, stderr=its, start_new_session=True,
+        env={**os.environ, "XDG_STATE_HOME": str(state), "TERM": "xterm", "LC_ALL": "C.UTF-8", "INPUTRC": "/dev/null"},
+    )  # fmt: skip
+    os.close(its)
+    shown, waiting = "", list(keys)
+    try:
+        while select.select([mine], [], [], 120)[0]:
+            try:
+                data = os.read(mine, 4096)
+            except OSError:  # the other end is closed
+                break
+            if not data:
+                break
+            shown += data.decode("utf-8", "replace")
+            if waiting and re.sub(r"\x1b\[\?\d+[hl]", "", shown).endswith("> "):
+                os.write(mine, waiting.pop(0).encode())
+        assert process.wait(timeout=60) == 0, shown
+    finally:
+        process.kill()
+        process.wait()
+        os.close(mine)
+    return shown
+
+
+def sources_in(text: str) -> list[str]:
+    return [json.loads(row)["source"] for row in re.findall(r'\{"source".*\}', text)]
+
+
+needs_terminals = pytest.mark.skipif(os.name == "nt", reason="this system has no pseudo-terminals")
+
+
+@needs_terminals
+def test_at_a_terminal_lines_are_edited_and_recalled_in_the_next_session_too(tiny_model_folder, tmp_path):
+    pytest.importorskip("readline")
+    keys = ["étudant" + LEFT * 3 + "i" + HOME + "je suis " + ENTER, UP + " !" + ENTER, UP + UP + ENTER, END]
+    typed = ["je suis étudiant", "je suis étudiant !", "je suis étudiant"]
+    assert sources_in(type_keys(tiny_model_folder, keys, tmp_path / "state")) == typed
+    history = tmp_path / "state" / "vanilla-transformer" / "history"
+    assert stat.S_IMODE(history.stat().st_mode) == 0o600
+    assert sources_in(type_keys(tiny_model_folder, [UP + UP + ENTER, END], tmp_path / "state")) == [typed[1]]
+
+
+@needs_terminals
+def test_typed_at_a_terminal_only_results_go_into_a_pipe_and_a_history_that_cannot_be_kept_is_no_error(
+    tiny_model_folder, tmp_path
+):
+    (tmp_path / "state").write_text("a file", encoding="utf-8")
+    with open(tmp_path / "out", "wb") as out:
+        shown = type_keys(tiny_model_folder, ["merci" + ENTER, END], tmp_path / "state", stdout=out.fileno())
+    written = (tmp_path / "out").read_text(encoding="utf-8")
+    assert sources_in(written) == ["merci"]
+    assert len(written.splitlines()) == 1
+    assert written.startswith("{")
+    assert "> " in shown
+
+
+def test_what_is_piped_in_is_not_kept_and_without_readline_lines_are_read_all_the_same(
+    translate, give_stdin, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    give_stdin(b"merci\n")
+    assert translate("--interactive", "--num_beams", "1") == 0
+    monkeypatch.setitem(sys.modules, "readline", None)
+    give_stdin(b"merci\n")
+    for stream in (sys.stdin, sys.stdout):
+        monkeypatch.setattr(stream, "isatty", lambda: True)
+    assert translate("--interactive", "--num_beams", "1") == 0
+    assert capsys.readouterr().out.count("\n") == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_only_the_newest_lines_are_kept(tmp_path, monkeypatch):
+    readline = pytest.importorskip("readline")
+    from hf_vanilla_transformer.cli import typed_lines
+
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    monkeypatch.setattr(typed_lines, "LINES_KEPT", 3)
+    readline.clear_history()
+    with typed_lines._editing():
+        for number in range(5):
+            readline.add_history(f"line {number}")
+    assert typed_lines.history_path().read_text(encoding="utf-8") == "line 2\nline 3\nline 4\n"
+    readline.clear_history()

@@ -18,6 +18,7 @@ from .options import (
     positive,
 )
 from .streams import count_lines, line_chunks, one_line, open_input, open_output, refuse_existing, require_stdin
+from .typed_lines import typed_lines
 
 if TYPE_CHECKING:
     from ..translation import Translation, Translator
@@ -38,6 +39,8 @@ formats:
 A score is the sum of the natural logarithms of the tokens' probabilities, divided by
 ((5 + tokens) / 6) ** gnmt_length_penalty or, where that is not set, by tokens ** length_penalty."""
 
+INTERACTIVE_HELP = """translate what you type, line by line, with the editing keys of a shell; the lines are kept in
+~/.local/state/vanilla-transformer/history"""
 Formatter = Callable[[int, str, "Translation"], str]
 JSON_LINE_BREAKS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
 
@@ -52,7 +55,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.add_argument("--overwrite", action="store_true", help="replace an output file that exists")
     parser.add_argument("--format", choices=("text", "jsonl"), default="text", help="(default: %(default)s)")
     parser.add_argument("--n_best", type=positive, default=1, metavar="K", help="hypotheses of each line (default: 1)")
-    parser.add_argument("--interactive", action="store_true", help="translate what you type, line by line")
+    parser.add_argument("--interactive", action="store_true", help=INTERACTIVE_HELP)
     add_decoding_options(parser)
     add_precision_option(parser)
     return parser
@@ -140,9 +143,7 @@ def _translate_typed(translator: "Translator", options: argparse.Namespace) -> i
     translator.decoding(n_best=options.n_best, **settings)  # wrong settings are a reason
     if isinstance(sys.stdin, io.TextIOWrapper):
         sys.stdin.reconfigure(errors="surrogateescape")  # a byte that is no character is a wrong line, and not the end
-    if sys.stdin.isatty():
-        sys.stderr.write("Type a sentence and Enter; Ctrl-D ends.\n")
-    for index, typed in enumerate(iter(_read_typed, None)):
+    for index, typed in enumerate(typed_lines()):
         try:
             line = _text_of(typed, index + 1)
             translation = translator.translate(
@@ -169,10 +170,3 @@ def _text_of(typed: str, number: int) -> str:
     text = reader.decode(data).removesuffix("\n")
     reader.report()
     return text
-
-
-def _read_typed() -> str | None:
-    try:
-        return input("> " if sys.stdin.isatty() else "")
-    except EOFError:
-        return None
