@@ -13,6 +13,7 @@ from hf_vanilla_transformer import Translator, illustrate
 from hf_vanilla_transformer.illustration.anatomy import UnknownParts, take_layers_apart
 from hf_vanilla_transformer.illustration.quantising import restore
 from hf_vanilla_transformer.illustration.recording import record
+from hf_vanilla_transformer.model import fast_path
 from hf_vanilla_transformer.model.loss import label_smoothed_cross_entropy
 from hf_vanilla_transformer.tokenization import train_tokenizer
 
@@ -414,7 +415,39 @@ def test_a_page_is_saved_whole_or_not_at_all(tokenizer, tmp_path):
         illustration.save(tmp_path)
     with pytest.raises(FileNotFoundError, match=r"There is no folder .*nowhere for the page"):
         illustration.save(tmp_path / "nowhere" / "page.html")
+    for name in ("page.pdf", "page"):
+        with pytest.raises(ValueError, match=rf"{name} does not end in \.html"):
+            illustration.save(tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["page.html"]
+
+
+def test_a_page_replaces_an_earlier_page_and_no_other_file(tokenizer, tmp_path):
+    page, other = tmp_path / "page.HTML", tmp_path / "other.html"
+    illustrate(model_for(tokenizer), tokenizer, "merci").save(page)
+    illustration = illustrate(model_for(tokenizer), tokenizer, TEXT)
+    assert illustration.save(page).read_text(encoding="utf-8") == illustration.html
+    other.write_text("mine", encoding="utf-8")
+    with pytest.raises(FileExistsError, match="replaces an earlier page and no other file"):
+        illustration.save(other)
+    assert other.read_text(encoding="utf-8") == "mine"
+
+
+def test_at_a_prompt_it_is_one_line_of_facts_and_its_parts_are_short(tokenizer):
+    illustration = illustrate(model_for(tokenizer), tokenizer, TEXT, name="a\nname")
+    shown, contents = repr(illustration), illustration.contents
+    assert shown.startswith("<Illustration of 'a\\nname' (VanillaTransformerForConditionalGeneration, ")
+    assert f"{len(contents.source)} source and {len(contents.target)} target tokens" in shown
+    assert len(shown.splitlines()) == 1
+    assert len(shown) < 250
+    assert "html" not in vars(illustration)  # a glance builds no page
+    assert len(repr(contents.attention)) < 10_000
+
+
+@pytest.mark.parametrize("num_beams", [1, 3])
+def test_a_model_that_our_search_decodes_is_decoded_by_it(tokenizer, monkeypatch, num_beams):
+    """Nobody who asked for nothing is told of another search."""
+    monkeypatch.setattr(fast_path.logger, "warning_once", lambda message: pytest.fail(message))
+    illustrate(model_for(tokenizer), tokenizer, TEXT, num_beams=num_beams)
 
 
 def test_pieces_of_letters_are_shown_as_their_bytes(tokenizer):

@@ -4,6 +4,19 @@
 plain HTML, CSS and JavaScript. `collecting` and what it imports fill the contents from a model.
 """
 
-from .illustrating import Illustration, check_place, illustrate
+from typing import TYPE_CHECKING, Any
 
-__all__ = ["Illustration", "check_place", "illustrate"]
+from .places import check_ending, check_place
+
+if TYPE_CHECKING:
+    from .illustrating import Illustration, illustrate
+
+__all__ = ["Illustration", "check_ending", "check_place", "illustrate"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import illustrating
+
+    return getattr(illustrating, name)

@@ -31,10 +31,13 @@ class Collector:
         model: an encoder-decoder of `transformers`.
         tokenizer: its tokenizer.
         settings: of `generate`.
+        progress: told what is done next, in a few words.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, settings: dict[str, Any]) -> None:
-        self.model, self.tokenizer, self.settings = model, tokenizer, settings
+    def __init__(
+        self, model: Any, tokenizer: Any, settings: dict[str, Any], progress: Callable[[str], object]
+    ) -> None:
+        self.model, self.tokenizer, self.settings, self.progress = model, tokenizer, settings, progress
         self.missing: dict[str, str] = {}
 
     def collect(
@@ -46,9 +49,11 @@ class Collector:
         name: str | None,
     ) -> Contents:
         """The contents of a page; arguments as of `illustrate`."""
+        self.progress("decoding")
         with inference(self.model):
             found = search(self.model, source_ids, **self.settings)
         best = found.returned[0]
+        self.progress("recording attention and layers")
         recording = record(self.model, source_ids, [*found.prompt, *best[:-1]])
         attention = self._unless_unknown("projections", lambda: take_attention_apart(self.model, recording))
         return Contents(
@@ -98,6 +103,7 @@ class Collector:
     def _training(
         self, target: str, source_ids: Sequence[int], target_ids: Sequence[int], prompt: Sequence[int]
     ) -> Training:
+        self.progress("reading the target, untrained and trained")
         decoder_ids = [prompt[0], *target_ids[:-1]]
         recording = record(self.model, source_ids, decoder_ids, inside=False)
         fresh = record(untrained_twin(self.model), source_ids, decoder_ids, inside=False)

@@ -33,7 +33,7 @@ class Array:
     """
 
     shape: tuple[int, ...]
-    values: Sequence[float]
+    values: Sequence[float] = field(repr=False)
 
     def __post_init__(self) -> None:
         if prod(self.shape) != len(self.values):

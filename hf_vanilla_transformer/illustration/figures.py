@@ -38,6 +38,7 @@ def draw_figures(
     folder: str | os.PathLike[str],
     d_model: int = 512,
     learning_rates: Sequence[tuple[int, float]] = (),
+    progress: Callable[[str], object] | None = None,
 ) -> list[Path]:
     """Draw all figures of one sentence, each as PNG and as SVG.
 
@@ -46,6 +47,7 @@ def draw_figures(
         folder: where they go; made if it is not there. Files of the same names are replaced.
         d_model: for the paper's learning rate, where none are given.
         learning_rates: steps and rates of the model's own run.
+        progress: called with the name of each figure before it is drawn.
 
     Returns:
         Where they are.
@@ -64,7 +66,12 @@ def draw_figures(
         "smoothed_target": lambda: _smoothed_target(contents),
         "token_probabilities": lambda: _token_probabilities(contents),
     }
-    return [path for name, job in jobs.items() for path in _write(job, place / name)]
+    paths = []
+    for name, job in jobs.items():
+        if progress is not None:
+            progress(name)
+        paths += _write(job, place / name)
+    return paths
 
 
 def _write(job: "Callable[[], Figure]", base: Path) -> list[Path]:

@@ -2,8 +2,8 @@
 
 import html
 import os
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,12 +12,13 @@ from ..model.sentences import check_lengths, check_sentences, warn_of_long_sourc
 from ..model.whole_folders import replaced_file
 from .contents import Contents
 from .page import build_page
+from .places import check_place
 
 MOST_TOKENS = 128
 FRAME_HEIGHT = 900
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Illustration:
     """A page about one sentence; in a notebook it shows itself, in a frame of its own.
 
@@ -28,7 +29,7 @@ class Illustration:
 
     contents: Contents
     d_model: int = 512
-    learning_rates: Sequence[tuple[int, float]] = field(default=(), repr=False)
+    learning_rates: Sequence[tuple[int, float]] = ()
 
     @cached_property
     def html(self) -> str:
@@ -36,9 +37,11 @@ class Illustration:
         return build_page(self.contents)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the page, replacing what is there, at once and whole; where it is.
+        """Write the page, in place of an earlier one if there is one, at once and whole; where it is.
 
         Raises:
+            ValueError: `path` does not end in .html.
+            FileExistsError: a file is there that is no page of `illustrate`.
             FileNotFoundError: its folder does not exist.
             IsADirectoryError: `path` is a folder.
         """
@@ -47,11 +50,19 @@ class Illustration:
             beside.write_text(self.html, encoding="utf-8")
         return place
 
-    def draw_figures(self, folder: str | os.PathLike[str]) -> list[Path]:
-        """PNG and SVG files for papers and slides; where they are."""
+    def draw_figures(
+        self, folder: str | os.PathLike[str], progress: Callable[[str], object] | None = None
+    ) -> list[Path]:
+        """PNG and SVG files for papers and slides; where they are. `progress` is told the name of each before."""
         from .figures import draw_figures
 
-        return draw_figures(self.contents, folder, self.d_model, self.learning_rates)
+        return draw_figures(self.contents, folder, self.d_model, self.learning_rates, progress)
+
+    def __repr__(self) -> str:
+        shown, facts = self.contents, dict(self.contents.facts)
+        model = ", ".join(facts[name] for name in ("class", "parameters") if name in facts)
+        tokens = f"{len(shown.source)} source and {len(shown.target)} target tokens"
+        return f'<Illustration of {shown.model!r} ({model} parameters): {tokens}; .save("page.html") writes it>'
 
     def _repr_html_(self) -> str:
         page = html.escape(self.html, quote=True)
@@ -61,22 +72,15 @@ class Illustration:
         )
 
 
-def check_place(path: str | os.PathLike[str]) -> Path:
-    """Where a page may go.
-
-    Raises:
-        FileNotFoundError, IsADirectoryError: as of `Illustration.save`.
-    """
-    place = Path(path)
-    if place.is_dir():
-        raise IsADirectoryError(f"The page goes to a file, but {place} is a folder. Name a file in it.")
-    if not place.absolute().parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {place.absolute().parent} for the page. Make it first.")
-    return place
-
-
 def illustrate(
-    model: Any, tokenizer: Any, text: str, target: str | None = None, *, name: str | None = None, **settings: Any
+    model: Any,
+    tokenizer: Any,
+    text: str,
+    target: str | None = None,
+    *,
+    name: str | None = None,
+    progress: Callable[[str], object] | None = None,
+    **settings: Any,
 ) -> Illustration:
     """Translate a sentence and take the translation apart: attention, layers, steps, beams.
 
@@ -87,6 +91,7 @@ def illustrate(
         text: the sentence, at most 128 tokens.
         target: a translation of it, at most 128 tokens, to show what training sees.
         name: of the model, to be shown; that of its folder if not given.
+        progress: called before each part of the work with a few words on what it is.
         settings: of `generate`, such as `num_beams`; those not given come from the model's generation config.
 
     Returns:
@@ -101,7 +106,8 @@ def illustrate(
     source_ids = encode(tokenizer, text, "text", model)
     warn_of_long_sources([source_ids], model, lambda _: "`text`")
     target_ids = None if target is None else encode(tokenizer, target, "target", model)
-    contents = Collector(model, tokenizer, settings).collect(text, source_ids, target, target_ids, name)
+    collector = Collector(model, tokenizer, settings, progress or (lambda what: None))
+    contents = collector.collect(text, source_ids, target, target_ids, name)
     return Illustration(contents, getattr(model.config, "d_model", 512))
 
 
