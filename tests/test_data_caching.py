@@ -1,5 +1,6 @@
 """The cache of text: if damaged it is made again with a word; whole or not there, for all who want it at once."""
 
+import errno
 import json
 import logging
 import os
@@ -8,13 +9,14 @@ import re
 import resource
 import shutil
 import signal
+from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
 import pytest
 from test_data_encoding import word_tokenizer
 
-from hf_vanilla_transformer.data import caching, encode_corpus, load_parallel_corpus
+from hf_vanilla_transformer.data import encode_corpus, load_parallel_corpus
 from hf_vanilla_transformer.data.caching import TABLE, cached_table
 from hf_vanilla_transformer.model.manifest import MANIFEST_NAME
 
@@ -35,7 +37,8 @@ def warnings(caplog):
 def encoded(tmp_path):
     """From two files to token ids, as `train` does: two tables in the cache."""
     for name, lines in (("a", SOURCE), ("b", TARGET)):
-        (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+        if not (tmp_path / name).exists():
+            (tmp_path / name).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
     return encode_corpus(load_parallel_corpus(tmp_path / "a", tmp_path / "b"), word_tokenizer()).to_dict()
 
 
@@ -153,6 +156,17 @@ def write_rows(path: Path) -> None:
         writer.finalize()
 
 
+@contextmanager
+def largest_file(size: int):
+    """No file can be written beyond so many bytes."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
 def in_children(count: int, action) -> list[int]:
     """Fork, run, wait: how each child ended."""
     children = []
@@ -184,7 +198,7 @@ def test_processes_that_want_the_same_table_make_it_once(tmp_path, damaged):
 
 def test_where_nothing_can_be_locked_the_first_one_stays(tmp_path, monkeypatch):
     def no_lock(*args, **kwargs):
-        raise OSError(caching.errno.ENOLCK, "No locks available")
+        raise OSError(errno.ENOLCK, "No locks available")
 
     def write_and_be_overtaken(path):
         write_rows(path)
@@ -212,13 +226,9 @@ def test_a_killed_process_leaves_nothing_that_stays(tmp_path, warnings):
 
 @pytest.mark.parametrize("limit", [100, 5_000, 50_000])
 def test_a_full_disk_names_the_cache_and_its_room_and_leaves_nothing(tmp_path, limit):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, hard))
-    try:
-        with pytest.raises(OSError, match=rf"{tmp_path / 'cache'} cannot be written: File too large \(.* GB free\)"):
-            cached_table("text", "name", write_rows)
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    message = rf"{tmp_path / 'cache'} cannot be written: File too large \(.* GB free\)"
+    with largest_file(limit), pytest.raises(OSError, match=message):
+        cached_table("text", "name", write_rows)
     assert [path.name for path in (tmp_path / "cache" / "text").iterdir() if path.is_dir()] == []
     assert len(cached_table("text", "name", write_rows)) == 1000
 
@@ -231,15 +241,20 @@ def test_a_cache_that_cannot_be_is_named(tmp_path, monkeypatch, read):
         read(tmp_path)
 
 
-def test_a_sound_table_is_read_where_nothing_can_be_written(tmp_path, monkeypatch):
+def test_a_sound_table_is_read_where_nothing_can_be_written(tmp_path):
     expected = encoded(tmp_path)
-    monkeypatch.setattr(caching, "_make", lambda *_: pytest.fail("written"))
-    assert encoded(tmp_path) == expected
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*")}
+    with largest_file(0):
+        assert encoded(tmp_path) == expected
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*")} == before
 
 
-def test_without_caching_nothing_mapped_is_kept(tmp_path, monkeypatch):
+def test_without_caching_nothing_mapped_is_kept(tmp_path):
     expected = encoded(tmp_path)
     shutil.rmtree(tmp_path / "cache")
-    monkeypatch.setattr(datasets.fingerprint, "_CACHING_ENABLED", False)
-    assert encoded(tmp_path) == expected
+    datasets.disable_caching()
+    try:
+        assert encoded(tmp_path) == expected
+    finally:
+        datasets.enable_caching()
     assert not (tmp_path / "cache" / "mapped_text").exists()

@@ -5,7 +5,8 @@ What these tests show is the design: neither class knows anything of the search,
 
 import pytest
 import torch
-from tiny import BOS, EOS, lively_model, pad_batch, sentences
+from tiny import BOS, EOS, lively_model, pad_batch, sentences, until_end
+from transformers import LogitsProcessorList
 
 from hf_vanilla_transformer.model.beam_search import BeamSearch
 from hf_vanilla_transformer.model.greedy_search import greedy_search
@@ -130,7 +131,6 @@ def test_an_ensemble_of_two_models_is_a_class(beams):
 def test_an_ensemble_decodes_greedily_too():
     models = [lively_model(seed) for seed in (0, 1)]
     prompt = torch.full((len(ROWS), 1), BOS)
-    from transformers import LogitsProcessorList
 
     with torch.inference_mode():
         ensemble = Ensemble([decoder_of(model, 1) for model in models])
@@ -141,6 +141,14 @@ def test_an_ensemble_decodes_greedily_too():
             assert int(sum(model(**given).logits[0, -1].softmax(-1) for model in models).argmax()) == token
             if token == EOS:
                 break
+
+
+def test_one_beam_is_greedy():
+    model, prompt = lively_model(), torch.full((len(ROWS), 1), BOS)
+    with torch.inference_mode():
+        greedy, _ = greedy_search(decoder_of(model, 1), prompt, LogitsProcessorList(), settings_for(1))
+        found = BeamSearch(decoder_of(model, 1), prompt, [], settings_for(1)).run()
+    assert until_end(found.sequences) == until_end(greedy)
 
 
 def test_a_word_that_must_be_said_is_a_class_whose_state_moves_with_the_beams():

@@ -6,6 +6,7 @@ import pickle
 import random
 import shutil
 import sqlite3
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,7 +19,6 @@ import safetensors.torch
 import tokenizers
 import torch
 
-from hf_vanilla_transformer.model import disk_space
 from hf_vanilla_transformer.model.disk_space import DiskFullError, full_disk, writing_to
 
 resource = pytest.importorskip("resource", reason="needs a limit on the size of files")
@@ -145,9 +145,14 @@ def test_other_errors_mean_what_they_say(error: BaseException, tmp_path: Path):
 
 def refuse_in(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
     """As if the disk of `folder`, and no other, were full."""
-    monkeypatch.setattr(
-        disk_space, "_refusal_of", lambda place: errno.ENOSPC if Path(place).absolute() == folder else 0
-    )
+    make = tempfile.TemporaryFile
+
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        if Path(kwargs["dir"]).absolute() == folder:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return make(*args, **kwargs)
+
+    monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
 
 
 def test_the_folder_that_is_full_is_named_and_not_the_one_that_is_meant(
@@ -190,8 +195,8 @@ def test_a_named_file_names_its_folder(tmp_path: Path):
     assert full_disk(shared) is not None
 
 
-def test_a_disk_that_nobody_names_is_a_disk(monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(disk_space, "_refusal_of", lambda place: 0)
+def test_a_disk_that_nobody_names_is_a_disk():
+    """All that are known here take more."""
     message = full_disk(OSError(errno.ENOSPC, "No space left on device"))
     assert message == (
         "A disk is full (No space left on device), and the library that wrote does not say which. Free some space."

@@ -101,13 +101,6 @@ def test_a_batch_is_each_sentence_alone(model, side, num_beams, settings):
     assert together == [translate(model, [row], **settings)[0] for row in ROWS]
 
 
-def test_one_beam_is_greedy(model):
-    """`num_beams=1` never enters beam search in `generate`, so it is called by name here."""
-    greedy = translate(model, ROWS, max_new_tokens=15)
-
-    assert translate(model, ROWS, max_new_tokens=15, custom_generate=type(model)._beam_search) == greedy
-
-
 def test_greedy_takes_the_likeliest_token_of_each_step(model):
     expected = []
     for row in ROWS:

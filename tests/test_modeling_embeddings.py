@@ -34,13 +34,21 @@ TIES = [
 ]
 
 
+@torch.no_grad()
 def groups_of(model: torch.nn.Module) -> list[set[str]]:
-    """The names of embedding matrices that are the same memory."""
-    groups: dict[int, set[str]] = {}
-    for name, parameter in model.named_parameters(remove_duplicate=False):
-        if name in (SHARED, ENCODER, DECODER, HEAD):
-            groups.setdefault(parameter.data_ptr(), set()).add(name)
-    return list(groups.values())
+    """The names of embedding matrices of which a change of one is a change of all."""
+    matrices = {
+        name: matrix
+        for name, matrix in model.named_parameters(remove_duplicate=False)
+        if name in (SHARED, ENCODER, DECODER, HEAD)
+    }
+    groups = set()
+    for changed, matrix in matrices.items():
+        before = {name: each.clone() for name, each in matrices.items()}
+        matrix.add_(1.0)
+        groups.add(frozenset(name for name, each in matrices.items() if not torch.equal(each, before[name])))
+        matrix.copy_(before[changed])
+    return [set(group) for group in groups]
 
 
 def sizes_of(model: torch.nn.Module) -> tuple[int, int, int]:

@@ -122,23 +122,32 @@ class LargestTensor(TorchDispatchMode):
         return result
 
 
-@pytest.mark.parametrize("kind", [nn.Linear, Adapted])
-def test_logits_of_all_tokens_are_never_held(kind, monkeypatch):
-    torch.manual_seed(0)
-    hidden, projection = torch.randn(4, 64, 4, requires_grad=True), kind(4, 500, bias=False)
-    labels = torch.randint(0, 500, (4, 64))
-    monkeypatch.setattr(loss, "_LOGITS_AT_ONCE", 16 * 500)
-
+def most_held(kind: type, tokens: int, vocab: int, device: str = "cpu", chunk_size: int | None = None) -> int:
+    """The most numbers in one tensor while a loss and its gradients are computed."""
+    with torch.device(device):
+        hidden, projection = torch.randn(4, tokens // 4, 2, requires_grad=True), kind(2, vocab, bias=False)
+        labels = torch.ones(4, tokens // 4, dtype=torch.long)
     with LargestTensor() as largest:
-        chunked_cross_entropy(hidden, projection, labels, 0.1).backward()
+        chunked_cross_entropy(hidden, projection, labels, 0.1, chunk_size=chunk_size).backward()
+    return largest.numbers
 
-    assert largest.numbers <= 16 * 500
+
+@pytest.mark.parametrize("kind", [nn.Linear, Adapted])
+def test_logits_of_all_tokens_are_never_held(kind):
+    assert most_held(kind, tokens=256, vocab=500, chunk_size=16) <= 256 * 500 / 16
 
 
-def test_an_accelerator_holds_the_logits_of_more_tokens_at_once():
-    at_once = {name: loss._chunk_size(32_000, torch.device(name)) for name in ("cpu", "cuda")}
-    assert at_once == {"cpu": 524, "cuda": 4194}
-    assert loss._chunk_size(10**9, torch.device("cpu")) == 1
+@pytest.mark.parametrize(("device", "mebibytes"), [("cpu", 64), ("meta", 512)])
+def test_logits_take_as_much_memory_as_is_said(device, mebibytes):
+    """A device that is no processor holds those of more tokens at once; "meta" is one that computes nothing."""
+    most = mebibytes * 2**20 // 4
+    vocab = 32_000
+    assert 0.9 * most < most_held(nn.Linear, tokens=most // vocab + 100, vocab=vocab, device=device) <= most
+
+
+def test_a_vocabulary_of_any_size_is_taken_token_by_token():
+    vocab = 2**28
+    assert most_held(nn.Linear, tokens=4, vocab=vocab, device="meta") == 2 * vocab  # the weight
 
 
 def test_frozen_weights_and_no_gradients_at_all():

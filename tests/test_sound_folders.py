@@ -11,6 +11,7 @@ import pytest
 from model_folders import save_model_folder
 from mutations import ADDED, mutate
 from originals import marian_folder
+from safetensors.torch import save_file
 from transformers import AutoModelForSeq2SeqLM, pipeline
 
 from hf_vanilla_transformer import Translator, average_checkpoints, from_marian
@@ -270,10 +271,11 @@ def test_swapped_folders_are_noticed(sealed: dict[str, Path], tmp_path: Path, mo
 def test_a_model_is_not_averaged_while_it_changes(sealed: dict[str, Path], tmp_path: Path, monkeypatch: Any):
     folder = copy_of(sealed["ours"], tmp_path)
 
-    def save(*args: Any, **kwargs: Any) -> None:
+    def change_and_save(*args: Any, **kwargs: Any) -> None:
         put_another(folder, sealed["other"])
+        save_file(*args, **kwargs)
 
-    monkeypatch.setattr("hf_vanilla_transformer.training.averaging._copy_model_files", save)
+    monkeypatch.setattr("hf_vanilla_transformer.training.averaging.save_file", change_and_save)
     with pytest.raises(FolderChangedError):
         average_checkpoints([folder], tmp_path / "mean")
     assert not (tmp_path / "mean").exists()

@@ -4,7 +4,7 @@ import pytest
 import torch
 from datasets import Dataset
 from peft import LoraConfig
-from tiny import EOS, PAD, lively_model, sentences, tiny_model
+from tiny import EOS, PAD, lively_model, pad_batch, sentences, tiny_model, until_end
 from transformers import AutoModelForSeq2SeqLM, DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
 
 from hf_vanilla_transformer.model import fast_path
@@ -118,19 +118,23 @@ def test_predicting_with_generate_keeps_the_limit_of_each_sentence(tmp_path):
 
 def test_predicting_with_generate_is_decoded_fast_by_the_models_own_penalty(tmp_path, monkeypatch):
     """In bf16 under accelerate's wrapper, with the labels that the trainer passes."""
-    model, seen = lively_model(), []
-    model.generation_config.gnmt_length_penalty = 0.6
-    settle = fast_path.settle
-    monkeypatch.setattr(fast_path, "settle", lambda *given: seen.append(settle(*given)) or seen[-1])
-    searched = fast_path.Call._search
-    monkeypatch.setattr(fast_path.Call, "_search", lambda *given: seen.append("fast") or searched(*given))
+    said: list[str] = []
+    monkeypatch.setattr(fast_path.logger, "warning_once", said.append)
+    model, rows = lively_model(), corpus(4)
+    model.generation_config.gnmt_length_penalty = 6.0  # translations much longer than without
     stock = trainer(model, tmp_path, predict_with_generate=True, generation_num_beams=3, bf16=True, max_steps=1)
     stock.train()
 
-    stock.predict(corpus(4))
+    predictions = torch.as_tensor(stock.predict(rows, max_new_tokens=12).predictions)
 
-    assert seen[1::2] == ["fast"]
-    assert (seen[0].gnmt_length_penalty, seen[0].num_beams) == (0.6, 3)
+    assert not said  # as of a search that is slower
+    ids, mask = pad_batch(rows["input_ids"])
+    with torch.autocast("cpu", torch.bfloat16):
+        asked, without = (
+            model.generate(ids, attention_mask=mask, num_beams=3, gnmt_length_penalty=penalty, max_new_tokens=12)
+            for penalty in (6.0, 0.0)
+        )
+    assert until_end(predictions) == until_end(asked) != until_end(without)
 
 
 def test_it_saves_and_resumes_adapters(tmp_path):

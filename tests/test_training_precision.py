@@ -26,7 +26,7 @@ def test_a_processor_with_the_instruction_is_measured(
     """The best of each type counts: other work on the machine only adds to the rest."""
     spent = {torch.float32: iter([9.0, 5.0] + [1.0] * 200), torch.bfloat16: iter([9.0] + [bf16_milliseconds] * 200)}
     monkeypatch.setattr(precision, "seconds_of_product", lambda dtype: next(spent[dtype]))
-    monkeypatch.setattr(precision, "_processor_has_bf16", lambda: True)
+    monkeypatch.setattr(precision, "processor_has_bf16", lambda: True)
     threads = torch.get_num_threads()
     assert computes_bf16_fast(use_cpu=True) is fast
     assert torch.get_num_threads() == threads
@@ -34,7 +34,7 @@ def test_a_processor_with_the_instruction_is_measured(
 
 def test_a_processor_without_the_instruction_is_not(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(precision, "seconds_of_product", None)
-    monkeypatch.setattr(precision, "_processor_has_bf16", lambda: False)
+    monkeypatch.setattr(precision, "processor_has_bf16", lambda: False)
     assert computes_bf16_fast(use_cpu=True) is False
 
 

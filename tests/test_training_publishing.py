@@ -67,10 +67,13 @@ def test_copying_what_is_pushed_draws_no_random_number_of_the_run(tiny_model_fol
 
     def prepare(*_):
         torch.rand(1)
+        raise ValueError("and no more is needed here")
 
     monkeypatch.setattr(publishing, "prepare", prepare)
+    trainer.hub_model_id = "someone/run"
     before = torch.get_rng_state()
-    trainer._copy(tiny_model_folder)
+    with pytest.raises(ValueError, match="and no more"):
+        trainer.push_to_hub()
     assert torch.equal(torch.get_rng_state(), before)
 
 

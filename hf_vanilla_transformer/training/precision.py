@@ -28,7 +28,7 @@ def computes_bf16_fast(use_cpu: bool = False) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if torch.accelerator.is_available() and not use_cpu:
         return is_torch_bf16_gpu_available()
-    return _processor_has_bf16() and bf16_speed_of_processor() > _WORTH_IT
+    return processor_has_bf16() and bf16_speed_of_processor() > _WORTH_IT
 
 
 def precision_of_launcher() -> str | None:
@@ -41,7 +41,8 @@ def precision_of_launcher() -> str | None:
     return None if is_open else told
 
 
-def _processor_has_bf16() -> bool:
+def processor_has_bf16() -> bool:
+    """Whether it has an instruction that multiplies bfloat16 matrices."""
     instructions = torch.cpu.get_capabilities()
     return bool(instructions.get("avx512_bf16") or instructions.get("amx_tile"))
 
