@@ -34,7 +34,9 @@ REFUSED = {
     "--learning_rate 0": "`learning_rate` must be above 0",
     "--adam_beta1 1": "`adam_beta1` must be below 1",
     "--adam_epsilon 0": "`adam_epsilon` must be above 0",
-    "--pool_size 0": "`pool_size` must be at least 1",
+    "--streaming true --max_steps 9 --max_length 0": "must be at most the 1,500 tokens of a batch, but it is None",
+    "--streaming true --max_steps 9 --max_length 9 --max_tokens 8": "at most the 8 tokens of a batch, but it is 9",
+    "--streaming true --max_steps 9 --pool_size 0": "pool_size must be a whole number of at least 1, but it is 0",
     "--dropout 1.5": "`dropout` must be at least 0 and below 1",
     "--positional_encoding foo": "invalid choice: 'foo'",
     "--tokenizer_algorithm foo": "invalid choice: 'foo'",
@@ -79,3 +81,41 @@ def test_a_saved_model_that_contradicts_the_settings_is_refused_before_the_text_
     options = [*files, "--init_from", str(folder), "--eval_strategy=no", "--output_dir", str(tmp_path / "run")]
     with pytest.raises(ValueError, match="which cannot become 999"):
         run_training(parse_settings(None, [*options, "--d_model=999"]))
+
+
+@pytest.mark.parametrize(
+    ("options", "longer", "message"),
+    [
+        ([], "validation", r"must fit the budget of a batch, but the source sentence at index 1 has \d+ tokens"),
+        (
+            ["--positional_encoding=learned", "--max_position_embeddings=12"],
+            "validation",
+            r"for \d+ tokens, but .* validation text has",
+        ),
+        (
+            ["--positional_encoding=learned", "--max_position_embeddings=20"],
+            "train",
+            r"for \d+ tokens, but .* training text has",
+        ),
+    ],
+)
+def test_text_that_fits_no_batch_or_position_is_refused_before_the_first_step(
+    options, longer, message, folder, tmp_path, sentences, monkeypatch
+):
+    files = []
+    for part in ("train", "validation"):
+        lines = [sentences[0], " ".join(sentences[:3] * 3) if part == longer else sentences[1]]
+        for side in ("source", "target"):
+            path = tmp_path / f"{part}.{side}"
+            path.write_text("\n".join(lines if side == "source" else reversed(lines)) + "\n", encoding="utf-8")
+            files.append(f"--{part}_{side}={path}")
+    sizes = ["--d_model=16", "--encoder_layers=1", "--decoder_layers=1", "--max_steps=1", "--eval_strategy=steps"]
+    budget = ["--max_tokens=40" if not options else "--max_tokens=500"]
+    monkeypatch.setattr("transformers.Seq2SeqTrainer.training_step", lambda *_: pytest.fail("trained"))
+    with pytest.raises(ValueError, match=message):
+        run_training(
+            parse_settings(
+                None,
+                [*files, *sizes, *options, *budget, "--tokenizer", str(folder), "--output_dir", str(tmp_path / "run")],
+            )
+        )

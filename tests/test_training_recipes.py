@@ -50,9 +50,9 @@ def test_a_run_can_be_started_again_from_its_own_settings(name: str, output: lis
 def test_every_hyperparameter_of_the_config_is_an_option():
     """The config's defaults are written once: an option not given is None."""
     arguments = ModelArguments()
-    settled_by_the_tokenizer = {"vocab_size", "decoder_vocab_size"}
+    settled_by_the_text = {"vocab_size", "decoder_vocab_size", "trained_source_length"}
     for field in VanillaTransformerConfig.__annotations__:
-        if field in settled_by_the_tokenizer or field.endswith("_token_id"):
+        if field in settled_by_the_text or field.endswith("_token_id"):
             assert not hasattr(arguments, field)
         elif field not in ("use_cache", "is_decoder", "is_encoder_decoder"):
             assert getattr(arguments, field) is None

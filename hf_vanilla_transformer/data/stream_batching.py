@@ -230,19 +230,34 @@ class StreamingBatches(IterableDataset[Batch]):
                 "A stream is read again for every epoch, but an iterator, which can be read once, was given. Give an "
                 "object whose `iter` begins anew, such as ParallelStream."
             )
-        for name, least in (("max_tokens", 1), ("pool_size", 1), ("seed", 0), ("num_processes", 1), ("rank", 0)):
+        for name, least in (("seed", 0), ("num_processes", 1), ("rank", 0)):
             _check_number(name, getattr(self, name), least)
         if self.rank >= self.num_processes:
             raise ValueError(
                 f"rank must be below num_processes, but it is {self.rank} of {self.num_processes}; the first is 0."
             )
-        longest = self.filters.max_tokens
-        if longest is None or longest > self.max_tokens:
-            raise ValueError(
-                "A stream cannot be searched beforehand for a sentence that fits no batch, so the filter's max_tokens "
-                f"must be at most the {self.max_tokens:,} tokens of a batch, but it is {longest}. Set it "
-                "(--max_length), or raise the budget (--max_tokens)."
-            )
+        check_stream_sizes(self.filters.max_tokens, self.max_tokens, self.pool_size)
+
+
+def check_stream_sizes(longest: int | None, max_tokens: int, pool_size: int) -> None:
+    """Refuse sizes by which a stream could hold a sentence that fits no batch.
+
+    Args:
+        longest: tokens of the longest sentence that the filters keep; `None` if they keep all.
+        max_tokens: budget of each side of a batch.
+        pool_size: pairs that are shuffled and cut into batches together.
+
+    Raises:
+        ValueError: the message names the size.
+    """
+    for name, size in (("max_tokens", max_tokens), ("pool_size", pool_size)):
+        _check_number(name, size, 1)
+    if longest is None or longest > max_tokens:
+        raise ValueError(
+            "A stream cannot be searched beforehand for a sentence that fits no batch, so the filter's max_tokens "
+            f"must be at most the {max_tokens:,} tokens of a batch, but it is {longest}. Set it (--max_length), or "
+            "raise the budget (--max_tokens)."
+        )
 
 
 def _check_number(name: str, value: object, least: int) -> None:

@@ -107,7 +107,7 @@ class DataArguments:
 
     def __post_init__(self) -> None:
         check_finite(vars(self))
-        for name, least in (("max_length", 0), ("max_length_ratio", 1), ("pool_size", 1)):
+        for name, least in (("max_length", 0), ("max_length_ratio", 1)):
             value = getattr(self, name)
             if value is not None and value < least:
                 raise ValueError(f"`{name}` must be at least {least}, got {value}.")

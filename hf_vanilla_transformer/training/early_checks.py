@@ -15,6 +15,7 @@ from huggingface_hub.utils import validate_repo_id
 from transformers import Seq2SeqTrainer, get_scheduler
 from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
+from ..data.stream_batching import check_stream_sizes
 from ..tokenization.training import MINIMUM_VOCAB_SIZE
 from .recipe_files import did_you_mean
 from .recipes import Settings
@@ -44,6 +45,8 @@ def check_settings(settings: Settings) -> None:
         raise ValueError(
             "`resume_from_checkpoint` is not for this command: give `--resume`, which finds the newest one."
         )
+    if settings.data.streaming:
+        check_stream_sizes(settings.data.max_length or None, args.max_tokens, settings.data.pool_size)
     learned = settings.tokenizer.tokenizer is None and settings.model.init_from is None
     if learned and settings.tokenizer.vocab_size < MINIMUM_VOCAB_SIZE:
         raise ValueError(

@@ -88,6 +88,23 @@ class TokenBatches:
             raise ValueError("Evaluation needs an `eval_dataset`. Give validation text, or set `eval_strategy` to no.")
         return eval_dataset
 
+    def require_fitting_sentences(self, positions: int | None) -> None:
+        """Refuse, before training and not in the midst of it, text that fits no batch or no position.
+
+        Args:
+            positions: tokens of the longest sentence that the model takes; `None` if there is no limit.
+
+        Raises:
+            ValueError: a sentence is longer than that, or a validation sentence than `max_tokens`.
+        """
+        validation = self.eval_dataset if self.args.eval_strategy != "no" else None
+        for dataset in validation.values() if isinstance(validation, dict) else (validation,):
+            if dataset is not None:
+                self._token_sampler(dataset, shuffle=False)
+                _require_positions(dataset, positions, "validation")
+        if isinstance(self.train_dataset, datasets.Dataset):
+            _require_positions(self.train_dataset, positions, "training")
+
     def _token_sampler(self, dataset: datasets.Dataset, shuffle: bool) -> TokenBudgetBatchSampler:
         return TokenBudgetBatchSampler(
             sequence_lengths(dataset, "input_ids"),
@@ -132,6 +149,17 @@ class TokenBatches:
         if isinstance(self.train_dataset, StreamingBatches):
             seen = json.dumps(self.train_dataset.seen)
             (folder / STREAM_STATE_NAME).write_text(seen + "\n", encoding="utf-8", newline="\n")
+
+
+def _require_positions(dataset: datasets.Dataset, positions: int | None, text: str) -> None:
+    for side, column in (("source", "input_ids"), ("target", "labels")):
+        longest = int(sequence_lengths(dataset, column).max(initial=0))
+        if positions is not None and longest > positions:
+            raise ValueError(
+                f"The model has learned positions for {positions:,} tokens, but the longest {side} sentence of the "
+                f"{text} text has {longest:,}. Raise `max_position_embeddings`, or leave longer pairs out by "
+                "`max_length`."
+            )
 
 
 def longest_source(dataset: datasets.Dataset | StreamingBatches) -> int:

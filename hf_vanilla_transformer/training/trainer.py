@@ -20,6 +20,7 @@ from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer
 from transformers.trainer_callback import PrinterCallback, ProgressCallback
 
 from ..data.encoding import PAIR_IDS
+from ..model.configuration_vanilla_transformer import longest_sentence
 from .checkpoints import newest_complete_checkpoint, nothing_to_resume
 from .ending import restore_callbacks, was_ended
 from .fingerprint import require_same_model, require_same_run, run_fingerprint
@@ -121,9 +122,11 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
                 f"DeepSpeed unpickles {resume_from_checkpoint}, which can run code: resume only what you wrote."
             )
         self._checkpoint, self._is_at_its_end = None, False
+        config = self.accelerator.unwrap_model(self.model).config
         if resume_from_checkpoint:  # before its weights are loaded, which would not fit
             self._checkpoint = Path(resume_from_checkpoint)
-            require_same_model(self._checkpoint, self.accelerator.unwrap_model(self.model).config)
+            require_same_model(self._checkpoint, config)
+        self.require_fitting_sentences(longest_sentence(config))
         self._record_source_length(self._checkpoint)
         self.record.start()
         run = Path(str(self.args.output_dir))
