@@ -32,7 +32,7 @@ class Knowing:
     """A model that finds true translations likely, from one language to the other alone."""
 
     def __init__(self, monkeypatch, forward: float = -1.0, other: float = -8.0) -> None:
-        def log_probabilities(model, tokenizer, sources, targets, batch_tokens):
+        def log_probabilities(model, tokenizer, sources, targets, batch_tokens, warns):
             true = [source.replace("mot", "word") == target for source, target in zip(sources, targets, strict=True)]
             return [TargetLogProbability(3 * (forward if each else other), 3) for each in true]
 
@@ -97,7 +97,7 @@ def test_swapped_sides_are_found_by_the_model_itself(monkeypatch):
     swapped = [each[0] for each in references], [[source] for source in sources]
     monkeypatch.setattr("hf_vanilla_transformer.evaluation.plausibility._SAMPLE", 5)
 
-    def log_probabilities(model, tokenizer, texts, targets, batch_tokens):
+    def log_probabilities(model, tokenizer, texts, targets, batch_tokens, warns):
         assert len(texts) <= 5
         return [TargetLogProbability(-8.0 if text.startswith("word") else -1.0, 1) for text in texts]
 
