@@ -20,13 +20,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def no_network(monkeypatch: pytest.MonkeyPatch):
-    """The Hub as seen by a machine that cannot reach it; any call is counted."""
+    """A machine that cannot reach the Hub; any name that it is asked for is noted."""
     calls: list[str] = []
 
     class Unreachable:
         def model_info(self, name: str, **_: object) -> None:
             calls.append(name)
-            raise ConnectionError("name not resolved")
 
     monkeypatch.setattr("huggingface_hub.HfApi", Unreachable)
     return calls
@@ -98,12 +97,10 @@ def test_an_empty_name():
         load_tokenizer("")
 
 
-def test_a_hub_name_that_cannot_be_reached_fails_after_one_question(no_network: list[str]):
-    with pytest.raises(
-        FileNotFoundError, match=r"'no/such' must be a folder .*name not resolved\. Check the spelling"
-    ):
+def test_a_hub_name_that_cannot_be_reached_is_not_asked_for(no_network: list[str]):
+    with pytest.raises(FileNotFoundError, match=r"no/such is neither a folder here nor whole .* Check the spelling"):
         load_tokenizer("no/such")
-    assert no_network == ["no/such"]
+    assert not no_network
 
 
 def test_a_hub_name_is_read_from_the_cache_without_network(
@@ -118,3 +115,4 @@ def test_a_hub_name_is_read_from_the_cache_without_network(
 
     monkeypatch.setattr(AutoTokenizer, "from_pretrained", cached)
     assert len(load_tokenizer("org/name")) == VOCAB_SIZE
+    assert not no_network

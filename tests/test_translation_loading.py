@@ -188,7 +188,9 @@ def test_what_can_only_be_a_path_is_not_looked_up_on_the_hub(name):
 @pytest.mark.parametrize("name", ["someone/nowhere", "nowhere"])
 def test_what_may_be_a_hub_name_says_both(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(FileNotFoundError, match=r"is neither a folder here nor a model that the Hub gave us"):
+    with pytest.raises(
+        FileNotFoundError, match=r"is neither a folder here nor whole in the cache of the Hub, and HF_HUB"
+    ):
         load_model_and_tokenizer(name)
 
 

@@ -75,7 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 def _folder(model: str, revision: str | None, whole: bool) -> tuple[Path, bool]:
     """Where the model's files are, and whether they are this machine's own."""
     from ..hub.fetching import fetch
-    from ..translation.loading import HUB_ID
+    from ..model.hub_access import HUB_ID
 
     folder = Path(model).expanduser()
     if folder.is_dir():

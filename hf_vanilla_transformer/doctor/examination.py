@@ -88,7 +88,7 @@ def folder_of(folder_or_id: str | os.PathLike[str]) -> Path:
     from transformers.utils import cached_file
 
     load_model_and_report(folder_or_id)  # says what is wrong with a name, and downloads
-    return Path(str(cached_file(str(folder_or_id), "config.json"))).parent
+    return Path(str(cached_file(str(folder_or_id), "config.json", local_files_only=True))).parent
 
 
 def guarded(name: str, check: Callable[[Examined], Finding], patient: Examined) -> Finding:

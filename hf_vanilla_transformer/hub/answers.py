@@ -11,6 +11,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from ..model.hub_access import require_hub
+
 _TRANSPORT = {"TransportError", "NetworkError", "TimeoutException"}
 """Of the HTTP library, whose name depends on huggingface_hub's version."""
 
@@ -25,27 +27,25 @@ def is_transient(error: BaseException) -> bool:
 
 @contextmanager
 def explained(repo_id: str, revision: str | None = None) -> Iterator[None]:
-    """Turn the client's errors into Python's own kinds, with a sentence for people.
+    """See that the Hub can be reached, and turn the client's errors into Python's own kinds, each with a sentence.
 
     Raises:
+        HubNotReachedError: a `ConnectionError`, before anything is tried.
         PermissionError: no token, or one that may not do this.
         FileNotFoundError: no such repository or branch.
         ConnectionError: no network, or a Hub that fails.
         ValueError: the repository changed meanwhile, or the Hub refuses what was sent.
     """
+    require_hub(repo_id)
     try:
         yield
-    except OfflineModeIsEnabled as error:
-        raise ConnectionError(
-            f"{repo_id} is on the Hub, but HF_HUB_OFFLINE keeps the network off. Unset it, and try again."
-        ) from error
     except RevisionNotFoundError as error:
         raise FileNotFoundError(
             f"{repo_id} has no branch or commit {revision or 'main'}. Make the branch first, or leave it out."
         ) from error
     except LocalEntryNotFoundError as error:
         raise ConnectionError(
-            f"The Hub cannot be reached, and nothing of {repo_id} is in the cache. Check the network."
+            f"The Hub cannot be reached any more, and nothing of {repo_id} is in the cache. Check the network."
         ) from error
     except Exception as error:
         if status := _status(error):

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..model.hub_access import from_hub_or_cache, may_be_hub_id
 from ..model.json_files import LARGEST_TABLE, read_json
 from ..model.sound_folders import VOCABULARY_FILE, UnsoundFolderError, read_whole, require_sound_download
 from .panics import explained_panics
@@ -23,12 +24,12 @@ if TYPE_CHECKING:
 CONFIG_FILE = "tokenizer_config.json"
 TRIAL = "A word, 1 number."
 SETTINGS_FILE = re.compile(r"(tokenizer|tekken|tokenizer_config|special_tokens_map|added_tokens|.*vocab.*)\.json")
-HUB_TIMEOUT = 10.0  # seconds
-HUB_ID = re.compile(r"\w[\w.-]*(/\w[\w.-]*)?", re.ASCII)
 
 
 def load_tokenizer(folder_or_id: str | os.PathLike[str], revision: str | None = None) -> PreTrainedTokenizerBase:
     """Read a tokenizer from a folder, without touching the network, or by its name from the Hub.
+
+    Where the Hub cannot be reached, what was downloaded earlier is used, and a warning says so.
 
     Args:
         folder_or_id: a folder that holds a tokenizer (a saved model's folder does), or a Hub name such as "org/name".
@@ -38,7 +39,9 @@ def load_tokenizer(folder_or_id: str | os.PathLike[str], revision: str | None = 
         What `AutoTokenizer` makes of it.
 
     Raises:
-        FileNotFoundError: no such folder, no tokenizer in it, or no such name on the Hub (or no way to reach it).
+        FileNotFoundError: no such folder, no tokenizer in it, or no such name on the Hub.
+        HubNotReachedError: such an error, and a `ConnectionError`: the Hub cannot be reached, and no copy is in the
+            cache.
         NotADirectoryError: a file was given.
         ValueError: an empty name, tokenizer files that cannot be read, or files that differ from their manifest.
     """
@@ -49,15 +52,9 @@ def load_tokenizer(folder_or_id: str | os.PathLike[str], revision: str | None = 
         return read_whole(folder, lambda: _load_from_folder(folder), tokenizer_alone=True)
     if folder.exists():
         raise NotADirectoryError(f"A tokenizer is read from a folder, but {folder} is a file: give its folder.")
-    if isinstance(folder_or_id, str) and _may_be_hub_id(folder_or_id):
-        return _load_from_hub(folder_or_id, revision)
+    if isinstance(folder_or_id, str) and may_be_hub_id(folder_or_id):
+        return from_hub_or_cache(folder_or_id, lambda cached: _load_from_hub(folder_or_id, revision, cached))
     raise FileNotFoundError(f"There is no folder {folder} to read a tokenizer from: check the path.")
-
-
-def _may_be_hub_id(name: str) -> bool:
-    """Whether a name that is no path here may be meant for the Hub; "runs/mine" beside a folder `runs` is not."""
-    parent = Path(name).parent
-    return HUB_ID.fullmatch(name) is not None and (parent == Path() or not parent.is_dir())
 
 
 def _load_from_folder(folder: Path) -> PreTrainedTokenizerBase:
@@ -91,16 +88,17 @@ def _nothing_to_load(folder: Path, found: list[str]) -> FileNotFoundError:
     )
 
 
-def _load_from_hub(name: str, revision: str | None) -> PreTrainedTokenizerBase:
-    """Ask once whether the Hub has it: without a network `AutoTokenizer` retries for minutes. Then try the cache."""
+def _load_from_hub(name: str, revision: str | None, local_files_only: bool) -> PreTrainedTokenizerBase:
+    """Of a repository that the Hub refuses, such as one that was deleted, what is in the cache."""
     from huggingface_hub import HfApi
 
     refusal: Exception | None = None
-    try:
-        HfApi().model_info(name, revision=revision, timeout=HUB_TIMEOUT)
-    except Exception as error:
-        refusal = error
-    options: dict[str, Any] = {"revision": revision, "local_files_only": refusal is not None}
+    if not local_files_only:
+        try:
+            HfApi().model_info(name, revision=revision)
+        except Exception as error:
+            refusal = error
+    options: dict[str, Any] = {"revision": revision, "local_files_only": local_files_only or refusal is not None}
     try:
         tokenizer = _read(name, **options)
         require_sound_download(name, options)

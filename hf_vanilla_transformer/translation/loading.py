@@ -4,7 +4,6 @@ Left out: running code that came with a model, and weights in pickled formats; b
 """
 
 import os
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,17 +12,19 @@ from typing import Any
 import torch
 
 from ..model.checked_folders import CheckedFolders, require_finite_weights, require_no_adapters
+from ..model.hub_access import from_hub_or_cache, may_be_hub_id
 from ..model.json_files import read_json_object
 from ..model.sound_folders import UnsoundFolderError, read_whole, require_sound_download
 from ..model.weight_headers import require_fitting_weights
 from ..tokenization import load_tokenizer
 
 WEIGHTS = ("model.safetensors", "model.safetensors.index.json")
-HUB_ID = re.compile(r"[A-Za-z0-9_][\w.-]*(/[A-Za-z0-9_][\w.-]*)?", re.ASCII)
 
 
 def load_model_and_tokenizer(folder_or_id: str | os.PathLike[str]) -> tuple[Any, Any]:
     """Read a translation model and its tokenizer from a folder, without touching the network, or from the Hub.
+
+    Where the Hub cannot be reached, what was downloaded earlier is used, and a warning says so.
 
     Args:
         folder_or_id: a complete model folder, or a Hub name such as "org/name".
@@ -33,6 +34,8 @@ def load_model_and_tokenizer(folder_or_id: str | os.PathLike[str]) -> tuple[Any,
 
     Raises:
         FileNotFoundError: no such folder or Hub name, or a folder without config, weights or tokenizer.
+        HubNotReachedError: such an error, and a `ConnectionError`: the Hub cannot be reached, and no copy is in the
+            cache.
         NotADirectoryError: a file was given.
         ValueError: damaged weights or configs, weights that are missing, too many or of another shape than the config
             says, files that differ from the folder's manifest, a model that would need code of its own, a tokenizer
@@ -77,28 +80,33 @@ def load_model_and_report(
     if not str(folder_or_id):
         raise ValueError("A model's folder or Hub name must not be empty. Give one of the two.")
     folder = Path(folder_or_id).expanduser()
-    local = folder.exists()
-    name = str(folder if local else folder_or_id)
-    parent = folder.parent
-    if local:
+    if folder.exists():
         if not folder.is_dir():
             raise NotADirectoryError(f"A model is loaded from its folder, but {folder} is a file. Give its folder.")
         return read_whole(folder, lambda: _load_folder(folder, model_type))
-    if not HUB_ID.fullmatch(name) or (parent.name and parent.is_dir()):
-        # "runs/mine" could be a Hub name, but where there is a folder `runs` it is a slip of the keyboard
+    name = str(folder_or_id)
+    if not may_be_hub_id(name):
         raise FileNotFoundError(f"There is no model folder {folder_or_id}. Check the path.")
-    if model_type is not None:
-        _check_type(name, model_type, local)
-    return _load(name, local)
+    return from_hub_or_cache(name, lambda cached: _load_named(name, model_type, cached))
 
 
 def _load_folder(folder: Path, model_type: str | None) -> tuple[Any, dict[str, Any]]:
     _check_config_file(folder)
     if model_type is not None:
-        _check_type(str(folder), model_type, local=True)
+        _check_type(str(folder), model_type, local_files_only=True)
     _check_weights_file(folder)
     require_fitting_weights(folder)
-    return _load(str(folder), local=True)
+    return _load(str(folder), local_files_only=True)
+
+
+def _load_named(name: str, model_type: str | None, local_files_only: bool) -> tuple[Any, dict[str, Any]]:
+    if model_type is not None:
+        _check_type(name, model_type, local_files_only)
+    model, report = _load(name, local_files_only)
+    _check_downloaded_generation_config(name)
+    if not isinstance(model, CheckedFolders):  # ours has done this itself
+        require_sound_download(name, {"local_files_only": local_files_only})
+    return model, report
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
@@ -161,11 +169,11 @@ def _check_weights_file(folder: Path) -> None:
         raise FileNotFoundError(f"A model folder needs its weights, but {folder} has no {WEIGHTS[0]}.{hint}")
 
 
-def _check_type(name: str, model_type: str, local: bool) -> None:
+def _check_type(name: str, model_type: str, local_files_only: bool) -> None:
     from transformers import PreTrainedConfig
 
-    with _explained(name, local):
-        found = PreTrainedConfig.get_config_dict(name, local_files_only=local)[0].get("model_type")
+    with _explained(name):
+        found = PreTrainedConfig.get_config_dict(name, local_files_only=local_files_only)[0].get("model_type")
     if found != model_type:
         raise ValueError(
             f"A model of type {model_type} is needed, but the config of {name} says its type is {found}. Give another "
@@ -173,24 +181,21 @@ def _check_type(name: str, model_type: str, local: bool) -> None:
         )
 
 
-def _load(name: str, local: bool) -> tuple[Any, dict[str, Any]]:
+def _load(name: str, local_files_only: bool) -> tuple[Any, dict[str, Any]]:
     from transformers import AutoModelForSeq2SeqLM
 
-    with _explained(name, local), _silent_transformers():
+    with _explained(name), _silent_transformers():
         # `trust_remote_code=False` also keeps transformers from asking about it on the terminal
         model, report = AutoModelForSeq2SeqLM.from_pretrained(
             name,
             trust_remote_code=False,
             use_safetensors=True,
-            local_files_only=local,
+            local_files_only=local_files_only,
+            adapter_kwargs={"local_files_only": local_files_only},  # else PEFT asks for adapters all the same
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # `require_matching_weights` names them
         )
-    if not local:
-        _check_downloaded_generation_config(name)
     if not isinstance(model, CheckedFolders):  # ours has done this itself
-        if not local:
-            require_sound_download(name, {})
         require_finite_weights(model, name)
     return model.eval(), report
 
@@ -229,7 +234,7 @@ def _silent_transformers() -> Iterator[None]:
 
 
 @contextmanager
-def _explained(name: str, local: bool) -> Iterator[None]:
+def _explained(name: str) -> Iterator[None]:
     """Say in one sentence what `transformers` raises in many."""
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
@@ -241,7 +246,7 @@ def _explained(name: str, local: bool) -> Iterator[None]:
     except SafetensorError as error:
         raise ValueError(f"The weights in {name} are damaged ({error}). Copy or download them again.") from error
     except OSError as error:
-        if local:
+        if os.path.isdir(name):
             raise ValueError(f"{name} cannot be read as a model: {_first_line(error)}") from error
         raise FileNotFoundError(
             f"{name} is neither a folder here nor a model that the Hub gave us ({_first_line(error)}). "
