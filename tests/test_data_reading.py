@@ -6,7 +6,7 @@ import datasets
 import pytest
 from datasets import Dataset, DatasetDict, Features, Translation, Value
 
-from hf_vanilla_transformer.data import builtin, load_parallel_corpus
+from hf_vanilla_transformer.data import builtin, load_parallel_corpus, stream_parallel_corpus
 
 LANGS = {"source_lang": "de", "target_lang": "en"}
 
@@ -153,8 +153,47 @@ def test_no_network_for_a_name_on_the_hub(monkeypatch):
         raise ConnectionError("Couldn't reach 'wmt/wmt14' on the Hub")
 
     monkeypatch.setattr(datasets, "load_dataset", offline)
-    with pytest.raises(ConnectionError, match=r"wmt/wmt14 is no file or folder here and the Hub cannot be reached"):
+    with pytest.raises(ConnectionError, match=r"wmt/wmt14 \(de-en\) is neither a folder here nor whole in the cache"):
         load_parallel_corpus(dataset_name="wmt/wmt14", dataset_config_name="de-en", **LANGS)
+
+
+def lookups(monkeypatch):
+    """Names that `datasets` is asked for; it knows none."""
+    asked = []
+
+    def load_dataset(name, *arguments, **keywords):
+        asked.append(name)
+        raise ConnectionError("no network")
+
+    monkeypatch.setattr(datasets, "load_dataset", load_dataset)
+    return asked
+
+
+@pytest.mark.parametrize(
+    "name", ["builtin-fr-em", "builtin_fr_en", "Builtin-FR-EN", "builtin-en-fr", "builtin", "bultin-fr-en"]
+)
+@pytest.mark.parametrize("load", [load_parallel_corpus, stream_parallel_corpus])
+def test_a_misspelt_built_in_corpus_names_the_right_one_and_is_not_looked_up(monkeypatch, load, name):
+    asked = lookups(monkeypatch)
+    with pytest.raises(FileNotFoundError, match=rf"no built-in data set '{name}'\. Did you mean builtin-fr-en, "):
+        load(dataset_name=name)
+    assert not asked
+
+
+@pytest.mark.parametrize("name", ["wmt14", "someone/builtin-fr-em", "opus_books", "multi30k-fr-en"])
+def test_any_other_name_is_looked_up(monkeypatch, name):
+    asked = lookups(monkeypatch)
+    with pytest.raises(ConnectionError, match=rf"{name} is neither a folder here nor whole in the cache of the Hub"):
+        load_parallel_corpus(dataset_name=name)
+    assert asked == [name]
+
+
+def test_a_folder_named_like_the_built_in_corpus_is_a_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    nested().save_to_disk(tmp_path / "builtin-mine")
+    assert len(load_parallel_corpus(dataset_name="builtin-mine", **LANGS)) == 2
+    nested().to_parquet(tmp_path / "builtin_files" / "train.parquet")
+    assert len(load_parallel_corpus(dataset_name="builtin_files", **LANGS)) == 2
 
 
 def test_hub_arguments_are_passed_on(monkeypatch):

@@ -11,6 +11,8 @@ import logging
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,6 +59,31 @@ def load_prepared(*arguments: Any, **options: Any) -> Dataset:
         if _read_json(_seal_of(path)) is None:
             _write_seal(path)
     return dataset
+
+
+@contextmanager
+def only_what_is_prepared() -> Iterator[None]:
+    """Let `datasets` ask nobody, as under HF_HUB_OFFLINE; where that is not set, whoever enters this says so.
+
+    Raises:
+        FileNotFoundError: this configuration was not prepared here; for other names `datasets` says so itself.
+    """
+    from datasets import config
+    from datasets.utils import logging as log_of_datasets
+
+    was_offline, verbosity = config.HF_HUB_OFFLINE, log_of_datasets.get_verbosity()
+    config.HF_HUB_OFFLINE = True
+    if not was_offline:
+        log_of_datasets.set_verbosity_error()
+    try:
+        yield
+    except ValueError as error:
+        if str(error).startswith("Couldn't find cache for"):
+            raise FileNotFoundError(str(error)) from error
+        raise
+    finally:
+        config.HF_HUB_OFFLINE = was_offline
+        log_of_datasets.set_verbosity(verbosity)
 
 
 def _is_changed(path: Path) -> bool:

@@ -10,14 +10,17 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Mapping
+from contextlib import nullcontext
+from difflib import get_close_matches
 from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..model.hub_access import HUB_ID, from_hub_or_cache
 from .caching import cached_map, explained
 from .columns import NESTED, ColumnChoice, Key, choose_columns
 from .files import TABLE_SUFFIXES, check_file, read_table, read_text_files, table_columns
-from .prepared import load_prepared
+from .prepared import load_prepared, only_what_is_prepared
 from .text import NO_TEXT, plain, warn_of_controls
 
 if TYPE_CHECKING:
@@ -26,6 +29,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 PathLike = str | os.PathLike[str]
+HUB_PREFIXES = ("hf://", "buckets/")
+"""Of what `datasets` reads there beside data sets' names."""
 
 
 def load_parallel_corpus(
@@ -63,7 +68,7 @@ def load_parallel_corpus(
 
     Raises:
         FileNotFoundError: a file, folder or dataset does not exist.
-        ConnectionError: the Hub cannot be reached.
+        ConnectionError: the Hub cannot be reached, and the data set was not prepared here earlier.
         ValueError: sides of unequal length, invalid UTF-8, no pairs, unknown columns, languages or splits, or
             arguments that do not go together.
     """
@@ -160,14 +165,40 @@ def load_builtin(split: str) -> Dataset:
 
 def load_named(name: str, config_name: str | None, split: str, **options: bool) -> Any:
     """The dataset that `datasets` finds under a name or in a folder, as it is; `options` are of its `load_dataset`."""
-    from datasets import load_dataset
-    from datasets.exceptions import DatasetGenerationError
-
     path = Path(name)
     if (path / "state.json").exists() or (path / "dataset_dict.json").exists():
         return _load_saved(path, split)
-    if path.is_absolute() and not path.exists():
+    if path.exists():
+        return _load_by_datasets(name, config_name, split, **options)
+    if path.is_absolute():
         raise FileNotFoundError(f"There is no file or folder {name}. Check the path.")
+    _refuse_misspelt_builtin(name)
+    if not (HUB_ID.fullmatch(name) or name.startswith(HUB_PREFIXES)):
+        return _load_by_datasets(name, config_name, split, **options)  # which says what it takes
+
+    def read(local_files_only: bool) -> Any:
+        with only_what_is_prepared() if local_files_only else nullcontext():
+            return _load_by_datasets(name, config_name, split, **options)
+
+    return from_hub_or_cache(f"{name} ({config_name})" if config_name else name, read)
+
+
+def _refuse_misspelt_builtin(name: str) -> None:
+    """What can only be a built-in corpus is not looked up on the Hub, where data sets of users have an owner."""
+    from .builtin import BUILTIN_NAME
+
+    folded = name.lower().replace("_", "-")
+    if "/" not in name and (folded.startswith("builtin") or get_close_matches(folded, [BUILTIN_NAME], cutoff=0.8)):
+        raise FileNotFoundError(
+            f"There is no built-in data set {name!r}. Did you mean {BUILTIN_NAME}, which serves both directions? One "
+            "on the Hub is given with its owner, as in owner/name."
+        )
+
+
+def _load_by_datasets(name: str, config_name: str | None, split: str, **options: bool) -> Any:
+    from datasets import load_dataset
+    from datasets.exceptions import DatasetGenerationError
+
     try:
         if options.get("streaming"):
             return load_dataset(name, config_name, split=split, **options)
