@@ -157,7 +157,7 @@ def test_a_quantization_of_another_format_is_wrong_usage(capsys):
 
 
 def test_an_unknown_quantization_is_refused_before_the_model_is_read(capsys):
-    command = ["export", "--to", "ctranslate2", "--model", "nowhere", "--output", "o", "--quantization", "int4"]
+    command = ["export", "--to", "ctranslate2", "--model", "./nowhere", "--output", "o", "--quantization", "int4"]
     assert main(command) == 2
     assert "--quantization must be one of float32, int8" in capsys.readouterr().err
 
@@ -169,7 +169,7 @@ def test_an_empty_name_is_wrong_usage(command, capsys):
 
 
 def test_an_empty_quantization_is_refused(capsys):
-    command = ["export", "--to", "ctranslate2", "--model", "nowhere", "--output", "o", "--quantization", ""]
+    command = ["export", "--to", "ctranslate2", "--model", "./nowhere", "--output", "o", "--quantization", ""]
     assert main(command) == 2
     assert "--quantization must be one of float32, int8" in capsys.readouterr().err
 

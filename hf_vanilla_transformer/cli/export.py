@@ -20,6 +20,10 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     chosen = format_options(parser, options, EXPORT_FORMATS)
 
+    from ..model.hub_access import require_copy_or_hub
+
+    require_copy_or_hub(options.model)  # before seconds of imports
+
     from ..conversion.folders import export_folder
 
     folder = export_folder(options.model, options.format, os.path.expanduser(options.output), **chosen)

@@ -29,6 +29,10 @@ def main(argv: list[str] | None = None) -> int:
     """Parse, illustrate, say where everything is."""
     options = _parse(argv)
 
+    from ..model.hub_access import require_copy_or_hub
+
+    require_copy_or_hub(options.model)  # before seconds of imports
+
     from tqdm import tqdm
 
     from ..illustration import check_place

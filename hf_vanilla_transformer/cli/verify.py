@@ -44,6 +44,10 @@ def main(argv: list[str] | None = None) -> int:
         if getattr(options, name) and not options.decode:
             parser.error(f"--{name} is for --decode, without which nothing is translated")
 
+    from ..model.hub_access import require_copy_or_hub
+
+    require_copy_or_hub(options.model, options.revision)  # before seconds of imports
+
     from ..evaluation import read_ledger
     from ..hub.comparison import compare_ledgers
     from ..hub.ledger_texts import TestSets, require_wanted

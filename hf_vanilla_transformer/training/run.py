@@ -16,6 +16,7 @@ from ..data.encoding import encode_corpus
 from ..model.call_settings import PAPER_DECODING
 from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
 from ..model.disk_space import writing_to
+from ..model.hub_access import require_copy_or_hub
 from ..model.memory import in_gb, keep_freed_memory, memory_of
 from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from ..tokenization import load_tokenizer, train_tokenizer
@@ -70,6 +71,9 @@ def run_training(settings: Settings, resume: bool = False) -> Path:
     check_settings(settings)
     if settings.model.init_from is None:
         _require_room(_make_config(_given(settings.model), vocab_size=settings.tokenizer.vocab_size))
+    given = settings.model.init_from or settings.tokenizer.tokenizer
+    if given and not resume:
+        require_copy_or_hub(given)
     run = Path(args.output_dir)
     with ExitStack() as held:
         with args.main_process_first(local=False, desc="locking the run's folder"):
