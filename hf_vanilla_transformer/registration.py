@@ -25,6 +25,7 @@ TASK = "translate"
 LIGHT = frozenset(
     (
         "disk_space",
+        "hub_access",
         "json_files",
         "languages",
         "manifest",

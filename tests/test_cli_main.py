@@ -28,7 +28,7 @@ def test_help_lists_every_command_there_is(capsys):
     assert cli.main(["--help"]) == 0
     listed = {line.split()[0] for line in capsys.readouterr().out.split("\n") if line.startswith("  ")}
     folder = Path(cli.__file__).parent
-    shared = {"__init__", "options", "plain_messages", "recording", "streams", "typed_lines"}
+    shared = {"__init__", "formats", "options", "plain_messages", "streams", "typed_lines"}
     assert listed == set(cli.COMMANDS) == {path.stem for path in folder.glob("*.py")} - shared
 
 

@@ -11,7 +11,7 @@ import hf_vanilla_transformer
 from hf_vanilla_transformer.registration import LIGHT
 
 MODEL_ROOM = Path(hf_vanilla_transformer.__file__).parent / "model"
-HEAVY = ("torch", "transformers", "tokenizers", "datasets", "numpy", "huggingface_hub")
+HEAVY = ("torch", "transformers", "tokenizers", "datasets", "numpy")
 
 
 def run_python(code: str, *options: str) -> str:

@@ -13,6 +13,7 @@ from typing import Any
 import datasets
 import torch
 import transformers
+import transformers.initialization
 from accelerate.utils.operations import ConvertOutputsToFp32
 from sacrebleu.metrics import BLEU
 from torch.nn.modules import module as torch_module
