@@ -13,11 +13,10 @@ from typing import Any
 import datasets
 import torch
 import transformers
-import transformers.initialization
 from accelerate.utils.operations import ConvertOutputsToFp32
 from sacrebleu.metrics import BLEU
 from torch.nn.modules import module as torch_module
-from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Trainer, pipelines
+from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Trainer, initialization, pipelines
 from transformers.utils import output_capturing
 
 
@@ -154,7 +153,7 @@ TRANSFORMERS = (
     ),
     PrivateName(
         "_is_hf_initialized",
-        lambda: _spoken_of(transformers.initialization, "_is_hf_initialized"),
+        lambda: _spoken_of(initialization, "_is_hf_initialized"),
         "a row of zeros for padding is written into new embeddings only, not into loaded ones; `init.zeros_` on a row "
         "cannot see the mark on the whole. transformers' own models read it likewise",
         "do as `PreTrainedModel._init_weights` then does for `padding_idx`",
