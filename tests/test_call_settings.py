@@ -83,7 +83,7 @@ def test_a_caller_that_hands_on_the_models_own_config_asks_for_nothing(caplog):
         ({"gnmt_length_penalty": float("inf")}, "`gnmt_length_penalty` must be a finite number, got inf"),
         ({"coverage_penalty": float("nan")}, "`coverage_penalty` must be a finite number, got nan"),
         ({"coverage_penalty": -1.0}, "`coverage_penalty` must be at least 0"),
-        ({"length_penalty": 1.0, "gnmt_length_penalty": 0.6}, "A length penalty is of one kind"),
+        ({"length_penalty": 1.0, "gnmt_length_penalty": 0.6}, "A call takes one length penalty"),
     ],
 )
 def test_what_is_out_of_range_is_refused_before_any_work(call, message):

@@ -192,11 +192,11 @@ def test_where_no_folder_can_be_put_is_refused_before_the_work(tmp_path, monkeyp
     monkeypatch.chdir(tmp_path / "empty")
     command = ["convert", "--from", "marian", "--model", "nowhere/at/all", "--output"]
     assert main([*command, "."]) == 1
-    assert "A new folder is needed, but . is the folder you are in. Name one inside it." in capsys.readouterr().err
+    assert "A new folder is needed, but . is the current folder. Name one inside it." in capsys.readouterr().err
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("os.path.ismount", lambda path: str(path) == str(tmp_path / "empty"))
     assert main([*command, str(tmp_path / "empty")]) == 1
-    assert "is where a disk is mounted" in capsys.readouterr().err
+    assert "is a mount point" in capsys.readouterr().err
 
 
 def test_folders_that_were_made_go_with_what_failed_and_others_stay(tmp_path):

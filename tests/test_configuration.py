@@ -106,7 +106,7 @@ def test_the_default_config_is_made_in_silence(caplog, capsys):
         ({"num_labels": 10**9}, "`num_labels` must be at least 0 and at most 10,000, got 1000000000"),
         (
             {"d_model": 2**16, "encoder_ffn_dim": 2**20, "encoder_layers": 1000},
-            r"These sizes make [\d,]{16,} weights; a model may have 1,000,000,000,000",
+            r"These sizes make [\d,]{16,} weights; a model may have at most 1,000,000,000,000",
         ),
     ],
 )

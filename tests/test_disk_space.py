@@ -87,7 +87,7 @@ def test_what_every_library_raises_is_one_sentence_with_folder_and_free_space(wr
     assert full.value.errno == errno.EFBIG
     assert full.value.filename == str(folder)
     message = str(full.value)
-    assert message.startswith(f"{folder} takes no file as large as was to be written, with ")
+    assert message.startswith(f"{folder} does not allow a file of this size, with ")
     assert " free on its disk. Raise the limit (`ulimit -f`), or " in message
     assert message.endswith("; nothing is lost.")
 
@@ -199,7 +199,7 @@ def test_a_disk_that_nobody_names_is_a_disk():
     """All that are known here take more."""
     message = full_disk(OSError(errno.ENOSPC, "No space left on device"))
     assert message == (
-        "A disk is full (No space left on device), and the library that wrote does not say which. Free some space."
+        "A disk is full (No space left on device), and the library does not say which. Free some space."
     )
 
 

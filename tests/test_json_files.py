@@ -17,8 +17,8 @@ REFUSED = {
     "nested beyond Python": ('{"a":' * 100_000 + "1" + "}" * 100_000, "nested more than 64 deep"),
     "opened for ever": ("[" * 1_000_000, "(nested more than 64 deep|not JSON)"),
     "twice": ('{"a": {"b": 1, "c": 2, "b": 3}}', "it names 'b' twice"),
-    "nan": ('{"a": [NaN]}', "it holds NaN, which is no number"),
-    "infinity": ('{"a": -Infinity}', "it holds -Infinity, which is no number"),
+    "nan": ('{"a": [NaN]}', "it holds NaN, which is not a JSON number"),
+    "infinity": ('{"a": -Infinity}', "it holds -Infinity, which is not a JSON number"),
     "large": ('{"a": 1e999}', "it holds 1e999, which is too large a number"),
     "cut off": ('{"a": ', "it is not JSON: Expecting value"),
     "two": ("{} {}", "it is not JSON: Extra data"),
@@ -42,7 +42,7 @@ def test_a_file_is_bounded_and_regular(tmp_path):
         read_json(tmp_path / "large", largest=100)
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")
-        with pytest.raises(ValueError, match=r"pipe cannot be read \(it is no regular file\)"):
+        with pytest.raises(ValueError, match=r"pipe cannot be read \(it is not a regular file\)"):
             read_json(tmp_path / "pipe")
     with pytest.raises(FileNotFoundError):
         read_json(tmp_path / "none")
@@ -80,7 +80,7 @@ def test_what_json_can_hold_is_read_as_python_reads_it(seed):
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_what_is_written_is_json_or_nothing(number):
     assert to_json({"é": [1.5, None]}) == '{"é": [1.5, null]}'
-    with pytest.raises(ValueError, match="A result must be made of numbers, but there is NaN or infinity"):
+    with pytest.raises(ValueError, match="A result must hold finite numbers, but it holds NaN or infinity"):
         to_json({"score": [number]}, indent=1)
 
 

@@ -109,7 +109,7 @@ def test_a_model_that_states_no_length_is_measured_by_its_stated_positions(folde
     model, tokenizer = load(folder)
     model.config.max_position_embeddings = KNOWN
     Translator(model, tokenizer).translate([LONG], num_beams=1)
-    assert f"the model is stated for {KNOWN} (`max_position_embeddings`)" in caplog.text
+    assert f"the model's stated limit is {KNOWN} (`max_position_embeddings`)" in caplog.text
 
 
 def test_others_that_are_too_long_are_counted(trained, caplog):

@@ -172,9 +172,9 @@ def test_each_call_without_its_inputs_is_refused_with_a_reason():
     model = tiny_model()
     states = torch.zeros(1, 3, 32)
 
-    with pytest.raises(ValueError, match=r"The encoder takes token ids or their embeddings, .* got neither"):
+    with pytest.raises(ValueError, match=r"The encoder takes either token ids or their embeddings, got neither"):
         model(decoder_input_ids=torch.tensor([[BOS]]))
-    with pytest.raises(ValueError, match=r"The encoder takes token ids or their embeddings, .* got both"):
+    with pytest.raises(ValueError, match=r"The encoder takes either token ids or their embeddings, got both"):
         model(input_ids=torch.tensor([[5]]), inputs_embeds=states[:, :1])
     with pytest.raises(ValueError, match=r"The decoder needs `decoder_input_ids`, .* got none of them"):
         model(encoder_outputs=(states,))

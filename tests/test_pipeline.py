@@ -190,7 +190,7 @@ def test_a_translation_that_ran_into_its_limit_is_counted(ours, caplog, monkeypa
     ("arguments", "error", "message"),
     [
         ((["merci", 3],), TypeError, "must be a string, but sentence 1 is 3"),
-        ((7,), TypeError, "A sentence or several are needed, got a int"),
+        ((7,), TypeError, "The input must be a string or a list of strings, got a int"),
         ((TEXTS, 0), ValueError, "at least 1, got 0"),
     ],
 )
@@ -352,7 +352,7 @@ def test_t5_is_told_in_words():
         translate.model, translate.tokenizer, other, **settings
     )
     for languages in ({}, {"src_lang": "en"}, {"src_lang": "en", "tgt_lang": "ja"}):
-        with pytest.raises(ValueError, match="T5 is told its languages in words"):
+        with pytest.raises(ValueError, match="T5 takes its languages in words"):
             translate(TEXTS, **languages)
 
 

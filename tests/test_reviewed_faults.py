@@ -161,7 +161,7 @@ def test_a_prefix_of_another_kind_is_refused(prefix, message):
 
 @pytest.mark.parametrize("num_beams", [1, 3])
 def test_a_prefix_that_another_setting_forbids_is_an_error(num_beams):
-    with pytest.raises(ValueError, match="prescribes a token that other settings of this call forbid"):
+    with pytest.raises(ValueError, match="requires a token that other settings of this call forbid"):
         decode(lively_model(), num_beams=num_beams, target_prefix=torch.full((8, 1), 9), suppress_tokens=[9])
 
 
@@ -174,7 +174,7 @@ def test_a_prefix_in_a_config_is_read():
 @pytest.mark.parametrize(
     ("given", "error", "message"),
     [
-        ({"inputs": [[5, 6, 2]]}, TypeError, "Token ids come as a tensor, .* got a list"),
+        ({"inputs": [[5, 6, 2]]}, TypeError, "Token ids must be a tensor, .* got a list"),
         ({"inputs": IDS[:0]}, ValueError, "needs at least one sentence, got an empty batch"),
         ({"generation_config": {"num_beams": 2}}, TypeError, "must be a GenerationConfig, got a dict"),
         ({"max_extra_tokens": 1.5}, ValueError, "`max_extra_tokens` must be a whole number of at least 0, got 1.5"),

@@ -154,7 +154,7 @@ def test_each_sentence_ends_at_its_own_source_plus_n_tokens():
         ({"coverage_penalty": -0.1}, "`coverage_penalty` must be at least 0, got -0.1"),
         (
             {"gnmt_length_penalty": 0.6, "length_penalty": 1.0},
-            "A length penalty is of one kind, but `length_penalty` 1.0",
+            "A call takes one length penalty, but `length_penalty` 1.0",
         ),
         ({"target_prefix": torch.tensor([[5]])}, "must have a row for each source, got 1 rows for 3 sources"),
         (

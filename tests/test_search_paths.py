@@ -448,7 +448,7 @@ def test_auto_chooses_one_of_them_and_says_which(caplog):
 def test_an_unknown_precision_and_one_for_another_model_are_refused():
     with pytest.raises(ValueError, match=f"must be one of {', '.join(PRECISIONS)}, got 'fp8'"):
         take_snapshot(lively_model(), "fp8")
-    with pytest.raises(ValueError, match="int8 is for models of ours on processors, but this one is a Linear"):
+    with pytest.raises(ValueError, match="int8 is for models of this package on a CPU, but this one is a Linear"):
         take_snapshot(torch.nn.Linear(2, 2), "int8")
     model = lively_model()
     model.lm_head.register_forward_hook(lambda *_: None)

@@ -97,7 +97,7 @@ def test_a_change_is_named_with_the_way_through(name: str, folder: Path):
     (folder / name).write_bytes((folder / name).read_bytes().replace(b"t", b"d", 1))
 
     with pytest.raises(
-        ValueError, match=rf"{name} is not what was saved, by its manifest\.json\. Copy the folder"
+        ValueError, match=rf"{name} is not what was saved, according to its manifest\.json\. Copy the folder"
     ) as e:
         load_model_and_tokenizer(folder)
     assert str(e.value).endswith(f"vanilla-transformer doctor --model {folder} --seal --accept {name}")

@@ -18,7 +18,7 @@ from hf_vanilla_transformer.model.sound_scores import NoScoreError, is_score
 from hf_vanilla_transformer.tokenization import load_tokenizer
 from hf_vanilla_transformer.translation import target_log_probabilities
 
-NONE = r"The model has no translation for {}: every hypothesis has a score of \S+, which is none"
+NONE = r"The model has no translation for {}: every hypothesis has a score of \S+, which is not valid"
 TEXTS = ["merci", "le petit chat dort", "", "la petite maison est vieille"]
 LARGE = 1e38
 
@@ -66,7 +66,7 @@ def test_what_overflows_is_an_error_that_names_the_sentence(tokenizer, kind, way
     for with_scores in (True, False):
         with pytest.raises(ValueError, match=NONE.format(r"sentence [013]")):
             piped(TEXTS, return_scores=with_scores, **way)
-    with pytest.raises(ValueError, match=r"no probability for targets\[0\]: its logarithm is nan, which is none"):
+    with pytest.raises(ValueError, match=r"no probability for targets\[0\]: its logarithm is nan, which is not valid"):
         target_log_probabilities(model, tokenizer, TEXTS, TEXTS)
 
 
@@ -140,7 +140,9 @@ def test_a_model_that_overflows_in_half_precision_alone_says_so(tokenizer, num_b
         model.model.decoder.layers[0].fc1.weight.mul_(1e4)
         model.model.decoder.layers[0].fc2.weight.mul_(1e3)
     Translator(model, tokenizer).translate(TEXTS, num_beams=num_beams)
-    with pytest.raises(ValueError, match=r"which is none\. float16 overflows where float32 need not: try float32\."):
+    with pytest.raises(
+        ValueError, match=r"which is not valid\. float16 can overflow where float32 does not: try float32\."
+    ):
         Translator(model.half(), tokenizer).translate(TEXTS, num_beams=num_beams)
 
 

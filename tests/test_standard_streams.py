@@ -119,7 +119,7 @@ def test_a_line_that_is_no_sentence_is_refused_with_its_number_before_the_work(c
     assert cli.main(arguments) == 1
     error = capsys.readouterr().err
     assert re.search(
-        r"of at most 5,000 tokens each, but line 1(?: of the source)? has \d\d,\d{3}: time and memory", error
+        r"must have at most 5,000 tokens, but line 1(?: of the source)? has \d\d,\d{3}: time and memory", error
     )
     assert "Split it into sentences, or raise max_source_tokens" in error
 
@@ -214,7 +214,7 @@ def test_a_full_disk_names_the_output_and_keeps_the_old_one(commands, tmp_path, 
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     assert code == 1
-    assert f"error: {tmp_path} takes no file as large as was to be written" in capsys.readouterr().err
+    assert f"error: {tmp_path} does not allow a file of this size" in capsys.readouterr().err
     assert output.read_text(encoding="utf-8") == "old"
     assert not list(tmp_path.glob(".output*"))
 

@@ -248,7 +248,9 @@ def test_truncation_cuts_where_there_is_a_limit_and_nowhere_else(tokenizer, lear
         tokenizer.decode(ids[:11], skip_special_tokens=True) if learned else long
     )
     if learned:
-        with pytest.raises(ValueError, match=r"positions for 12 tokens, but sentence 0 .*cut it by `truncation=True`"):
+        with pytest.raises(
+            ValueError, match=r"positions for 12 tokens, but sentence 0 .*truncate it with `truncation=True`"
+        ):
             translate(long)
 
 

@@ -230,7 +230,7 @@ def test_another_model_of_the_family_translates_too(tiny_model_folder):
         ({"max_extra_tokens": -1}, ValueError, r"`max_extra_tokens` must be a whole number of at least 0, got -1"),
         ({"num_beans": 4}, ValueError, r"num_beans"),
         ({"output_scores": False}, TypeError, r"translator itself sets output_scores"),
-        ({"sentences": "merci"}, TypeError, r"list of strings, but one str was given"),
+        ({"sentences": "merci"}, TypeError, r"list of strings, but a str was given"),
         ({"sentences": ["merci", None]}, TypeError, r"sentences\[1\] is None"),
         ({"sentences": ["merci", "\ud800"]}, ValueError, r"sentences\[1\] holds half of a surrogate pair"),
     ],

@@ -1,5 +1,5 @@
-"""What travels to the Hub with the weights: the Transformer, how it decodes, text in and text out, its sealed folder.
+"""The code that is saved with the weights: the Transformer, decoding, text in and text out, and sealed model folders.
 
-`transformers` copies these files flat beside the weights: they import `torch`, `transformers`, `huggingface_hub` and
-each other, always as `from .name import ...`, and nothing above this folder.
+`transformers` copies these files flat beside the weights. They import only `torch`, `transformers`, `huggingface_hub`
+and each other, always as `from .name import ...`, and nothing above this folder.
 """

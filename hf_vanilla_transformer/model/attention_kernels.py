@@ -1,6 +1,6 @@
-"""What the kernels behind equation 1 need around them: which computes a call, and what flash kernels want of padding.
+"""Support for the attention kernels behind equation 1: choose one for each call, and prepare inputs for flash kernels.
 
-The equation itself, and the module that calls these, is in `modeling_vanilla_transformer.py`.
+The equation itself and the module that calls these functions are in `modeling_vanilla_transformer.py`.
 """
 
 import copy
@@ -19,11 +19,11 @@ logger = logging.get_logger(__name__)
 def config_for_call(
     config: VanillaTransformerConfig, output_attentions: bool | None, cache: Cache | None = None
 ) -> VanillaTransformerConfig:
-    """The config that masks and attention of this call follow: eager where the implementation cannot serve it."""
+    """The config for the masks and attention of this call: eager if the implementation does not support the call."""
     if output_attentions and config._attn_implementation != "eager":
         reason = f"Attention weights were asked for, which `{config._attn_implementation}` attention does not keep"
     elif config._attn_implementation == "flex_attention" and getattr(cache, "is_compileable", False):
-        # its mask reads the length of a static cache too late, when the cache has grown already
+        # its mask reads the length of a static cache too late, after the cache has grown
         reason = "`flex_attention` masks a static cache wrongly"
     else:
         return config
@@ -37,16 +37,16 @@ def config_for_call(
 
 
 def is_flash(config: VanillaTransformerConfig) -> bool:
-    """Whether a flash kernel computes attention, which takes its masks and widths in a form of its own."""
+    """Whether a flash kernel computes attention; such kernels take masks and head widths in their own form."""
     return "flash" in (config._attn_implementation or "")
 
 
 def pad_to_one_head_dim(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Widen the narrower of d_k and d_v with zeros, since flash kernels take one width.
+    """Pad the narrower of d_k and d_v with zeros, since flash kernels take a single width.
 
-    Zeros add nothing to a dot product, and the output's extra columns are zero: the caller cuts them off.
+    Zeros add nothing to a dot product. The output's extra columns are zero, and the caller cuts them off.
     """
     widen = value.shape[-1] - query.shape[-1]
     if widen > 0:
@@ -59,17 +59,18 @@ def pad_to_one_head_dim(
 def drop_source_padding(
     key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, query_len: int
 ) -> tuple[torch.Tensor, torch.Tensor, dict[str, Any]]:
-    """Join the sentences' real keys and values end to end, and say where each begins, as flash kernels take them.
+    """Concatenate the keys and values of all real tokens, and return where each sentence begins, for flash kernels.
 
-    Given the mask itself, `transformers` takes it for the queries' too and zeroes target positions (its issue #35032).
+    If given the mask, `transformers` applies it to the queries too and zeroes target positions (its issue #35032).
 
     Args:
-        key: (batch, heads, source_len, d_k); `value` likewise.
+        key: (batch, heads, source_len, d_k).
+        value: (batch, heads, source_len, d_v).
         mask: 1 at real tokens of the source; (batch, source_len).
-        query_len: target positions of each sentence, all of them kept.
+        query_len: target positions of each sentence; all are kept.
 
     Returns:
-        Keys and values of shape (1, heads, real tokens, width), and the arguments of a kernel for unequal lengths.
+        Keys and values of shape (1, heads, real tokens, width), and the kernel's arguments for unequal lengths.
     """
     real, source_lens = mask.bool(), mask.sum(-1, dtype=torch.int32)
     key, value = (states.transpose(1, 2)[real].transpose(0, 1)[None] for states in (key, value))

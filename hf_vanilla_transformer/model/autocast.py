@@ -1,4 +1,4 @@
-"""The type that a model computes in: its weights', or that of autocast, which accelerate wraps `forward` in."""
+"""The dtype that a model computes in: its weights' own, or that of accelerate's autocast around `forward`."""
 
 import copy
 import types
@@ -8,9 +8,10 @@ import torch
 
 
 def autocast_of(model: Any) -> tuple[torch.dtype, str] | None:
-    """The type that accelerate's wrapper around the model's own `forward` computes in, and the device it acts on.
+    """The dtype that accelerate's wrapper around the model's own `forward` computes in, and the device it applies to.
 
-    `Accelerator.prepare` puts it on the instance; None if there is no such wrapper, or something else in it.
+    `Accelerator.prepare` sets the wrapper on the instance. None if there is no such wrapper, or it wraps another
+    function.
     """
     wrapped, own = vars(model).get("forward"), vars(type(model)).get("forward")
     weights: Any = getattr(model, "dtype", None) if wrapped is not None else None
@@ -29,7 +30,7 @@ def autocast_of(model: Any) -> tuple[torch.dtype, str] | None:
     autocast = next((each for each in closed_over if type(each) is torch.autocast), None)
     if autocast is None or not any(each is own for each in closed_over):
         return None
-    with copy.copy(autocast):  # a copy: the wrapper's own may be in use
+    with copy.copy(autocast):  # a copy: the wrapper's context may be in use
         enabled, dtype = torch.is_autocast_enabled(autocast.device), torch.get_autocast_dtype(autocast.device)
     return dtype if enabled else weights, autocast.device
 
@@ -38,7 +39,7 @@ _DECORATED_BY_AUTOCAST = torch.autocast("cpu", enabled=False)(lambda: None).__co
 
 
 def computing_type(model: Any) -> torch.dtype:
-    """The type that the model's matrix products are computed in: under autocast that of autocast."""
+    """The dtype of the model's matrix products: autocast's if autocast is active, else the weights'."""
     found = autocast_of(model)
     device = model.device.type
     if found is not None and found[1] == device:
@@ -47,7 +48,7 @@ def computing_type(model: Any) -> torch.dtype:
 
 
 def unpacked_type(model: Any) -> torch.dtype | None:
-    """The type that autocast computes in, if packed weights do not: they know bfloat16 for a float32 model alone."""
+    """Autocast's dtype if packed weights do not support it: they support only bfloat16 for a float32 model."""
     kept, own = computing_type(model), model.dtype
     return None if kept is own or (own, kept) == (torch.float32, torch.bfloat16) else kept
 

@@ -1,13 +1,13 @@
-"""Beam search (section 6.1) on any `Decoder`, with the results of `transformers`' own.
+"""Beam search (section 6.1) on any `Decoder`, with the same results as beam search in `transformers`.
 
-What makes it fast: the decoder's steps, next tokens taken from the logits, and that sentences leave the batch as soon
-as they are finished.
+It is fast for three reasons: the decoder works in steps, next tokens are chosen from the logits, and sentences leave
+the batch as soon as they are finished.
 
-Beside `transformers`' length penalty (log-probability / length ** alpha) there are those of Wu et al. 2016
-(arXiv:1609.08144, equation 14), which the paper decodes with: ((5 + length) / 6) ** alpha, and the coverage of the
-source by attention.
+Besides the length penalty of `transformers` (log-probability / length ** alpha), it supports the two penalties of Wu
+et al. 2016 (arXiv:1609.08144, equation 14): the length penalty ((5 + length) / 6) ** alpha, which the paper uses, and
+the coverage of the source by attention.
 
-Shapes use: batch (sentences that are not finished), beams, candidates, length (of targets so far), vocab.
+Shapes use: batch (unfinished sentences), beams, candidates, length (of the targets so far), vocab.
 """
 
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ from .step_decoder import Decoder
 
 @dataclass
 class _Hypotheses:
-    """Targets of each sentence that are still growing, or that have ended; of one shape, so that they can be sorted.
+    """Hypotheses of each sentence, either running or finished; all of one shape, so that they can be sorted.
 
     Attributes:
-        scores: (batch, any): running log-probabilities, or final scores.
+        scores: running log-probabilities, or final scores; (batch, any).
         tokens: (batch, any, max_length), prompt included.
-        log_probabilities: of each new token, (batch, any, max_length - prompt).
-        beams: the row that each new token came from, likewise.
+        log_probabilities: of each new token; (batch, any, max_length - prompt).
+        beams: the row that each new token came from; (batch, any, max_length - prompt).
         ended: (batch, any).
-        coverage: what all tokens so far paid to the source, (batch, any, source_len), or of no width if not asked for.
+        coverage: attention of all tokens so far to the source, (batch, any, source_len); of width 0 if not asked for.
     """
 
     scores: torch.Tensor
@@ -42,7 +42,7 @@ class _Hypotheses:
     coverage: torch.Tensor
 
     def pick(self, places: torch.Tensor) -> "_Hypotheses":
-        """Of each sentence those at `places`, (batch, fewer)."""
+        """The hypotheses of each sentence at `places`, (batch, fewer)."""
 
         def gather(values: torch.Tensor) -> torch.Tensor:
             index = places.view(*places.shape, *[1] * (values.dim() - 2)).expand(-1, -1, *values.shape[2:])
@@ -51,16 +51,16 @@ class _Hypotheses:
         return _Hypotheses(*(gather(value) for value in vars(self).values()))
 
     def of(self, sentences: torch.Tensor) -> "_Hypotheses":
-        """Those of some sentences alone."""
+        """The hypotheses of some of the sentences."""
         return _Hypotheses(*(value.index_select(0, sentences) for value in vars(self).values()))
 
     def merged(self, other: "_Hypotheses") -> "_Hypotheses":
-        """These and the other's, one after the other."""
+        """These hypotheses followed by the others."""
         pairs = zip(vars(self).values(), vars(other).values(), strict=True)
         return _Hypotheses(*(torch.cat(pair, dim=1) for pair in pairs))
 
     def widened(self, width: int, fill: int) -> "_Hypotheses":
-        """With room for `width` more tokens."""
+        """The same hypotheses with room for `width` more tokens."""
         pad = torch.nn.functional.pad
         return _Hypotheses(
             self.scores,
@@ -73,27 +73,27 @@ class _Hypotheses:
 
 
 ROOM = 32
-"""Tokens by which hypotheses are widened when they are full."""
+"""Number of tokens by which hypotheses are widened when they are full."""
 
 
 class BeamSearch:
     """One search: `BeamSearch(...).run()`.
 
     Args:
-        decoder: of as many beams.
-        prompt: the target's first tokens, (sentences, prompt_len).
+        decoder: with `settings.num_beams` beams.
+        prompt: first tokens of the targets, (sentences, prompt_len).
         processors: a `LogitsProcessorList`.
-        settings: how.
+        settings: how to search.
     """
 
     def __init__(self, decoder: Decoder, prompt: torch.Tensor, processors: Any, settings: SearchSettings) -> None:
         self.decoder, self.prompt, self.settings = decoder, prompt, settings
         self.sentences, self.prompt_len = prompt.shape
         self.next_tokens = NextTokens(processors, settings.keep_scores)
-        self.alive = torch.arange(self.sentences, device=prompt.device)  # the sentence that each row of the batch is
+        self.alive = torch.arange(self.sentences, device=prompt.device)  # the sentence in each row of the batch
         self.done = torch.zeros_like(self.alive, dtype=torch.bool)
         self.running = self._new_hypotheses(0.0)
-        self.running.scores[:, 1:] = NEVER  # at first all beams of a sentence are one
+        self.running.scores[:, 1:] = NEVER  # at first all beams of a sentence are the same
         self.finished = self._new_hypotheses(NEVER)
         self.result: _Hypotheses | None = None
 
@@ -112,7 +112,7 @@ class BeamSearch:
         )
 
     def run(self) -> SearchResult:
-        """Search to the end."""
+        """Search until all sentences are finished."""
         length = self.prompt_len
         self.decoder.read_prompt(self.prompt)
         while True:
@@ -126,7 +126,7 @@ class BeamSearch:
             parents = self._go_on(tops, ends, length)
             length += 1
             self._mark_done(ends, length)
-            going = int((~self.done).sum())  # read once: an accelerator has to end its step first
+            going = int((~self.done).sum())  # read once: this waits for the accelerator
             if not going:
                 break
             self.decoder.select(self._leave(parents, going))
@@ -141,7 +141,7 @@ class BeamSearch:
         self.result = None if self.result is None else self.result.widened(ROOM, fill)
 
     def _cover(self) -> None:
-        """Add what the last token of each running hypothesis paid to the source."""
+        """Add the attention that the last token of each running hypothesis paid to the source."""
         paid = self.decoder.attention()
         if not self.running.coverage.shape[2]:
             width = (*self.running.scores.shape, paid.shape[2])
@@ -149,7 +149,7 @@ class BeamSearch:
         self.running.coverage = self.running.coverage + paid
 
     def _extend(self, length: int) -> Continuations:
-        """The best continuations of each sentence, twice as many as beams or more, since some of them end.
+        """The best continuations of each sentence, at least twice as many as beams, since some of them end.
 
         Args:
             length: tokens of the targets so far.
@@ -159,10 +159,10 @@ class BeamSearch:
         return Continuations.of_all([self._extend_some(some, length) for some in blocks])
 
     def _extend_some(self, some: slice, length: int) -> Continuations:
-        """Of some sentences of the batch."""
+        """The best continuations of some sentences of the batch."""
         beams, running = self.settings.num_beams, self.running.scores[some]
         logits = self.decoder.logits(some)
-        if len(logits) < running.numel():  # after the prompt all beams are one
+        if len(logits) < running.numel():  # after the prompt all beams are the same
             logits = logits.repeat_interleave(beams, dim=0)
         allowed = allowed_tokens(self.settings, self.alive[some], length, self.prompt_len)
         return self.next_tokens.best(
@@ -174,7 +174,7 @@ class BeamSearch:
         )
 
     def _continued(self, tops: Continuations, places: torch.Tensor, length: int) -> _Hypotheses:
-        """The hypotheses that some of the continuations make, (batch, fewer)."""
+        """The hypotheses that result from some of the continuations, (batch, fewer)."""
         chosen = tops.pick(places)
         longer = self.running.pick(chosen.parents)
         new = length - self.prompt_len
@@ -185,7 +185,7 @@ class BeamSearch:
         return longer
 
     def _ends(self, tokens: torch.Tensor, length: int) -> torch.Tensor:
-        """Which candidates of this length go on no further; (batch, candidates)."""
+        """Which candidates of this length end here; (batch, candidates)."""
         if length >= self.settings.max_length or is_late(self.settings):
             return torch.ones_like(tokens, dtype=torch.bool)
         ends = torch.isin(tokens, self.settings.eos)
@@ -194,7 +194,7 @@ class BeamSearch:
         return ends
 
     def _collect(self, tops: Continuations, ends: torch.Tensor, length: int) -> None:
-        """Keep the best of those that have ended, among the first `num_beams` candidates only."""
+        """Keep the best finished hypotheses; only the first `num_beams` candidates can finish."""
         beams = self.settings.num_beams
         just_ended = ends[:, :beams]
         if not just_ended.any():
@@ -212,23 +212,23 @@ class BeamSearch:
         self.finished = merged.pick(merged.scores.topk(beams).indices)
 
     def _go_on(self, tops: Continuations, ends: torch.Tensor, length: int) -> torch.Tensor:
-        """The best that have not ended are the next beams; the beams that they come from, (batch, beams)."""
+        """Make the best unfinished candidates the next beams, and return the beams they come from, (batch, beams)."""
         tops.scores = tops.scores + ends * NEVER
         places = tops.scores.topk(self.settings.num_beams).indices
         self.running = self._continued(tops, places, length)
         return tops.parents.gather(1, places)
 
     def _mark_done(self, ends: torch.Tensor, length: int) -> None:
-        """Sentences that nothing can improve, whose beams are all finished, or that have none left."""
+        """Mark sentences that cannot improve, whose beams are all finished, or that have no candidates left."""
         settings = self.settings
         best_possible = self.running.scores[:, :1] / self._best_normaliser(length)
         worst = torch.where(self.finished.ended, self.finished.scores.amin(1, keepdim=True), NEVER)
-        hopeless = (best_possible <= worst).all(1)  # what is no number stays to its end, and is seen there
+        hopeless = (best_possible <= worst).all(1)  # with NaN a sentence runs to its limit, where it is refused
         full = self.finished.ended.all(1) & (settings.early_stopping is True)
         self.done = self.done | hopeless | full | ends.all(1)
 
     def _best_normaliser(self, length: int) -> float | torch.Tensor:
-        """What log-probabilities may yet be divided by: each sentence's own, whatever limits its neighbours have."""
+        """The divisor that gives the best score still possible, by each sentence's own length limit."""
         settings = self.settings
         if settings.early_stopping != "never" or settings.normaliser(2) <= settings.normaliser(1):
             return settings.normaliser(length - self.prompt_len)
@@ -239,7 +239,7 @@ class BeamSearch:
         return self.running.scores.new_tensor(normalisers)[:, None]
 
     def _leave(self, parents: torch.Tensor, going: int) -> torch.Tensor:
-        """Take finished sentences out of the batch, in which `going` are not; the parents of those that stay."""
+        """Drop finished sentences from the batch, of which `going` are unfinished; return the others' parents."""
         stay = who_stays(self.done, going) if self.next_tokens.rows_may_leave else None
         if stay is None:
             return parents
@@ -250,12 +250,12 @@ class BeamSearch:
         return parents.index_select(0, stay)
 
     def _store(self) -> None:
-        """Write what is finished where it belongs among all sentences."""
+        """Write finished hypotheses to their sentences' rows in the result."""
         if self.result is None:
             self.result = self.finished
             return
         for name, whole in vars(self.result).items():
-            if name != "coverage":  # it is in the score by now
+            if name != "coverage":  # already part of the score
                 whole[self.alive] = getattr(self.finished, name)
 
     def _cut(self, found: _Hypotheses) -> SearchResult:
@@ -272,7 +272,7 @@ class BeamSearch:
 
 
 def covered(coverage: torch.Tensor) -> torch.Tensor:
-    """The sum over the source of log(min(attention so far, 1)), equation 14; (batch, any)."""
+    """Sum of log(min(attention so far, 1)) over the source tokens, equation 14; (batch, any)."""
     return coverage.clamp(max=1.0).log().sum(-1)
 
 

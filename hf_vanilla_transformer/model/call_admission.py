@@ -1,7 +1,7 @@
-"""Which calls of `generate` the fast path may decode: those that ask for nothing that it does not compute.
+"""Which calls of `generate` the fast path may decode: those for which it computes everything that is asked for.
 
-An argument, a setting or a criterion that is not named here is an obstacle, and so is whatever stands between all
-calls of torch and what they do. Logits processors are none: the search calls those that it does not know.
+An argument, a setting or a criterion that is not named here is an obstacle. So is anything that intercepts torch's
+functions. Logits processors are not obstacles: the search calls those that it does not know.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -15,10 +15,10 @@ from .call_settings import FIELDS, CallSettings
 from .length_limits import SourceLengthLimit
 
 _ENTRANCES = ("streamer", "synced_gpus", "assistant_model", "tokenizer", "assistant_tokenizer")
-"""Arguments that `custom_generate` loses."""
+"""Arguments that `transformers` does not pass to `custom_generate`."""
 _READ = {"encoder_outputs", "attention_mask", "input_ids", "inputs_embeds", "position_ids", "decoder_input_ids"}
 _NOT_READ = {"labels", "num_items_in_batch", "return_dict", "return_loss", "trust_remote_code"}
-"""Inputs that the result of decoding does not depend on."""
+"""Inputs that do not affect the result of decoding."""
 _PROCESSED = {"prefix_allowed_tokens_fn", "negative_prompt_ids", "negative_prompt_attention_mask"}
 _CRITERIA = (MaxLengthCriteria, EosTokenCriteria, MaxTimeCriteria, SourceLengthLimit)
 _HARMLESS_FIELDS = {
@@ -27,7 +27,7 @@ _HARMLESS_FIELDS = {
     *("num_assistant_tokens", "num_assistant_tokens_schedule", "assistant_confidence_threshold"),
     *("max_matching_ngram_size", "assistant_lookbehind", "target_lookbehind", "assistant_ensemble_weight"),
 }
-"""Of sampling, assisted decoding and compiled static caches, which are other obstacles."""
+"""Settings of sampling, assisted decoding and compiled static caches, which are obstacles by themselves."""
 _SETTLED_FIELDS = {
     *("max_length", "max_new_tokens", "min_length", "min_new_tokens", "early_stopping", "max_time"),
     *("do_sample", "num_beams", "num_beam_groups", "use_cache", "cache_implementation", "num_return_sequences"),
@@ -38,7 +38,7 @@ _SETTLED_FIELDS = {
     *("output_attentions", "output_hidden_states", "output_scores", "output_logits", "return_dict_in_generate"),
     *("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id"),
 }
-"""What the search asks of the settled call, or `transformers` makes logits processors and criteria of."""
+"""Settings that the search reads, or that `transformers` turns into logits processors and criteria."""
 _CRITERIA_CALLS = {kind: kind.__call__ for kind in _CRITERIA}
 _UNKNOWN_FIELDS = sorted(FIELDS - _HARMLESS_FIELDS - _SETTLED_FIELDS)
 _KNOWN_ARGUMENTS = {
@@ -48,13 +48,13 @@ _KNOWN_ARGUMENTS = {
 
 
 def why_not_call(model: Any, call: Mapping[str, Any], settings: CallSettings, by_snapshot: bool = False) -> str | None:
-    """Why this call of `generate` is not decoded by the fast path, in words, or None if it is.
+    """Why the fast path does not decode this call of `generate`, in words, or None if it does.
 
     Args:
-        model: of ours.
+        model: a model of this package.
         call: all arguments of the call that are not None, by name.
-        settings: what they ask for, settled.
-        by_snapshot: whether packed weights are there already, in a precision of their own.
+        settings: the settled settings of the call.
+        by_snapshot: whether the call uses the packed weights of a snapshot, which have their own precision.
     """
     obstacles = (*_by_settings(settings), *_by_arguments(call), *_by_surroundings())
     if not by_snapshot:
@@ -84,7 +84,7 @@ def _is_set(value: Any) -> bool:
 
 
 def _has_padding(settings: CallSettings) -> bool:
-    """`transformers` takes the end of sentence where there is no padding token."""
+    """Whether there is an id to pad with: without a padding token, `transformers` uses the end of sentence."""
     return settings.values.get("pad_token_id") is not None or bool(settings.eos_ids)
 
 
@@ -112,12 +112,12 @@ def _by_autocast(model: Any) -> tuple[str, bool]:
 
 
 def names_of(things: Iterable[Any], known: tuple[type, ...]) -> list[str]:
-    """Classes of those that are none of the known ones exactly."""
+    """Class names of the things whose exact class is not among the known ones."""
     return [type(thing).__name__ for thing in things if type(thing) not in known]
 
 
 def _by_surroundings() -> Iterator[tuple[str, Any]]:
-    """What stands between all calls of torch and what they do."""
+    """Anything that intercepts torch's functions."""
     yield "tracing", torch.compiler.is_compiling() or torch.jit.is_tracing()
     yield "a dispatch mode", torch._C._len_torch_dispatch_stack()
     modes = torch.overrides._get_current_function_mode_stack()
@@ -126,7 +126,7 @@ def _by_surroundings() -> Iterator[tuple[str, Any]]:
 
 with torch.device("cpu"):
     _DEFAULT_DEVICE = type(torch.overrides._get_current_function_mode_stack()[-1])
-    """What stands there where a default device is set."""
+    """The function mode that a default device sets."""
 
 
 __all__ = ["why_not_call"]

@@ -1,23 +1,23 @@
-"""What one call of `generate` asks for, settled once: by the call, by a config given to it, by the model's own config.
+"""The settings of one call of `generate`, resolved in one place from the call and the generation configs.
 
-The nearest holds: the call, then the given config, then the model's, then `transformers`' defaults. Everything that
-decodes (`generate`, `Translator`, the pipeline) or tells how a model decodes (the illustrated page, `doctor`, cards)
-asks here.
+Precedence: the call, then a config given to it, then the model's config, then the defaults of `transformers`.
+Everything that decodes (`generate`, `Translator`, the pipeline) or reports how a model decodes (the illustrated page,
+`doctor`, model cards) uses this module.
 
-How to decode is said four times on the way from a run to its search, each time by another class:
+Four classes hold decoding settings on the way from a training run to a search:
 
-| class | says | by |
+| class | holds | made by |
 |---|---|---|
 | `training.arguments.DecodingArguments` | what a run writes into its model's generation config | a recipe, `train` |
-| `text_decoding.Request` | what a call with sentences asks for, and how they are batched | `Translator`, pipeline |
-| `CallSettings`, here | what holds for one call of `generate`: the call over the configs | `settle` |
-| `search_settings.SearchSettings` | what one search of one batch reads, as tensors on its device | `fast_path.Call` |
+| `text_decoding.Request` | what a call with sentences asks for, and how to batch them | `Translator`, pipeline |
+| `CallSettings`, here | what applies to one call of `generate`: the call over the configs | `settle` |
+| `search_settings.SearchSettings` | what the search of one batch reads, as tensors on its device | `fast_path.Call` |
 
-The last knows nothing of `transformers`: the criteria of a call have become numbers and limits there.
+The last does not depend on `transformers`: it holds the criteria of a call as numbers and limits.
 
-Settings of this project's own, beside those of `transformers`:
+Settings of this project, in addition to those of `transformers`:
 
-- `max_extra_tokens`: most tokens a target may have beyond those of its own source (section 6.1 uses 50);
+- `max_extra_tokens`: how many tokens a target may have beyond the length of its own source (section 6.1 uses 50);
 - `gnmt_length_penalty`, `coverage_penalty`: alpha and beta of Wu et al. 2016, equation 14 (section 6.1: alpha 0.6);
 - `target_prefix`: what each target must begin with.
 """
@@ -37,7 +37,7 @@ PAPER_DECODING = {"num_beams": 4, "max_extra_tokens": PAPER_EXTRA_TOKENS, "gnmt_
 """Section 6.1."""
 
 FIELDS = frozenset(name for name in vars(GenerationConfig()) if not name.startswith("_"))
-"""What `transformers` knows as settings of generation."""
+"""Names of the generation settings of `transformers`."""
 OWN = ("max_extra_tokens", "gnmt_length_penalty", "coverage_penalty", "target_prefix")
 LENGTHS = ("max_length", "max_new_tokens")
 _DEFAULTS: dict[str, Any] = {
@@ -57,17 +57,17 @@ class CallSettings:
     """How one call decodes.
 
     Attributes:
-        num_beams: 1 is greedy, or sampling.
-        num_return_sequences: targets of each source.
-        length_penalty: exponent of the length that log-probabilities are divided by, where the next is None.
+        num_beams: 1 means greedy decoding or sampling.
+        num_return_sequences: number of targets for each source.
+        length_penalty: log-probabilities are divided by length to this power, unless `gnmt_length_penalty` is set.
         gnmt_length_penalty: alpha of Wu et al. 2016, or None.
-        coverage_penalty: beta of the same, 0 for none.
-        max_extra_tokens: as above; None where another length was asked for, or none at all.
-        eos_ids: ids that end a target, by the configs and the call.
-        forced_eos_ids: those that a target is made to end with at its limit; empty for none.
-        target_prefix: (batch, any) ids, -100 where a target is free, or None.
-        asked: which of this project's own settings the call or its config asked for, rather than the model's config.
-        values: everything else that is set, by its name in `GenerationConfig`.
+        coverage_penalty: beta of the same equation; 0 for none.
+        max_extra_tokens: see above; None if another length was asked for, or no length at all.
+        eos_ids: ids that end a target, from the configs and the call.
+        forced_eos_ids: ids that are forced at a target's length limit; empty for none.
+        target_prefix: (batch, any) ids, -100 where the target is free, or None.
+        asked: this project's settings that come from the call or its config rather than from the model's config.
+        values: all other settings, by their name in `GenerationConfig`.
     """
 
     num_beams: int
@@ -83,25 +83,25 @@ class CallSettings:
     values: Mapping[str, Any]
 
     def normaliser(self, tokens: int) -> float:
-        """What the log-probability of so many new tokens, the end included, is divided by."""
+        """The divisor of the log-probability of a target with this many new tokens, end of sentence included."""
         if self.gnmt_length_penalty is not None:
             return gnmt_normaliser(tokens, self.gnmt_length_penalty)
         return max(tokens, 1) ** self.length_penalty
 
     def normaliser_in_words(self) -> str:
-        """The same as a formula."""
+        """`normaliser` as a formula."""
         if self.gnmt_length_penalty is not None:
             return f"((5 + tokens) / 6)^{self.gnmt_length_penalty:g}"
         return "the number of tokens" if self.length_penalty == 1 else f"tokens^{self.length_penalty:g}"
 
     def length_settings(self) -> dict[str, float]:
-        """The one length penalty that holds, as an argument of `generate`."""
+        """The length penalty that applies, as an argument of `generate`."""
         if self.gnmt_length_penalty is not None:
             return {"gnmt_length_penalty": self.gnmt_length_penalty}
         return {"length_penalty": self.length_penalty}
 
     def own_settings(self) -> list[str]:
-        """This project's own settings that matter to the result and that `transformers`' search does not know."""
+        """This project's settings that affect the result and that the search of `transformers` does not support."""
         matters = {
             "gnmt_length_penalty": self.gnmt_length_penalty is not None and self.num_beams > 1,
             "coverage_penalty": self.coverage_penalty > 0 and self.num_beams > 1,
@@ -110,25 +110,25 @@ class CallSettings:
         return [name for name, does in matters.items() if does]
 
     def has_length(self) -> bool:
-        """Whether anything limits the length of targets, `transformers`' default of 20 tokens aside."""
+        """Whether anything limits the length of targets, apart from the default of 20 tokens in `transformers`."""
         names = (*LENGTHS, "max_time")
         return self.max_extra_tokens is not None or any(self.values.get(name) is not None for name in names)
 
 
 def settle(call: Mapping[str, Any], given: GenerationConfig | None, own: GenerationConfig) -> CallSettings:
-    """Settle what a call asks for.
+    """Resolve the settings of a call.
 
     Args:
-        call: arguments of `generate`; those of this project's own count as not given where they are None.
+        call: arguments of `generate`; this project's own count as not given if they are None.
         given: the call's `generation_config`.
         own: the model's `generation_config`.
 
     Raises:
-        ValueError: a setting out of its range, or two that contradict each other.
+        ValueError: a setting is out of range, or two settings contradict each other.
     """
     if given is not None and not isinstance(given, GenerationConfig):
         raise TypeError(f"`generation_config` must be a GenerationConfig, got a {type(given).__name__}.")
-    given = None if given is own else given  # who hands on the model's own config asks for nothing
+    given = None if given is own else given  # passing on the model's own config asks for nothing
     nearest_first = (without_unset(call), _stated(given), _stated(own))
     check_ranges(nearest_first, _CHECKED)
     values = {**_DEFAULTS, **nearest_first[2], **nearest_first[1], **nearest_first[0]}
@@ -157,20 +157,20 @@ def settle(call: Mapping[str, Any], given: GenerationConfig | None, own: Generat
 
 
 def without_unset(call: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call but for those that are None where None can only mean "not given".
+    """The arguments of a call, without those whose None can only mean "not given".
 
-    An `eos_token_id=None` means that no token ends a target, and `max_length=None` takes the place of the config's.
+    `eos_token_id=None` means that no token ends a target, and `max_length=None` overrides the config's.
     """
     return {name: value for name, value in call.items() if value is not None or name in _UNSET_BY_NONE}
 
 
 def _stated(config: GenerationConfig | None) -> dict[str, Any]:
-    """What a config says: None says nothing."""
+    """The settings of a config that are not None."""
     return {} if config is None else {name: value for name, value in vars(config).items() if value is not None}
 
 
 def _own_setting(name: str, nearest_first: tuple[dict[str, Any], ...]) -> tuple[Any, int]:
-    """A setting of this project's own, and how far away it was found."""
+    """The value of one of this project's settings, and the index of the place it was found in."""
     for place, stated in enumerate(nearest_first):
         if stated.get(name) is not None:
             return stated[name], place
@@ -178,14 +178,14 @@ def _own_setting(name: str, nearest_first: tuple[dict[str, Any], ...]) -> tuple[
 
 
 def _length_penalty(nearest_first: tuple[dict[str, Any], ...]) -> tuple[float | None, float, int]:
-    """Alpha or None, the exponent, and how far away they were found: the nearest that names either kind holds.
+    """Alpha or None, the exponent, and the index of the place they were found in: the first that sets either kind.
 
-    Within one config alpha wins: `Seq2SeqTrainer` fills the model's with `length_penalty=1.0`.
+    Within one config alpha wins, since `Seq2SeqTrainer` fills the model's config with `length_penalty=1.0`.
     """
     call = nearest_first[0]
     if call.get("length_penalty") is not None and call.get("gnmt_length_penalty") is not None:
         raise ValueError(
-            f"A length penalty is of one kind, but `length_penalty` {call['length_penalty']} and "
+            f"A call takes one length penalty, but `length_penalty` {call['length_penalty']} and "
             f"`gnmt_length_penalty` {call['gnmt_length_penalty']} were given. Leave one of them out."
         )
     for place, stated in enumerate(nearest_first):
@@ -198,7 +198,7 @@ def _length_penalty(nearest_first: tuple[dict[str, Any], ...]) -> tuple[float | 
 
 
 def _extra_tokens(nearest_first: tuple[dict[str, Any], ...]) -> int | None:
-    """The allowance, or None where another length was asked for nearer to the call; within one config it wins."""
+    """`max_extra_tokens`, or None if another length takes precedence; within one config `max_extra_tokens` wins."""
     for stated in nearest_first:
         if stated.get("max_extra_tokens") is not None:
             return stated["max_extra_tokens"]
@@ -219,7 +219,7 @@ def _check_prefix(prefix: Any) -> None:
 
 
 def as_ids(value: Any) -> tuple[int, ...]:
-    """Token ids, of which a config may name none, one or several."""
+    """Token ids as a tuple, from the None, single id or several ids of a config."""
     if value is None:
         return ()
     if isinstance(value, torch.Tensor):

@@ -1,4 +1,4 @@
-"""What `save_pretrained` and `from_pretrained` of our classes add: folders are written and read whole or not."""
+"""Additions to `save_pretrained` and `from_pretrained`: model folders are written and read whole or not at all."""
 
 import inspect
 import math
@@ -16,26 +16,26 @@ from .whole_folders import replaced_files
 
 
 class CheckedFolders:
-    """Mixed into a `PreTrainedModel`: its folders are written and read whole or not at all, and as the umask says."""
+    """Mixin for a `PreTrainedModel`: folders are written and read whole or not at all, with the umask's file modes."""
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        """As in `PreTrainedModel`, but the folder holds what it held before until all is written.
+        """As in `PreTrainedModel`, but the folder keeps its old content until everything is written.
 
-        The folder has no manifest afterwards. Of a model with adapters (`add_adapter`) these alone are saved, as of
-        any other model.
+        The folder has no manifest afterwards. If the model has adapters (`add_adapter`), only the adapters are saved,
+        as with any model of `transformers`.
 
         Raises:
-            NotADirectoryError: the folder is a file.
+            NotADirectoryError: the path is a file.
         """
         save = super().save_pretrained  # type: ignore[misc]
         given = inspect.signature(save).bind(*args, **kwargs)
         options = {**given.arguments, **given.arguments.pop("kwargs", {})}
         folder = Path(options.pop("save_directory"))
-        writes = getattr(self, "should_save_on_this_rank", bool)  # as new as transformers 5.20
+        writes = getattr(self, "should_save_on_this_rank", bool)  # since transformers 5.20
         if not writes(options.get("is_main_process", True)):
-            save(folder, **options)  # which writes nothing
+            save(folder, **options)  # writes nothing
             return
-        if options.get("distributed_checkpoint"):  # every process writes its part where it belongs
+        if options.get("distributed_checkpoint"):  # every process writes its part into the folder itself
             (folder / MANIFEST_NAME).unlink(missing_ok=True)
             save(folder, **options)
             return
@@ -49,12 +49,12 @@ class CheckedFolders:
     def from_pretrained(
         cls, pretrained_model_name_or_path: Any, *model_args: Any, output_loading_info: bool = False, **kwargs: Any
     ) -> Any:
-        """As in `PreTrainedModel`, but a folder that is not what was saved is an error.
+        """As in `PreTrainedModel`, but a folder that differs from what was saved is an error.
 
         Raises:
-            ValueError: weights, configs or the tokenizer beside them differ from the folder's manifest, if it has one;
-                weights hold infinities or NaN, or are missing, unless `output_loading_info` asks for their names; or
-                somebody wrote to the folder while it was read, twice.
+            ValueError: weights, configs or tokenizer differ from the folder's manifest, if it has one; weights hold
+                infinities or NaN; weights are missing, unless `output_loading_info` asks for their names; or another
+                process wrote to the folder during both attempts to read it.
         """
         name = pretrained_model_name_or_path
         from_files = name is not None and kwargs.get("state_dict") is None
@@ -81,20 +81,20 @@ class CheckedFolders:
 
 
 def require_no_adapters(folder: str | os.PathLike[str]) -> None:
-    """Refuse a folder with adapters in it: its weights, if it has any, are not all that its model computes with.
+    """Refuse a folder that holds adapters: its weights, if any, are only part of the model.
 
     Raises:
-        ValueError: it holds some.
+        ValueError: the folder holds adapters.
     """
     if (Path(folder) / ADAPTER_CONFIG).is_file():
         raise UnsoundFolderError(
             f"{folder} holds adapters ({ADAPTER_CONFIG}), which are not the weights of a whole model. Load it, merge "
-            "them by PEFT's `merge_and_unload()`, and save the model to a new folder."
+            "them with PEFT's `merge_and_unload()`, and save the model to a new folder."
         )
 
 
 def _require_all_weights(missing: Iterable[str], name: str) -> None:
-    """`transformers` fills missing tensors with random numbers."""
+    """Refuse missing tensors, which `transformers` would fill with random numbers."""
     names = sorted(missing)
     if names:
         more = f" and {len(names) - 3:,} more" if len(names) > 3 else ""
@@ -105,10 +105,10 @@ def _require_all_weights(missing: Iterable[str], name: str) -> None:
 
 
 def require_finite_weights(model: torch.nn.Module, name: str) -> None:
-    """Refuse a model with infinities or NaN among its weights, or with numbers that overflow as soon as it computes.
+    """Refuse a model whose weights hold infinities, NaN, or numbers so large that the computation overflows.
 
     Raises:
-        ValueError: there are some.
+        ValueError: there are such numbers.
     """
     parts = ((key, part) for key, tensor in model.state_dict().items() for part in _plain_parts(tensor))
     for tensor_name, part in parts:
@@ -122,7 +122,7 @@ def require_finite_weights(model: torch.nn.Module, name: str) -> None:
 
 
 def _plain_parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
-    """What a tensor is made of: of a sharded one this process's shard, of a quantised one its numbers and scales."""
+    """The plain tensors inside a tensor: this process's shard, or the numbers and scales of a quantised tensor."""
     if hasattr(tensor, "to_local"):
         yield from _plain_parts(tensor.to_local())
     elif hasattr(tensor, "__tensor_flatten__"):
@@ -133,21 +133,21 @@ def _plain_parts(tensor: torch.Tensor) -> Iterator[torch.Tensor]:
 
 
 LARGEST_WEIGHT, LARGEST_BIAS = 1e6, 1e10
-"""Trained weights are below 1e4, and a bias that forbids a token is -1e9. Two matrices of 1e7 one after the other give
-numbers whose squares, which LayerNorm takes, are none of float32."""
+"""Trained weights are below 1e4, and a bias that forbids a token is -1e9. Two matrices of 1e7 in a row give numbers
+whose squares, which LayerNorm computes, overflow float32."""
 
 
 def _largest(tensor: torch.Tensor) -> float:
-    """The largest number without its sign; NaN if there is one."""
+    """The largest absolute value; NaN if the tensor holds one."""
     if not tensor.is_floating_point() or tensor.is_meta or not tensor.numel():
         return 0.0
-    tensor = tensor.float() if tensor.element_size() == 1 else tensor  # torch compares no numbers of 8 bits
+    tensor = tensor.float() if tensor.element_size() == 1 else tensor  # torch cannot compare 8-bit floats
     low, high = (float(end) for end in tensor.detach().aminmax())
     return high if math.isnan(high) else max(-low, high)
 
 
 def give_weights_the_mode_of_the_config(folder: Path) -> None:
-    """safetensors writes files that only their owner can read; the umask asked for what the config got."""
+    """Give weights the file mode of the config, which follows the umask: safetensors makes them private."""
     configs = [folder / name for name in ("config.json", ADAPTER_CONFIG) if (folder / name).is_file()]
     if not configs:
         return

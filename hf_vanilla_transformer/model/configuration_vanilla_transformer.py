@@ -18,88 +18,89 @@ LARGEST = {
     **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), 4096),
     **dict.fromkeys(("d_model", "head_dim", "value_head_dim"), 2**17),
     **dict.fromkeys(("encoder_ffn_dim", "decoder_ffn_dim"), 2**20),
-    "max_position_embeddings": 10**9,  # but for learned positions it is only stated
+    "max_position_embeddings": 10**9,  # nothing is allocated for it unless positions are learned
     "trained_source_length": 10**9,
     "chunk_size_feed_forward": 2**20,  # of `transformers`; nothing here reads it
 }
-"""Of each size, far beyond any model of the field: what is larger is a slip, or meant to exhaust a machine."""
+"""Upper limits far beyond any published model: a larger value is a typo, or meant to exhaust a machine."""
 MOST_WEIGHTS, MOST_LABELS = 10**12, 10_000
 
 
 @strict
 class VanillaTransformerConfig(PreTrainedConfig):
     r"""
-    Configuration of a [`VanillaTransformerModel`]; without arguments, the base model of "Attention Is All You Need".
+    Configuration of a [`VanillaTransformerModel`]. The defaults give the base model of "Attention Is All You Need".
 
     Args:
         vocab_size (`int`, *optional*, defaults to 37000):
-            Tokens of the source vocabulary, and of the target's unless `decoder_vocab_size` is set (section 5.1).
+            Size of the source vocabulary, and of the target vocabulary unless `decoder_vocab_size` is set (section
+            5.1).
         decoder_vocab_size (`int`, *optional*):
-            Tokens of a separate target vocabulary. Needs `share_encoder_decoder_embeddings=False`. `None` is
+            Size of a separate target vocabulary. Needs `share_encoder_decoder_embeddings=False`. `None` means
             `vocab_size`.
         d_model (`int`, *optional*, defaults to 512):
             Width of the residual stream.
         encoder_layers, decoder_layers (`int`, *optional*, defaults to 6):
-            Layers of the stack, N of section 3.1; at least 1.
+            Number of layers, N of section 3.1; at least 1.
         encoder_attention_heads, decoder_attention_heads (`int`, *optional*, defaults to 8):
-            Parallel heads, h of section 3.2.2.
+            Number of attention heads, h of section 3.2.2.
         encoder_ffn_dim, decoder_ffn_dim (`int`, *optional*, defaults to 2048):
             Inner width of the feed-forward networks, d_ff of section 3.3.
         head_dim (`int`, *optional*):
-            Width of one head's queries and keys, d_k. `None` is `d_model // heads` of either stack; it then reads
-            as the decoder's, `d_model // decoder_attention_heads`, as other tools expect a number, and is saved as
-            `None`.
+            Width of each head's queries and keys, d_k. `None` means `d_model // heads` in each stack; reading the
+            attribute then gives the decoder's, `d_model // decoder_attention_heads`, since other tools expect a
+            number, and it is saved as `None`.
         value_head_dim (`int`, *optional*):
-            Width of one head's values, d_v. `None` is `head_dim`. Table 3's rows B vary d_k alone.
+            Width of each head's values, d_v. `None` means `head_dim`. Rows B of table 3 vary only d_k.
         dropout (`float`, *optional*, defaults to 0.1):
             Residual dropout, P_drop of section 5.4; in [0, 1). It acts on the output of each sub-layer and on the sums
             of embeddings and positions.
         attention_dropout (`float`, *optional*, defaults to 0.0):
-            Dropout of attention weights, which the paper does not have; in [0, 1).
+            Dropout of attention weights, which the paper does not use; in [0, 1).
         activation_dropout (`float`, *optional*, defaults to 0.0):
-            Dropout inside the feed-forward networks, which the paper does not have; in [0, 1).
+            Dropout inside the feed-forward networks, which the paper does not use; in [0, 1).
         activation_function (`str`, *optional*, defaults to `"relu"`):
             Activation of the feed-forward networks, by its name in `transformers.activations.ACT2FN`.
         layer_norm_eps (`float`, *optional*, defaults to 1e-05):
-            Epsilon of every LayerNorm; above 0, at most 1. The paper states none; this is PyTorch's.
+            Epsilon of every LayerNorm; above 0, at most 1. The paper does not state it; this is PyTorch's default.
         normalize_before (`bool`, *optional*, defaults to `False`):
             Pre-norm, x + Sublayer(LayerNorm(x)), instead of the paper's post-norm, LayerNorm(x + Sublayer(x)).
             Pre-norm adds a last LayerNorm to each stack, and is easier to train when deep.
         scale_embedding (`bool`, *optional*, defaults to `True`):
             Multiply embeddings by sqrt(d_model) (section 3.4).
         positional_encoding (`str`, *optional*, defaults to `"interleaved"`):
-            How positions are encoded; `"interleaved"` is the paper's way. One of the five conventions in use:
-            `"interleaved"` (section 3.5: sine and cosine alternate), `"concatenated"` (sines, then cosines:
+            How positions are encoded. One of the five conventions in use: `"interleaved"` (the paper's, section
+            3.5: sine and cosine alternate), `"concatenated"` (sines, then cosines:
             transformers' Marian), `"tensor2tensor"` (sines, then cosines, the log range divided by d/2 - 1:
             Tensor2Tensor, Marian C++), `"fairseq"` (as `"tensor2tensor"`, positions counted from `pad_token_id + 1`:
             FSMT) or `"learned"` (table 3, row E).
         max_position_embeddings (`int`, *optional*, defaults to 1024):
-            Tokens of the longest sentence that learned positions take. Sinusoids extend to any length: for them it is
-            a stated limit that nothing enforces.
+            Longest sentence, in tokens, that learned positions support. Sinusoids extend to any length, so for them
+            this limit is not enforced.
         trained_source_length (`int`, *optional*):
-            Tokens of the longest source that training saw, its end included; `None` if that is not known. Training
-            sets it. Longer sources are translated all the same, with a warning.
+            Length of the longest source seen in training, in tokens, end of sentence included; `None` if unknown.
+            Training sets it. Longer sources are still translated, with a warning.
         share_encoder_decoder_embeddings (`bool`, *optional*, defaults to `True`):
             Share one embedding matrix between the two stacks (section 3.4).
         tie_word_embeddings (`bool`, *optional*, defaults to `True`):
             Share the decoder's embedding matrix with the output projection (section 3.4).
         attention_bias (`bool`, *optional*, defaults to `True`):
-            Biases in the four projections of attention, which the paper does not write. Every toolkit of the family
-            but Tensor2Tensor has them.
+            Biases in the four attention projections, which the paper does not mention. All toolkits of this family
+            except Tensor2Tensor have them.
         logits_bias (`bool`, *optional*, defaults to `False`):
             Add a bias to the logits, as Marian does: the buffer `final_logits_bias` of shape `(1, target vocabulary)`.
         label_smoothing (`float`, *optional*, defaults to 0.0):
-            Label smoothing, epsilon_ls of section 5.4; in [0, 1). The loss uses it in training mode only. The paper's
-            recipes set 0.1.
+            Label smoothing, epsilon_ls of section 5.4; in [0, 1). The loss uses it only in training mode. The
+            recipes of the paper set 0.1.
         pad_token_id, bos_token_id, eos_token_id (`int`, *optional*, defaults to 0, 1 and 2):
-            Special tokens, in the target vocabulary; padding in both.
+            Special tokens of the target vocabulary; padding is in both vocabularies.
         decoder_start_token_id (`int`, *optional*, defaults to 1):
-            The token the decoder starts from ("shifted right", figure 1).
+            The token that the decoder starts from ("shifted right", figure 1).
         use_cache (`bool`, *optional*, defaults to `True`):
             Return the keys and values of past positions when decoding.
 
     Raises:
-        ValueError: a field is out of its range, or two fields contradict each other.
+        ValueError: a field is out of range, or two fields contradict each other.
 
     Example:
 
@@ -121,7 +122,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
         "num_attention_heads": "encoder_attention_heads",
     }
 
-    # tensor parallelism: heads and the feed-forward networks' inner width are shared out, and so are the vocabularies
+    # tensor parallelism: heads, the inner width of feed-forward networks and the vocabularies are split
     base_model_tp_plan = {  # noqa: RUF012
         "shared": "embedding_rowwise",
         "encoder.embed_tokens": "embedding_rowwise",
@@ -173,10 +174,10 @@ class VanillaTransformerConfig(PreTrainedConfig):
     is_decoder: bool = False
 
     def __post_init__(self, **kwargs: Any) -> None:
-        # transformers reads the decoder's sizes by dropping the prefix, so this one cannot stay None
+        # transformers reads the decoder's sizes by dropping the prefix, so this field cannot stay None
         if self.decoder_vocab_size is None:
             self.decoder_vocab_size = self.vocab_size
-        labels = kwargs.get("num_labels")  # of classifiers: each is given a name
+        labels = kwargs.get("num_labels")  # for classifiers: each label gets a name
         if labels is not None and not (isinstance(labels, int) and 0 <= labels <= MOST_LABELS):
             raise ValueError(f"`num_labels` must be at least 0 and at most {MOST_LABELS:,}, got {labels!r}.")
         super().__post_init__(**kwargs)
@@ -198,9 +199,9 @@ class VanillaTransformerConfig(PreTrainedConfig):
 
     @property
     def longest_sentence(self) -> int | None:
-        """Tokens of the longest sentence, source or target, that there are positions for; `None` if there is no end.
+        """Longest sentence, source or target, in tokens, that has positions; `None` if there is no limit.
 
-        Sinusoids extend to any length: `max_position_embeddings` is then only stated.
+        Sinusoids extend to any length, so `max_position_embeddings` does not limit them.
         """
         return self.max_position_embeddings if self.positional_encoding == "learned" else None
 
@@ -212,7 +213,7 @@ class VanillaTransformerConfig(PreTrainedConfig):
 
     @property
     def weight_count(self) -> int:
-        """Numbers in the weights of a model of this config, with its output head."""
+        """Number of parameters of a model with this config, output projection included."""
         d, words, target_words = self.d_model, self.vocab_size, self.decoder_vocab_size or self.vocab_size
         count = d * (words if self.share_encoder_decoder_embeddings else words + target_words)
         count += target_words * ((0 if self.tie_word_embeddings else d) + self.logits_bias)
@@ -226,16 +227,18 @@ class VanillaTransformerConfig(PreTrainedConfig):
         return count
 
     def validate_architecture(self) -> None:
-        """Part of `@strict` validation, after the types: ranges, then fields that contradict each other."""
+        """Check ranges, then fields that contradict each other; part of `@strict` validation, after the types."""
         self._validate_sizes()
         self._validate_probabilities()
         self._validate_heads()
         self._validate_vocabularies()
         if self.weight_count > MOST_WEIGHTS:
-            raise ValueError(f"These sizes make {self.weight_count:,} weights; a model may have {MOST_WEIGHTS:,}.")
+            raise ValueError(
+                f"These sizes make {self.weight_count:,} weights; a model may have at most {MOST_WEIGHTS:,}."
+            )
         if self.positional_encoding != "learned" and self.d_model % 2:
             raise ValueError(
-                f"Sinusoidal positions pair a sine with a cosine and need an even `d_model`, got {self.d_model}. "
+                f"Sinusoidal positions pair sines with cosines and need an even `d_model`, got {self.d_model}. "
                 'Choose an even width or `positional_encoding="learned"`.'
             )
         if self.positional_encoding == "fairseq" and self.pad_token_id is None:
@@ -293,12 +296,12 @@ class VanillaTransformerConfig(PreTrainedConfig):
 
 
 def is_ours(model: Any) -> bool:
-    """Whether a model is a vanilla Transformer of this package, by whichever copy of its code, or a wrapper of one."""
+    """Whether a model is a vanilla Transformer, from this or another copy of the code, or a wrapper around one."""
     return getattr(getattr(model, "config", None), "model_type", None) == VanillaTransformerConfig.model_type
 
 
 def longest_sentence(config: Any) -> int | None:
-    """Tokens of the longest sentence that any encoder-decoder has positions for; `None` if none are stated."""
+    """Longest sentence, in tokens, that an encoder-decoder of any class has positions for; `None` if not stated."""
     if isinstance(config, VanillaTransformerConfig):
         return config.longest_sentence
     if getattr(config, "positional_encoding", "learned") != "learned":  # ours, by another copy of this file

@@ -1,12 +1,12 @@
-"""Which device computes: what is cheap on a processor can be dear on an accelerator, and the other way round."""
+"""Which kind of device computes: what is cheap on a CPU can be expensive on an accelerator, and vice versa."""
 
 import torch
 
 
 def on_accelerator(device: torch.device) -> bool:
-    """Whether `device` computes beside the processor.
+    """Whether `device` is an accelerator rather than the CPU.
 
-    There a few large operations beat many small ones, and to read a number from it waits for all that it has to do.
+    On an accelerator few large operations beat many small ones, and reading a number waits for all pending work.
     """
     return device.type != "cpu"
 

@@ -1,7 +1,7 @@
-"""A full disk, in whatever words a library reports it: one sentence with the folder, what is free, and what to do.
+"""Full disks: one clear message with the folder, the free space and what to do, however a library reports the error.
 
-Python's own calls name no folder, safetensors and tokenizers raise errors of their own, torch speaks of a position in
-a file, NumPy of items. Here alone is decided what a full disk is and what is said of it.
+Python's own calls name no folder, safetensors and tokenizers raise their own errors, torch reports a position in a
+file, NumPy a number of items. This module alone decides what counts as a full disk and what the message says.
 """
 
 import errno
@@ -15,7 +15,7 @@ from pathlib import Path
 
 PathLike = str | os.PathLike[str]
 
-_QUOTA = getattr(errno, "EDQUOT", errno.ENOSPC)  # Windows knows no quota by that name
+_QUOTA = getattr(errno, "EDQUOT", errno.ENOSPC)  # Windows has no quota error
 _NUMBERS = (errno.ENOSPC, _QUOTA, errno.EFBIG)
 _SYSTEM = r"os error (39|112)\b" if os.name == "nt" else rf"os error {errno.ENOSPC}\b"  # Rust, in any language
 _WORDS = (
@@ -26,7 +26,7 @@ _WORDS = (
         rf"no space left on device|not enough space on the disk|not enough disk space|disk is full|{_SYSTEM}",
     ),
 )
-# said of a full disk, and of other failures too
+# reported for a full disk, but for other failures too
 _UNSURE = re.compile(
     r"PytorchStreamWriter|inline_container.*unexpected pos|iostream error|requested and \d+ written"
     r"|no usable temporary directory|encoder error",
@@ -37,9 +37,9 @@ _PROBE_BYTES = 1 << 20
 
 
 class DiskFullError(OSError):
-    """A full disk, a quota that is used up, or a file larger than allowed; `filename` is the folder.
+    """A full disk, an exhausted quota, or a file larger than allowed; `filename` is the folder.
 
-    Its text is the whole sentence, for users.
+    `str(error)` is the complete message for users.
     """
 
     def __str__(self) -> str:
@@ -47,11 +47,11 @@ class DiskFullError(OSError):
 
 
 def full_disk(error: BaseException, *folders: PathLike, kept: str = "") -> str | None:
-    """What to say of an error that means a full disk.
+    """The message for an error that means a full disk.
 
     Args:
-        error: whatever was raised; what it was raised from is looked at too.
-        folders: where was written, if that is known; named where the error names no folder or one inside.
+        error: the error that was raised; its causes are examined too.
+        folders: where the program was writing, if known; named if the error names no folder, or one inside them.
         kept: what is not lost, as the end of a sentence.
 
     Returns:
@@ -63,11 +63,11 @@ def full_disk(error: BaseException, *folders: PathLike, kept: str = "") -> str |
 
 @contextmanager
 def writing_to(folder: PathLike, kept: str = "") -> Iterator[None]:
-    """Whatever means a full disk inside is raised as `DiskFullError`, which is an `OSError`.
+    """Raise any error in the block that means a full disk as `DiskFullError`, which is an `OSError`.
 
     Args:
-        folder: where is written.
-        kept: as of `full_disk`.
+        folder: where the block writes.
+        kept: as in `full_disk`.
 
     Raises:
         DiskFullError: the disk is full.
@@ -100,7 +100,7 @@ def _diagnose(error: BaseException, folders: tuple[PathLike, ...], kept: str) ->
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
-    """An error and what it was raised from, or while handling what."""
+    """An error and the chain of errors that caused it."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         seen.add(id(error))
@@ -118,8 +118,8 @@ def _number_of(error: BaseException) -> int:
 
 
 def _named_folder(error: BaseException, folders: tuple[PathLike, ...]) -> PathLike | None:
-    """The folder that the error names: one of `folders` if it is inside, else the innermost that exists."""
-    name = getattr(error, "filename2", None) or getattr(error, "filename", None)  # the second is where a copy goes
+    """The folder that the error names: one of `folders` if the path is inside, else the innermost that exists."""
+    name = getattr(error, "filename2", None) or getattr(error, "filename", None)  # the second: where a copy goes
     if not isinstance(name, (str, bytes, os.PathLike)) or not name or _SHARED_MEMORY.search(str(error)):
         return None
     path = Path(os.fsdecode(name)).absolute()
@@ -130,19 +130,19 @@ def _named_folder(error: BaseException, folders: tuple[PathLike, ...]) -> PathLi
 
 
 def _refusing_folder(error: BaseException, folders: tuple[PathLike, ...]) -> PathLike | None:
-    """The first folder whose disk takes no more: of those given, else of those that libraries write to."""
+    """The first folder whose disk is full, among the given ones, then those that libraries write to."""
     shared_memory = [Path("/dev/shm")] if _SHARED_MEMORY.search(str(error)) else []
     places: list[PathLike] = [*shared_memory, *folders, _temporary_folder(), *_caches(), Path.cwd()]
     return next((place for place in places if _refusal_of(place)), None)
 
 
 def _refusal_of(folder: PathLike) -> int:
-    """Try to write a megabyte: ENOSPC, EDQUOT, EFBIG, or 0 if it could be written or failed for another reason."""
+    """Try to write a megabyte: ENOSPC, EDQUOT, EFBIG, or 0 if that succeeds or fails for another reason."""
     try:
         with tempfile.TemporaryFile(dir=_existing(folder)) as file:
             file.write(bytes(_PROBE_BYTES))
             file.flush()
-            os.fsync(file.fileno())  # where a network disk says so
+            os.fsync(file.fileno())  # network disks report it only here
     except OSError as error:
         return _number_of(error)
     return 0
@@ -154,13 +154,13 @@ def _existing(folder: PathLike) -> Path:
 
 
 def _temporary_folder() -> Path:
-    """As `tempfile` chooses it, which itself raises where it can write to none."""
+    """The folder that `tempfile` would choose; `tempfile` itself raises an error if it cannot write to any."""
     given = next((os.environ[name] for name in ("TMPDIR", "TEMP", "TMP") if os.environ.get(name)), None)
     return Path(given or tempfile.tempdir or ("/tmp" if os.name == "posix" else "."))
 
 
 def _caches() -> dict[Path, str]:
-    """Where `datasets` and `huggingface_hub` keep what they made or fetched, and the variable that moves each."""
+    """The cache folders of `datasets` and `huggingface_hub`, and the environment variable that moves each."""
     given = [name for name in ("HF_DATASETS_CACHE", "HF_HUB_CACHE", "HF_HOME") if os.environ.get(name)]
     home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     named = {Path(os.environ[name]).expanduser().absolute(): name for name in given}
@@ -170,15 +170,15 @@ def _caches() -> dict[Path, str]:
 def _full(number: int, folder: PathLike | None, kept: str) -> DiskFullError:
     end = f"; {kept}" if kept else ""
     if folder is None:
-        what = f"A disk is full ({os.strerror(number)}), and the library that wrote does not say which"
+        what = f"A disk is full ({os.strerror(number)}), and the library does not say which"
         return DiskFullError(number, f"{what}. Free some space{end}.")
     free = _free_on(folder)
     if number == errno.EFBIG:
-        what = f"{folder} takes no file as large as was to be written, with {free} on its disk"
+        what = f"{folder} does not allow a file of this size, with {free} on its disk"
         remedy = f"Raise the limit (`ulimit -f`), or {_elsewhere(folder)}"
     elif number == _QUOTA != errno.ENOSPC:
         what = f"The quota on the disk of {folder} is used up, with {free} on the disk"
-        remedy = f"Delete what you need no more, or {_elsewhere(folder)}"
+        remedy = f"Delete what you no longer need, or {_elsewhere(folder)}"
     else:
         what = f"The disk of {folder} is full: {free}, and more is needed"
         remedy = f"Free some space there, or {_elsewhere(folder)}"
@@ -186,7 +186,7 @@ def _full(number: int, folder: PathLike | None, kept: str) -> DiskFullError:
 
 
 def _free_on(folder: PathLike) -> str:
-    """What is free for this user, in megabytes or gigabytes."""
+    """Free space for this user, in megabytes or gigabytes."""
     place = _existing(folder)
     free = shutil.disk_usage(place).free
     size = f"{free / 1e9:,.1f} GB" if free >= 1e10 else f"{free / 1e6:,.{1 if free < 1e7 else 0}f} MB"
@@ -198,7 +198,7 @@ def _free_on(folder: PathLike) -> str:
 
 
 def _elsewhere(folder: PathLike) -> str:
-    """How to have written elsewhere what is written to `folder`."""
+    """How to make the program write elsewhere than to `folder`."""
     place = Path(folder).absolute()
     inside = (place, *place.parents)
     if place == Path("/dev/shm"):

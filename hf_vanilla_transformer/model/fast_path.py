@@ -1,9 +1,9 @@
-"""The one entrance of `generate`: what a call asks for is settled, who decodes it is decided, and then it is decoded.
+"""The entry point of `generate`: settle the settings of a call, decide how to decode it, and decode it.
 
-A call that the fast path computes exactly (`model_admission.py`, `call_admission.py`) is searched by `beam_search.py`
-on packed weights. The search is handed to `transformers` as its documented `custom_generate`, so that masks, lengths,
-logits processors and criteria are those that `transformers` prepares. Any other call is left to `transformers` as it
-is. Nothing of a call is kept on the model; how it was decoded is part of the output.
+A call that the fast path computes exactly (`model_admission.py`, `call_admission.py`) is decoded by `beam_search.py`
+or `greedy_search.py` on packed weights. The search is passed to `transformers` as its documented `custom_generate`, so
+that `transformers` prepares masks, lengths, logits processors and criteria. Any other call is left to `transformers`
+unchanged. Nothing of a call is stored on the model; the output tells how the call was decoded.
 """
 
 import copy
@@ -41,27 +41,27 @@ from .step_decoder import StepDecoder
 logger = logging.get_logger(__name__)
 
 _NEVER_READ = ("labels", "num_items_in_batch")
-"""Given by trainers that decode what they train on; `generate` hands them to the encoder and no further."""
+"""Passed by trainers that decode their training batches; `generate` would pass them to the encoder."""
 
 
 class Call:
-    """One call of `generate`, settled and decided before any work: `Call(...).run(by_transformers)`.
+    """One call of `generate`, settled before any work is done: `Call(...).run(by_transformers)`.
 
     Args:
-        model: any encoder-decoder with `generate`; the fast path decodes models of ours only.
-        arguments: of the call, by name.
-        snapshot: packed weights to decode with in place of the model's.
-        says: whether to log that the fast path does not decode it.
+        model: any encoder-decoder with `generate`; the fast path decodes only models of this package.
+        arguments: arguments of the call, by name.
+        snapshot: packed weights to decode with instead of the model's own.
+        says: whether to log that the fast path does not decode the call.
         place: names a sentence of the batch in messages.
 
     Attributes:
-        settings: what is asked for.
-        limits: most new tokens of each target, (batch,), or None.
-        obstacle: why it is left to `transformers`, in words, or None.
+        settings: the settled settings.
+        limits: maximum number of new tokens of each target, (batch,), or None.
+        obstacle: why the call is left to `transformers`, in words, or None.
 
     Raises:
-        ValueError: a setting out of range, two that contradict each other, or one of this project's own beside what
-            only `transformers` decodes.
+        ValueError: a setting is out of range, two settings contradict each other, or one of this project's settings
+            is combined with something that only `transformers` can decode.
     """
 
     def __init__(
@@ -86,21 +86,21 @@ class Call:
         self._require_known_settings(says and not self.own_loop)
 
     def _name_inputs(self) -> None:
-        """One name for the source, and a mask for it: `GenerationMixin` makes none for encoders."""
+        """Give the source one name, and a mask: `GenerationMixin` makes none for encoders."""
         given = self.arguments
         source = given.pop("inputs", None)
         if source is not None and "input_ids" not in given:
             given["input_ids"] = source
         elif source is not None:
-            given["inputs"] = source  # `transformers` says what is wrong with both
+            given["inputs"] = source  # `transformers` explains that only one may be given
         source = given.get("input_ids")
         if source is not None and not isinstance(source, torch.Tensor):
-            raise TypeError(f"Token ids come as a tensor, (batch, source_len), got a {type(source).__name__}.")
+            raise TypeError(f"Token ids must be a tensor, (batch, source_len), got a {type(source).__name__}.")
         if given.get("attention_mask") is None and isinstance(source, torch.Tensor) and source.dim() == 2:
             given["attention_mask"] = source_mask(source, self.model.config.pad_token_id)
 
         states = given.get("encoder_outputs")
-        if states is not None:  # a copy, since `transformers` repeats what it holds in place
+        if states is not None:  # a copy, since `transformers` repeats its tensors in place
             is_plain = type(states) in (tuple, list, dict)
             made = (
                 BaseModelOutput(**states) if type(states) is dict else BaseModelOutput(*states) if is_plain else None
@@ -108,7 +108,7 @@ class Call:
             given["encoder_outputs"] = copy.copy(states) if made is None else made
 
     def _prompt_len(self) -> int:
-        """Decoder tokens before the first new one: a given prefix, with the start token that `generate` prepends."""
+        """Number of decoder tokens before the first new one: a given prefix, and a start token that is prepended."""
         prefix = self.arguments.get("decoder_input_ids")
         if prefix is None:
             return 1
@@ -139,7 +139,7 @@ class Call:
         return limits if limits is None or asked is None else limits.clamp(max=asked)
 
     def _asked_length(self) -> int | None:
-        """The new tokens that the call itself names, which hold beside its allowance."""
+        """The number of new tokens that the call itself sets, which applies in addition to `max_extra_tokens`."""
         if self.settings.max_extra_tokens is None:
             return None
         longest = self.arguments.get("max_length")
@@ -147,16 +147,16 @@ class Call:
         return new if new is not None else None if longest is None else max(1, longest - self.prompt_len)
 
     def _forces_own_ends(self) -> bool:
-        """Whether targets are made to end at their own limits, each at another."""
+        """Whether targets are forced to end, each at its own limit."""
         return self.settings.max_extra_tokens is not None and bool(self.settings.forced_eos_ids)
 
     def watch_logits(self, watch: Any) -> None:
-        """Have `transformers` call one more logits processor, the last."""
+        """Have `transformers` call `watch` as the last logits processor."""
         given = self.arguments.get("logits_processor") or ()
         self.arguments["logits_processor"] = LogitsProcessorList([*given, watch])
 
     def ask_for_scores(self) -> None:
-        """Have `transformers` give scores, where it decodes."""
+        """Have `transformers` return scores, if it decodes the call."""
         if self.given is None:
             self.arguments["output_scores"] = True
         else:
@@ -174,7 +174,7 @@ class Call:
         return obstacle
 
     def _require_known_settings(self, says: bool) -> None:
-        """Refuse what was asked for and will not be done; say what the model's config asks for in vain."""
+        """Refuse settings that cannot be honoured; warn if they come only from the model's config."""
         lost = [name for name in self.settings.own_settings() if self.obstacle is not None]
         asked = [f"`{name}`" for name in lost if name in self.settings.asked]
         if asked:
@@ -192,11 +192,11 @@ class Call:
     # Decoding
 
     def run(self, by_transformers: Callable[..., Any], watch: Iterable[Any] = ()) -> Any:
-        """Decode, once.
+        """Decode; a call can be run only once.
 
         Args:
             by_transformers: `GenerationMixin.generate` of the model.
-            watch: criteria that stop nothing, added where `transformers` decodes.
+            watch: criteria that never stop, added if `transformers` decodes the call.
         """
         if self.obstacle is None:
             return self._search(by_transformers)
@@ -204,7 +204,7 @@ class Call:
         return outputs if self.own_loop else with_search_path(outputs, self.obstacle)
 
     def _arguments_with_limits(self, watch: list[Any]) -> dict[str, Any]:
-        """The call's arguments, with each target's own limit as a criterion."""
+        """The call's arguments, with each target's own limit as a stopping criterion."""
         arguments = dict(self.arguments)
         criteria = [*watch, *(arguments.pop("stopping_criteria", None) or ())]
         if self.limits is not None:
@@ -218,7 +218,7 @@ class Call:
         return self._with_longest(arguments)
 
     def _with_longest(self, arguments: dict[str, Any]) -> dict[str, Any]:
-        """The length of the longest target, unless the call named one, as a setting of `transformers`."""
+        """Add the length of the longest target as a setting of `transformers`, unless the call sets a length."""
         more: dict[str, Any] = {"forced_eos_token_id": None} if self._forces_own_ends() else {}
         if self.limits is not None and self.settings.max_extra_tokens is not None:
             if not any(arguments.get(name) is not None for name in LENGTHS):
@@ -235,7 +235,7 @@ class Call:
         return {**arguments, "generation_config": given}
 
     def _clamped_length(self, room: int) -> dict[str, Any]:
-        """A length that positions allow, where the one that holds is longer."""
+        """The length that positions allow, if the requested one is longer."""
         values = self.settings.values
         new = values.get("max_new_tokens")
         if new is None and values.get("max_length") is not None:
@@ -245,7 +245,7 @@ class Call:
         positions = longest_sentence(self.model.config)
         logger.warning_once(
             f"This model has positions for {positions:,} tokens: targets end there, although up to {new:,} new tokens "
-            "were asked for."
+            "were requested."
         )
         return {"max_new_tokens": room, "max_length": None}
 
@@ -269,12 +269,12 @@ class Call:
         return PackedModel(self.model, Weights(precision, steps=int(steps)))
 
     def _longest(self) -> int:
-        """About how many new tokens there may be."""
+        """Approximate maximum number of new tokens."""
         values = self.settings.values
         return values.get("max_new_tokens") or values.get("max_length") or 20
 
     def _encodes_here(self) -> bool:
-        """Whether packed weights encode the source: nothing but ids and their mask is given."""
+        """Whether packed weights encode the source: only if ids and their mask are all that is given."""
         given = self.arguments
         others = ("encoder_outputs", "inputs_embeds", "position_ids", "inputs")
         ids, mask = given.get("input_ids"), given.get("attention_mask")
@@ -292,7 +292,7 @@ class Call:
         attention_mask: torch.Tensor | None = None,
         **_: Any,
     ) -> Any:
-        """What `transformers` calls in place of its own loop, with a row for each beam: every first one is taken."""
+        """The search that `transformers` calls instead of its own loop; it gets a row per beam and takes the first."""
         beams = self.settings.num_beams
         prompt = input_ids[::beams]
         states = encoder_outputs[0][::beams]
@@ -323,7 +323,7 @@ class Call:
         )
 
     def _require_scores(self, scores: torch.Tensor) -> None:
-        """Refuse what was chosen by what is no number, unless the call asked to make numbers of it."""
+        """Refuse targets chosen by scores that are NaN, unless the call asked to remove invalid values."""
         row = None if self.settings.values.get("remove_invalid_values") else first_unsound(scores)
         if row is not None:
             precision = self.model.dtype if self.snapshot is None else self.snapshot.precision or self.model.dtype
@@ -335,7 +335,7 @@ class Call:
     def _search_settings(
         self, config: Any, criteria: Iterable[Any], processors: Iterable[Any], prompt: torch.Tensor
     ) -> SearchSettings:
-        """The call's settings as the search names them; criteria bring their own numbers."""
+        """The call's settings in the form that the search reads, with the limits of the stopping criteria."""
         device, beams = prompt.device, self.settings.num_beams
         longest = [each.max_length for each in criteria if type(each) is MaxLengthCriteria]
         ends = [each.eos_token_id for each in criteria if type(each) is EosTokenCriteria]
@@ -344,7 +344,7 @@ class Call:
         if self.limits is not None:
             limits.append(self.limits + self.prompt_len)
         eos, fill = as_ids(config.eos_token_id), config.pad_token_id
-        if beams > 1:  # as `transformers` fills up after beam search
+        if beams > 1:  # the padding of `transformers` after beam search
             fill = -1 if config.eos_token_id is None else fill or eos[0]
         elif fill is None:
             fill = eos[0]

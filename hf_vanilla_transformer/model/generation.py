@@ -1,7 +1,7 @@
-"""`generate` for translation (section 6.1): `GenerationMixin`'s, with settings of the paper's, on the fast path.
+"""`generate` for translation (section 6.1): that of `GenerationMixin`, plus the paper's settings and the fast path.
 
-Each sentence may grow to its own source length plus `max_extra_tokens`, whatever it is batched with, and padding of
-the source is never attended to, even if no mask was given. How a call is decoded is decided in `fast_path.py`.
+Each target may grow to its own source length plus `max_extra_tokens`, whatever else is in the batch. Padding of the
+source is never attended to, even without a mask. `fast_path.py` decides how a call is decoded.
 """
 
 from collections.abc import Mapping
@@ -23,9 +23,9 @@ _BY_POSITION = (
 class TranslationGenerationMixin(GenerationMixin):
     """`GenerationMixin` for translation.
 
-    Greedy decoding and beam search run on a search of this project's own, with the results of `transformers`' own, if
-    that computes exactly what the model's `forward` does; whatever it does not know is left to `transformers`, with
-    one line in the log. `return_dict_in_generate=True` tells which it was, as `search_path`.
+    Greedy decoding and beam search use this project's own search, which gives the same results as `transformers`, if
+    it computes exactly what the model's `forward` does. All other calls are left to `transformers`, with one line in
+    the log. With `return_dict_in_generate=True` the output's `search_path` tells which search was used.
     """
 
     config: Any
@@ -47,24 +47,26 @@ class TranslationGenerationMixin(GenerationMixin):
         """As `GenerationMixin.generate`, plus:
 
         Args:
-            max_extra_tokens: most tokens a target may have beyond those of its own source, both with their end of
-                sentence (section 6.1 uses 50); at least 0. Unset, it comes from `generation_config` or else from the
-                model's. A `max_length` or `max_new_tokens` given to this call, as an argument or in a
-                `generation_config` without `max_extra_tokens`, takes the place of the model's.
+            max_extra_tokens: how many tokens a target may have beyond the length of its own source, end of sentence
+                included in both (section 6.1 uses 50); at least 0. If unset, it comes from `generation_config`, then
+                from the model's config. A `max_length` or `max_new_tokens` given to this call, as an argument or in a
+                `generation_config` without `max_extra_tokens`, overrides the model's.
             gnmt_length_penalty: alpha: beams are ranked by log-probability / ((5 + tokens) / 6) ** alpha (Wu et al.
-                2016, equation 14; section 6.1 uses 0.6), tokens with the end of sentence. Unset, it comes from
-                `generation_config` or else from the model's; a `length_penalty` given to this call takes its place.
+                2016, equation 14; section 6.1 uses 0.6), end of sentence included. If unset, it comes from
+                `generation_config`, then from the model's config. A `length_penalty` given to this call overrides it.
             coverage_penalty: beta of the same equation, at least 0: adds beta times the sum over source tokens of
-                log(min(attention, 1)) to the score of a finished hypothesis, the attention being what its tokens paid
-                to that source token in the last layer, as the mean of its heads. Unset, as the former.
-            target_prefix: (batch, any) ids that each target must begin with after its start token, -100 where it is
-                free, which lets prefixes differ in length. Their log-probabilities count.
+                log(min(attention, 1)) to the score of a finished hypothesis, where attention is the total that its
+                tokens paid to the source token in the last layer, averaged over heads. If unset, it comes from
+                `generation_config`, then from the model's config.
+            target_prefix: (batch, any) ids that each target must begin with after its start token; -100 where the
+                target is free, so that prefixes may differ in length. Their log-probabilities count.
 
-        A missing `attention_mask` is made from `pad_token_id`, which `GenerationMixin` does for decoders only. Targets
-        end where learned positions do. `labels` are not read.
+        A missing `attention_mask` is made from `pad_token_id`; `GenerationMixin` does so only for decoders. Learned
+        positions limit the length of targets. `labels` are ignored.
 
         Raises:
-            ValueError: a setting out of range, or one of the last three beside what our own search does not support.
+            ValueError: a setting is out of range, or one of the last three is combined with something that our own
+                search does not support.
         """
         given = {
             "inputs": inputs,
@@ -80,24 +82,24 @@ class TranslationGenerationMixin(GenerationMixin):
         return Call(self, {**by_name(args, kwargs), **given}).run(super().generate)  # type: ignore[misc]
 
     def compute_transition_scores(self, *args: Any, **kwargs: Any) -> torch.Tensor:
-        """As in `GenerationMixin`, which takes the source's vocabulary for that of the scores."""
+        """As in `GenerationMixin`, but for the target vocabulary: `GenerationMixin` assumes the source's."""
         target_side: Any = SimpleNamespace(config=self.config.get_text_config(decoder=True))
         return GenerationMixin.compute_transition_scores(target_side, *args, **kwargs)
 
     def create_masks_for_generate(self, attention_mask: torch.Tensor | None, **kwargs: Any) -> torch.Tensor | None:
-        """Leave the target's mask as it is: positions are counted from it, and the decoder makes its own of it.
+        """Leave the target's mask unchanged: positions are counted from it, and the decoder builds its own mask.
 
-        `GenerationMixin` would turn it into a mask for a static cache here, which fails under flex attention, and
-        does not fit a call that asks for attention weights.
+        `GenerationMixin` would turn it into a mask for a static cache. That fails with flex attention, and does not
+        fit a call that asks for attention weights.
         """
         return attention_mask
 
 
 def by_name(positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of a call of `generate`, all by name; those by position are the ones after the first four.
+    """All arguments of a call of `generate` by name; the positional ones are those after the first four.
 
     Raises:
-        TypeError: one is given twice, or there are more than `generate` takes.
+        TypeError: an argument is given twice, or there are more than `generate` takes.
     """
     if len(positional) > len(_BY_POSITION):
         raise TypeError(f"`generate` takes {4 + len(_BY_POSITION)} arguments by position, got {4 + len(positional)}.")

@@ -1,4 +1,4 @@
-"""Greedy decoding on any `Decoder`: the likeliest token at each step, with the results of `transformers`' own."""
+"""Greedy decoding on any `Decoder`: the most likely token at each step, with the same results as `transformers`."""
 
 from typing import Any
 
@@ -12,11 +12,11 @@ from .step_decoder import Decoder
 def greedy_search(
     decoder: Decoder, prompt: torch.Tensor, processors: Any, settings: SearchSettings
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """The likeliest token at each step.
+    """Choose the most likely token at each step.
 
     Returns:
-        Targets with their prompt, (sentences, length), and the log-probability of each new token before processors,
-        0 after the end, (sentences, new tokens).
+        Targets with their prompt, (sentences, length), and the log-probability of each new token before logits
+        processors, 0 after the end, (sentences, new tokens).
     """
     sentences, length = prompt.shape
     alive = torch.arange(sentences, device=prompt.device)
@@ -40,7 +40,7 @@ def greedy_search(
         done = done | torch.isin(chosen, settings.eos)
         if settings.limits is not None:
             done = done | (length >= settings.limits[alive])
-        going = int((~done).sum())  # what a step reads from its device, once
+        going = int((~done).sum())  # the only read from the device in a step
         if length >= settings.max_length or is_late(settings) or not going:
             return torch.cat(tokens, dim=1), torch.stack(scores, dim=1)
         stay = None if processors else who_stays(done, going)

@@ -1,7 +1,7 @@
-"""JSON read that others wrote, bounded in size and depth, each key once; read or written, numbers are numbers.
+"""Reading and writing JSON strictly: limited size and depth, unique keys, and finite numbers only.
 
-Python's own reader takes the last of two keys of one name, reads NaN and Infinity, which JSON does not have, and fails
-in its own way on what is nested deeply.
+Python's own reader keeps the last of two equal keys, accepts NaN and Infinity, which are not JSON, and raises a
+RecursionError if the nesting is deep.
 """
 
 import json
@@ -13,30 +13,30 @@ from pathlib import Path
 from typing import Any
 
 LARGEST_SETTINGS = 16 << 20
-"""Bytes of a file of settings; a real one has some kilobytes."""
+"""Maximum size of a settings file in bytes; real ones have a few kilobytes."""
 LARGEST_TABLE = 128 << 20
-"""Bytes of a file that grows with a vocabulary, a run or a test set."""
+"""Maximum size in bytes of a file that grows with a vocabulary, a run or a test set."""
 DEEPEST = 64
-"""Lists and objects in each other; a tokenizer has about ten."""
+"""Maximum nesting of lists and objects; a tokenizer has about ten levels."""
 
 
 def read_json(path: str | os.PathLike[str], largest: int = LARGEST_SETTINGS, finite: bool = True) -> Any:
-    """What a JSON file holds.
+    """The content of a JSON file.
 
     Args:
         path: the file, UTF-8.
-        largest: bytes that it may have.
-        finite: refuse NaN and Infinity; logs of training may hold them.
+        largest: maximum size in bytes.
+        finite: refuse NaN and Infinity; training logs may hold them.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: its content is refused; the message names the file and says why.
+        OSError: the file cannot be read.
+        ValueError: the content is refused; the message names the file and says why.
     """
     path = Path(path)
     try:
         with open(path, "rb", opener=_open_at_once) as file:
             if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-                raise ValueError("it is no regular file")
+                raise ValueError("it is not a regular file")
             content = file.read(largest + 1)
         if len(content) > largest:
             raise ValueError(f"it has more than {largest:,} bytes")
@@ -46,10 +46,10 @@ def read_json(path: str | os.PathLike[str], largest: int = LARGEST_SETTINGS, fin
 
 
 def read_json_object(path: str | os.PathLike[str], largest: int = LARGEST_SETTINGS) -> dict[str, Any]:
-    """The settings that a JSON file holds, by name.
+    """The settings in a JSON file, by name.
 
     Raises:
-        OSError, ValueError: as `read_json`, or it holds no object.
+        OSError, ValueError: as in `read_json`; ValueError also if the file does not hold an object.
     """
     found = read_json(path, largest)
     if not isinstance(found, dict):
@@ -61,20 +61,20 @@ def read_json_object(path: str | os.PathLike[str], largest: int = LARGEST_SETTIN
 
 
 def parse_json(text: str | bytes, finite: bool = True) -> Any:
-    """What JSON text holds.
+    """The content of JSON text.
 
     Args:
         text: bytes are UTF-8.
-        finite: refuse NaN, Infinity, and numbers that are read as such.
+        finite: refuse NaN, Infinity, and numbers too large for a float.
 
     Raises:
-        ValueError: it is no JSON, is nested too deeply, names a key twice or holds what is no number; in words that
-            stand behind the file's name.
+        ValueError: the text is not JSON, is nested too deeply, repeats a key or holds NaN or infinity; the message is
+            a clause to follow the file's name.
     """
     try:
         text = text if isinstance(text, str) else str(text, "utf-8")
         if text.startswith("\ufeff"):
-            raise _RefusedError("it begins with a byte order mark, which JSON has none of")
+            raise _RefusedError("it begins with a byte order mark, which JSON does not allow")
         found = (_FINITE if finite else _ANY).decode(text)
     except RecursionError:
         raise ValueError(_TOO_DEEP) from None
@@ -87,17 +87,17 @@ def parse_json(text: str | bytes, finite: bool = True) -> Any:
 
 
 def to_json(value: Any, **options: Any) -> str:
-    """As `json.dumps`, which writes NaN and Infinity, and then what is written is no JSON.
+    """As `json.dumps`, but refuse NaN and Infinity, which are not JSON.
 
     Raises:
-        ValueError: there are some.
+        ValueError: the value holds NaN or infinity.
     """
     try:
         return json.dumps(value, **{"ensure_ascii": False, "allow_nan": False, **options})
     except ValueError as error:
         raise ValueError(
-            "A result must be made of numbers, but there is NaN or infinity, which JSON cannot hold. Check the model "
-            "with `doctor`."
+            "A result must hold finite numbers, but it holds NaN or infinity, which JSON cannot represent. Check the "
+            "model with `doctor`."
         ) from error
 
 
@@ -105,11 +105,11 @@ _TOO_DEEP = f"its lists and objects are nested more than {DEEPEST} deep"
 
 
 class _RefusedError(Exception):
-    """Well-formed, and not taken."""
+    """Content that Python's reader would accept and this module refuses."""
 
 
 def _open_at_once(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # a named pipe would wait for who writes it
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))  # opening a named pipe would wait for a writer
 
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -117,12 +117,12 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise _RefusedError(f"it names {twice[:60]!r} twice, and only one can hold")
+        raise _RefusedError(f"it names {twice[:60]!r} twice, and only one value can apply")
     return found
 
 
 def _refuse_constant(name: str) -> Any:
-    raise _RefusedError(f"it holds {name}, which is no number of JSON")
+    raise _RefusedError(f"it holds {name}, which is not a JSON number")
 
 
 def _finite_number(text: str) -> float:
@@ -148,7 +148,7 @@ def _require_shallow(found: Any) -> None:
 
 
 def _inside(holder: Any) -> Iterable[Any]:
-    """What a list or an object holds that can hold something itself."""
+    """The lists and objects inside a list or an object."""
     values = holder.values() if isinstance(holder, dict) else holder
     return [value for value in values if isinstance(value, (dict, list))]
 

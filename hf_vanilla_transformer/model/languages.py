@@ -1,7 +1,7 @@
-"""Which languages a multilingual model translates between, told as each family of models wants to be told.
+"""Language selection for multilingual models, in the form that each model family expects.
 
-mBART, M2M100 and NLLB take codes through their tokenizers and a forced first token, T5 words before the sentence, and
-OPUS-MT models of several target languages a code before it.
+mBART, M2M100 and NLLB take language codes through the tokenizer and a forced first token. T5 takes words before the
+sentence, and OPUS-MT models with several target languages take a code before it.
 """
 
 import re
@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
-T5_TASK = "translation_"  # begins the names of its tasks in its config
+T5_TASK = "translation_"  # prefix of task names in T5's config
 T5_LANGUAGES = {"en": "English", "de": "German", "fr": "French", "ro": "Romanian"}
 NAMES_SHOWN = 8
 
 
 def choose_languages(tokenizer: Any, src_lang: str | None, tgt_lang: str | None) -> dict[str, Any]:
-    """Tell a tokenizer of mBART's, M2M100's or NLLB's kind its source language, and `generate` the target's token."""
-    tokens = getattr(tokenizer, "lang_code_to_token", None)  # M2M100's codes are not their tokens
+    """Set the source language of an mBART, M2M100 or NLLB tokenizer; return the target language for `generate`."""
+    tokens = getattr(tokenizer, "lang_code_to_token", None)  # M2M100's codes differ from their tokens
     if tokens is None:
         tokens = {token: token for token in tokenizer.all_special_tokens if re.fullmatch(r"[a-z]{2,3}_\w+", token)}
     for name, code in (("src_lang", src_lang), ("tgt_lang", tgt_lang)):
@@ -28,7 +28,7 @@ def choose_languages(tokenizer: Any, src_lang: str | None, tgt_lang: str | None)
             )
     tokenizer.src_lang = src_lang
     target = tokenizer.convert_tokens_to_ids(tokens[tgt_lang])
-    # the first mBART begins its targets with their language, all others force it after the start token
+    # the first mBART starts targets with the language token, all others force it after the start token
     begins = type(tokenizer).__name__.removesuffix("Fast") == "MBartTokenizer"
     return {"decoder_start_token_id" if begins else "forced_bos_token_id": target}
 
@@ -36,7 +36,7 @@ def choose_languages(tokenizer: Any, src_lang: str | None, tgt_lang: str | None)
 def t5_prefix(
     sentences: Sequence[str], tasks: Mapping[str, Any], src_lang: str | None, tgt_lang: str | None
 ) -> tuple[str, dict[str, Any]]:
-    """The words that tell T5 what to do ("translate English to French: "), and its settings for that pair."""
+    """The prefix that tells T5 what to do ("translate English to French: "), and its settings for the pair."""
     prefixes = [tasks[name]["prefix"] for name in tasks if name.startswith(T5_TASK) and "prefix" in tasks[name]]
     if prefixes and src_lang is None and tgt_lang is None and all(s.startswith(tuple(prefixes)) for s in sentences):
         return "", {}
@@ -44,14 +44,14 @@ def t5_prefix(
     names = [T5_LANGUAGES.get(language or "", language) for language in (src_lang, tgt_lang)]
     if not pair and any(name is None or len(name) < 4 for name in names):
         raise ValueError(
-            f"T5 is told its languages in words, but `src_lang` is {src_lang!r} and `tgt_lang` {tgt_lang!r}. Give "
+            f"T5 takes its languages in words, but `src_lang` is {src_lang!r} and `tgt_lang` is {tgt_lang!r}. Give "
             "both, as codes (en, de, fr, ro) or as English names (English, German)."
         )
     return pair.pop("prefix", f"translate {names[0]} to {names[1]}: "), pair
 
 
 def target_code(sentences: Sequence[str], codes: Sequence[str], tgt_lang: str | None) -> str:
-    """The code that tells an OPUS-MT model of several target languages which one; none where sentences have theirs."""
+    """The code of the target language for an OPUS-MT model with several; empty if the sentences hold their own."""
     code = f">>{tgt_lang}<< "
     if tgt_lang is None and all(re.match(">>.+?<<", sentence.strip()) for sentence in sentences):
         return ""

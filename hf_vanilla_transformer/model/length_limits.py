@@ -1,4 +1,4 @@
-"""How long each target of a batch may be: its own source's allowance (section 6.1), and the model's positions."""
+"""How long each target of a batch may be: its source length plus an allowance (section 6.1), and the positions."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -12,22 +12,22 @@ from .masks import source_mask
 from .memory import in_gb, memory_of
 
 TOKENS = ("decoder_start_token_id", "forced_bos_token_id", "forced_eos_token_id")
-"""Settings whose tokens a target holds; one outside the vocabulary that ends it, or is forbidden, does nothing."""
+"""Settings whose tokens appear in targets, and so must be in the vocabulary; `eos_token_id` and bans need not be."""
 
 
 def length_limits(
     settings: CallSettings, config: Any, source_lens: torch.Tensor | None, prompt_len: int
 ) -> torch.Tensor | None:
-    """Most new tokens of each target, its end included: its source's allowance, and the model's positions.
+    """Maximum number of new tokens of each target, end of sentence included, by its source length and the positions.
 
     Args:
-        settings: of the call.
-        config: of the model; one with learned positions has an end.
-        source_lens: tokens of each source, (batch,); None if they are not known.
-        prompt_len: tokens of the targets that are there already.
+        settings: settings of the call.
+        config: config of the model; learned positions limit the length.
+        source_lens: length of each source in tokens, (batch,); None if unknown.
+        prompt_len: number of target tokens before the first new one.
 
     Returns:
-        (batch,), or None where nothing but `max_length` and its like limits targets.
+        (batch,), or None if only `max_length` or similar settings limit targets.
     """
     if source_lens is None:
         return None
@@ -40,15 +40,15 @@ def length_limits(
 
 
 def require_room(settings: CallSettings, model: Any, source_lens: torch.Tensor | None) -> None:
-    """Refuse tokens that there are none of, and more beams than tokens or than the device's memory could ever hold.
+    """Refuse tokens outside the vocabulary, and more beams than the vocabulary has tokens or the memory can hold.
 
     Args:
-        settings: of the call.
-        model: that decodes; of one that is not ours only its vocabulary is known.
-        source_lens: tokens of each source, (batch,); None if they are not known.
+        settings: settings of the call.
+        model: the model that decodes; memory is checked only for models of this package.
+        source_lens: length of each source in tokens, (batch,); None if unknown.
 
     Raises:
-        ValueError: there are more.
+        ValueError: a token is outside the vocabulary, or there are too many beams.
     """
     config, beams = model.config, settings.num_beams
     words = getattr(config, "decoder_vocab_size", None) or getattr(config, "vocab_size", None)
@@ -70,12 +70,12 @@ def require_room(settings: CallSettings, model: Any, source_lens: torch.Tensor |
     if needed > memory:
         raise ValueError(
             f"{beams:,} beams for {len(source_lens):,} sentences at once need about {in_gb(needed)}, but there are "
-            f"{in_gb(memory)} on {model.device}. Lower `num_beams`, or the tokens or sentences of a batch."
+            f"{in_gb(memory)} on {model.device}. Lower `num_beams`, or the number of tokens or sentences in a batch."
         )
 
 
 def source_lengths(inputs: Mapping[str, Any], pad_token_id: int | None = None) -> torch.Tensor | None:
-    """Real tokens of each source, (batch,), from the arguments of `generate`; None if there is no source."""
+    """Number of real tokens of each source, (batch,), from the arguments of `generate`; None without a source."""
     if inputs.get("attention_mask") is not None:
         return inputs["attention_mask"].sum(-1).long()
     if inputs.get("input_ids") is not None:
@@ -90,8 +90,8 @@ class SourceLengthLimit(StoppingCriteria):
     """Ends each target at its own limit ("maximum output length [...] input length + 50", section 6.1).
 
     Args:
-        limits: most new tokens of each sentence, end of sentence included; shape (batch,).
-        prompt_len: decoder tokens that were there before the first new one.
+        limits: maximum number of new tokens of each target, end of sentence included; (batch,).
+        prompt_len: number of decoder tokens before the first new one.
     """
 
     def __init__(self, limits: torch.Tensor, prompt_len: int) -> None:
@@ -103,10 +103,10 @@ class SourceLengthLimit(StoppingCriteria):
 
 
 class ForcedEndAtLimit(LogitsProcessor):
-    """`forced_eos_token_id` at each target's own limit, where `transformers` forces it at the longest of the batch.
+    """Forces `forced_eos_token_id` at each target's own limit; `transformers` forces it at the batch's maximum length.
 
     Args:
-        limits, prompt_len: as of `SourceLengthLimit`.
+        limits, prompt_len: as in `SourceLengthLimit`.
         eos_ids: ids that the last token is chosen from.
     """
 
@@ -124,7 +124,7 @@ class ForcedEndAtLimit(LogitsProcessor):
 
 
 def for_rows(limits: torch.Tensor, input_ids: torch.Tensor) -> torch.Tensor:
-    """One for each row: `generate` repeats each sentence for its beams."""
+    """The limit of each row: `generate` repeats each sentence for its beams."""
     return limits.repeat_interleave(input_ids.shape[0] // limits.shape[0]).to(input_ids.device)
 
 

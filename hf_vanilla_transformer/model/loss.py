@@ -1,9 +1,9 @@
-"""Cross-entropy with label smoothing (section 5.4), from logits or, cheap in memory, from hidden states.
+"""Cross-entropy with label smoothing (section 5.4), from logits or, using less memory, from hidden states.
 
-The logits of a batch are by far the largest tensor of a training step: 4,096 tokens at vocabulary 37,000 take 600 MB
-in float32, and a loss computed from them holds several tensors of that size. `chunked_cross_entropy` computes loss and
-gradients of a few hundred tokens at a time instead; both functions give the same numbers. torch's own
-`linear_cross_entropy` knows neither label smoothing nor autocast in its chunked form, and is slower on processors.
+The logits of a batch are by far the largest tensor of a training step: 4,096 tokens with a vocabulary of 37,000 take
+600 MB in float32, and a loss computed from them holds several tensors of that size. `chunked_cross_entropy` computes
+the loss and gradients of a few hundred tokens at a time instead; both functions give the same numbers. The chunked
+form of torch's `linear_cross_entropy` supports neither label smoothing nor autocast, and is slower on CPUs.
 
 Shapes use: batch, target_len, tokens, d_model, vocab.
 """
@@ -20,12 +20,12 @@ from .devices import on_accelerator
 
 _IGNORED = -100
 _LOGITS_AT_ONCE = 2**24  # 64 MiB in float32: hundreds of tokens of a large vocabulary, all of a small one
-_LOGITS_AT_ONCE_ON_ACCELERATOR = 2**27  # 512 MiB: matrix products of fewer tokens leave most of it idle
+_LOGITS_AT_ONCE_ON_ACCELERATOR = 2**27  # 512 MiB: smaller matrix products leave most of the device idle
 _PIECES = 16
 
 COMPILES_OWN_GRADIENTS = tuple(map(int, torch.__version__.split(".")[:2])) >= (2, 13)
-"""`torch.compile` of 2.11 loses the hidden states' gradient that `_LinearCrossEntropy` computes; then all logits are
-held."""
+"""`torch.compile` of torch 2.11 loses the gradient of hidden states that `_LinearCrossEntropy` computes; with such
+versions, compiled training holds all logits."""
 
 
 def label_smoothed_cross_entropy(
@@ -38,14 +38,14 @@ def label_smoothed_cross_entropy(
 
     Args:
         logits: (batch, target_len, vocab).
-        labels: (batch, target_len); -100 marks what is not to be predicted. Not shifted: labels[i] is for logits[i].
+        labels: (batch, target_len); -100 marks positions to ignore. Not shifted: labels[i] is for logits[i].
         label_smoothing: eps, in [0, 1).
-        num_items_in_batch: real target tokens of the whole batch that one optimizer step sees; the loss is the sum
-            over tokens divided by it, so that gradients do not depend on how the batch was cut. The number of real
-            tokens here if not given.
+        num_items_in_batch: number of real target tokens in the whole batch of one optimizer step. The loss is the sum
+            over tokens divided by it, so that gradients do not depend on how the batch is split. Defaults to the
+            number of real tokens in `labels`.
 
     Returns:
-        A scalar in nats per token; float32, or float64 where the logits are.
+        A scalar in nats per token; float32, or float64 if the logits are.
     """
     total = _sum_over_tokens(logits.flatten(0, 1), labels.flatten(), label_smoothing)
     return total / _divisor(labels, num_items_in_batch)
@@ -60,25 +60,25 @@ def chunked_cross_entropy(
     logits_bias: torch.Tensor | None = None,
     chunk_size: int | None = None,
 ) -> torch.Tensor:
-    """`label_smoothed_cross_entropy(projection(hidden_states) + logits_bias, ...)`, never holding all logits.
+    """`label_smoothed_cross_entropy(projection(hidden_states) + logits_bias, ...)`, without ever holding all logits.
 
-    A plain `nn.Linear` gets its gradients chunk by chunk while the loss is computed, at no more work than usual. Any
-    other projection (LoRA, quantised, sharded, hooked) is called on pieces of the batch, and once more for their
-    gradients. So is a linear one in float16, whose gradients would vanish before the trainer's scaling reaches them.
+    For a plain `nn.Linear`, gradients are computed chunk by chunk along with the loss, at no extra cost. Any other
+    projection (LoRA, quantised, sharded, hooked) is called on pieces of the batch, and once more for the gradients.
+    So is a linear one in float16, whose gradients would underflow before the trainer's scaling reaches them.
 
     Args:
         hidden_states: the decoder's output, (batch, target_len, d_model).
         projection: maps d_model to vocab.
-        labels: (batch, target_len), as of `label_smoothed_cross_entropy`; likewise the next two.
+        labels, label_smoothing, num_items_in_batch: as in `label_smoothed_cross_entropy`.
         logits_bias: added to the logits, one number for each token of the vocabulary.
-        chunk_size: tokens whose logits a plain `nn.Linear` holds at once; what 64 MiB of float32 hold, or 512 MiB on
-            an accelerator, if not given.
+        chunk_size: number of tokens whose logits a plain `nn.Linear` computes at once. Defaults to as many as fit
+            into 64 MiB of float32, or 512 MiB on an accelerator.
 
     Returns:
-        A scalar in nats per token; float32, or float64 where the logits would be.
+        A scalar in nats per token; float32, or float64 if the logits would be.
 
     Raises:
-        ValueError: there are not as many labels as hidden states.
+        ValueError: the shape of `labels` differs from that of `hidden_states`.
     """
     if hidden_states.shape[:-1] != labels.shape:
         raise ValueError(
@@ -130,7 +130,7 @@ def _is_plain_linear(module: nn.Module) -> TypeGuard[nn.Linear]:
 
 
 def _matmul_dtype(x: torch.Tensor) -> torch.dtype:
-    """The type in which `nn.functional.linear` would multiply `x` here."""
+    """The dtype in which `nn.functional.linear` would multiply `x` here."""
     device = x.device.type
     if x.dtype == torch.float64 or not (torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)):
         return x.dtype
@@ -150,14 +150,14 @@ def _sum_through_weight(
         bias = projection.bias if bias is None else projection.bias + bias
     if not torch.is_grad_enabled():
         hidden, weight, bias = hidden.detach(), weight.detach(), None if bias is None else bias.detach()
-    # the rows of tokens that are ignored add nothing to the weight's gradient, and none of theirs goes further back
+    # ignored tokens add nothing to the weight's gradient and pass no gradient back
     hidden = hidden.masked_fill(targets.eq(_IGNORED)[:, None], 0.0)
     chunk_size = chunk_size or _chunk_size(weight.shape[0], hidden.device)
     return _LinearCrossEntropy.apply(hidden, weight, bias, targets, label_smoothing, chunk_size, _matmul_dtype(hidden))
 
 
 def _chunk_size(vocab: int, device: torch.device) -> int:
-    """Tokens whose logits are held at once."""
+    """Number of tokens whose logits are held at once."""
     logits = _LOGITS_AT_ONCE_ON_ACCELERATOR if on_accelerator(device) else _LOGITS_AT_ONCE
     return max(logits // vocab, 1)
 
@@ -187,7 +187,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
                 of_logits = _gradient_of_logits(log_probabilities, labels, label_smoothing, dtype)
                 gradients.add(start, chunk, weight, of_logits, labels.ne(_IGNORED))
                 del of_logits
-            del log_probabilities  # the next chunk's take its place
+            del log_probabilities  # makes room for the next chunk's
         ctx.save_for_backward(gradients.hidden, gradients.weight, gradients.bias)
         return total
 
@@ -201,9 +201,9 @@ class _LinearCrossEntropy(torch.autograd.Function):
 def _log_probabilities(
     chunk: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype
 ) -> torch.Tensor:
-    """Of each token of the vocabulary, (chunk, vocab), in the full precision `dtype`."""
+    """Log-probabilities of all tokens of the vocabulary, (chunk, vocab), in the full precision `dtype`."""
     if chunk.is_cuda and torch.version.cuda and chunk.dtype != dtype:
-        logits = torch.mm(chunk, weight.T, out_dtype=dtype)  # not rounded in between
+        logits = torch.mm(chunk, weight.T, out_dtype=dtype)  # without rounding in between
     else:
         logits = (chunk @ weight.T).to(dtype)
     return (logits if bias is None else logits.add_(bias)).log_softmax(-1)
@@ -220,11 +220,11 @@ def _sum_of_losses(log_probabilities: torch.Tensor, labels: torch.Tensor, label_
 def _gradient_of_logits(
     log_probabilities: torch.Tensor, labels: torch.Tensor, label_smoothing: float, dtype: torch.dtype
 ) -> torch.Tensor:
-    """Softmax minus the target distribution; of tokens that are ignored anything.
+    """Softmax minus the target distribution; arbitrary for ignored tokens.
 
     Args:
-        log_probabilities: of a chunk, (chunk, vocab); their memory is used again.
-        dtype: what the result is rounded to.
+        log_probabilities: of a chunk, (chunk, vocab); their memory is reused.
+        dtype: dtype of the result.
     """
     index = labels.clamp(min=0)[:, None]
     gradient = log_probabilities.exp_()
@@ -234,7 +234,7 @@ def _gradient_of_logits(
 
 
 class _Gradients:
-    """The gradients of hidden states, weight and bias, those that are needed; sums at full precision."""
+    """The gradients of hidden states, weight and bias, as needed; summed at full precision."""
 
     def __init__(
         self, hidden: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None, needed: Sequence[bool]
@@ -246,12 +246,12 @@ class _Gradients:
     def add(
         self, start: int, chunk: torch.Tensor, weight: torch.Tensor, of_logits: torch.Tensor, real: torch.Tensor
     ) -> None:
-        """Add what the tokens from `start` on contribute.
+        """Add the contribution of the tokens from `start` on.
 
         Args:
-            chunk: (chunk, d_model), 0 where tokens are ignored.
-            of_logits: (chunk, vocab).
-            real: those that are not ignored, (chunk,).
+            chunk: hidden states, (chunk, d_model), 0 for ignored tokens.
+            of_logits: gradient of the logits, (chunk, vocab).
+            real: True for tokens that are not ignored, (chunk,).
         """
         if self.bias is not None:
             self.bias += real.to(of_logits.dtype) @ of_logits
@@ -263,7 +263,7 @@ class _Gradients:
             self.weight += of_logits.T @ chunk
 
 
-# Any other projection: pieces of the batch, whose logits are computed once more for the gradients
+# Any other projection: pieces of the batch, whose logits are recomputed for the gradients
 
 
 def _sum_of_logits(
@@ -288,6 +288,6 @@ def _sum_through_module(
     def sum_of_piece(piece: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return _sum_of_logits(piece, projection, bias, labels, label_smoothing)
 
-    # as many pieces whatever the batch: processes that share a sharded projection call it equally often
+    # a fixed number of pieces: processes that share a sharded projection must call it equally often
     pieces = zip(hidden.tensor_split(_PIECES), targets.tensor_split(_PIECES), strict=True)
     return torch.stack([checkpoint(sum_of_piece, *piece, use_reentrant=False) for piece in pieces]).sum()

@@ -1,8 +1,8 @@
-"""What a saved folder holds, written last of all: a folder that its manifest does not verify was not saved whole.
+"""The manifest of a saved folder, written last: if a folder does not match its manifest, it was not saved completely.
 
-A manifest is a JSON file with the size and SHA-256 of every other file of the folder, the step, the versions, and what
-the weights were trained on, and a digest of its own list. Sharded states keep their own folders; a manifest lists
-these files too.
+A manifest is a JSON file with the size and SHA-256 of every other file in the folder and a digest of that list, plus
+the step, the versions, and what the weights were trained on. It also lists the files of sharded states, which are in
+folders of their own.
 """
 
 import hashlib
@@ -21,12 +21,12 @@ _FORMAT = 1
 def write_manifest(
     folder: str | os.PathLike[str], about: Mapping[str, Any] | None = None, names: Iterable[str] | None = None
 ) -> None:
-    """List the files of `folder` in its `manifest.json`; every one is on the disk by then.
+    """List the files of `folder` in its `manifest.json`, after flushing each of them to disk.
 
     Args:
-        folder: a folder that nobody writes to any more.
-        about: what else the manifest says: step, versions, fingerprints.
-        names: the files to list; all of them, those of its folders too, if not given.
+        folder: a complete folder, which nobody is writing to.
+        about: other entries of the manifest: step, versions, fingerprints.
+        names: the files to list; defaults to all files, subfolders included.
     """
     folder = Path(folder)
     if names is None:
@@ -37,11 +37,11 @@ def write_manifest(
 
 
 def renew_entry(folder: str | os.PathLike[str], name: str) -> None:
-    """Seal one file of a folder anew, such as a ledger that has grown; the others stay as they were sealed.
+    """Update the entry of one file, such as a ledger that has grown; the other entries stay unchanged.
 
     Args:
-        folder: holds a manifest that lists the file.
-        name: of the file.
+        folder: a folder with a manifest that lists the file.
+        name: name of the file.
 
     Raises:
         ValueError: the manifest is damaged.
@@ -63,10 +63,10 @@ def _put(folder: Path, manifest: Mapping[str, Any]) -> None:
 
 
 def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
-    """The manifest of `folder`, or None if it has none; a `manifest.json` of another kind is none.
+    """The manifest of `folder`, or None if it has none; a `manifest.json` of another kind does not count.
 
     Raises:
-        ValueError: it is cut off, of an unknown format, or names files outside the folder.
+        ValueError: the manifest is truncated, of an unknown format, or names files outside the folder.
     """
     path = Path(folder) / MANIFEST_NAME
     try:
@@ -92,11 +92,11 @@ def read_manifest(folder: str | os.PathLike[str]) -> dict[str, Any] | None:
 
 
 def damaged_files(folder: str | os.PathLike[str], names: Iterable[str] | None = None) -> list[str]:
-    """What is wrong with the files of a folder that has a manifest, one phrase each; empty if nothing is.
+    """What is wrong with the files of a folder that has a manifest, one phrase for each file; empty if all match.
 
     Args:
-        folder: holds a manifest.
-        names: only these files; all that the manifest lists if not given.
+        folder: a folder with a manifest.
+        names: check only these files; defaults to all that the manifest lists.
 
     Raises:
         ValueError: the manifest itself is damaged.
@@ -123,7 +123,7 @@ def _is_inside(name: str) -> bool:
 
 
 def _digest(files: Mapping[str, Any]) -> str:
-    """Of the list itself, which a disk can damage too; earlier versions wrote none."""
+    """Digest of the list itself, which can be damaged on disk too; earlier versions did not write one."""
     return hashlib.sha256(json.dumps(files, sort_keys=True).encode()).hexdigest()
 
 
@@ -138,7 +138,7 @@ def _seal(path: Path) -> dict[str, Any]:
 
 
 def sha256_of_file(path: Path) -> str:
-    """Hexadecimal digits of a file's SHA-256, read a megabyte at a time."""
+    """The SHA-256 of a file in hexadecimal; the file is read a megabyte at a time."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(1 << 20):
@@ -147,10 +147,10 @@ def sha256_of_file(path: Path) -> str:
 
 
 def flush(path: Path) -> None:
-    """Have the system write a file or a folder's entries to the disk, where it knows how to."""
-    if path.is_dir() and os.name == "nt":  # Windows opens no folders
+    """Have the system write a file or a folder's entries to disk, where it supports that."""
+    if path.is_dir() and os.name == "nt":  # Windows cannot open folders
         return
-    may_write = not path.is_dir() and os.access(path, os.W_OK)  # Windows flushes nothing else
+    may_write = not path.is_dir() and os.access(path, os.W_OK)  # Windows flushes only writable files
     descriptor = os.open(path, os.O_RDWR if may_write else os.O_RDONLY)
     try:
         os.fsync(descriptor)

@@ -1,7 +1,7 @@
-"""How much memory there is, and keeping what is freed while training or translating on processors.
+"""The size of a device's memory, and reuse of freed memory when training or translating on CPUs.
 
-glibc hands large blocks back to the system when they are freed, and every step then faults the same pages in again,
-which takes a good part of a small model's step.
+glibc returns large blocks to the system when they are freed. Every step then faults the same pages in again, which
+takes a good part of a small model's step.
 """
 
 import ctypes
@@ -17,7 +17,7 @@ _LARGEST_MMAP_THRESHOLD = 1 << 30
 
 
 def keep_freed_memory() -> bool:
-    """Tell glibc to reuse freed blocks below 1 GiB instead of returning them; whether the C library took it."""
+    """Tell glibc to reuse freed blocks below 1 GiB instead of returning them; True if the C library accepted it."""
     if not sys.platform.startswith("linux"):
         return False
     try:
@@ -29,7 +29,7 @@ def keep_freed_memory() -> bool:
 
 
 def memory_of(device: torch.device) -> int | None:
-    """Bytes of all memory of a device; None where the system does not say."""
+    """Total memory of a device in bytes; None if the system does not tell."""
     if device.type == "cuda":
         return int(torch.cuda.get_device_properties(device).total_memory)
     if device.type != "cpu":
@@ -41,7 +41,7 @@ def memory_of(device: torch.device) -> int | None:
 
 
 def in_gb(size: float) -> str:
-    """Bytes as people read them."""
+    """A number of bytes as text, in gigabytes."""
     return f"{size / 1e9:,.1f} GB"
 
 

@@ -1,14 +1,13 @@
-"""Which models the fast path may decode: exactly those whose `forward` it computes. What it does not know is an
-obstacle, never ignored.
+"""Which models the fast path may decode: exactly those whose `forward` it reproduces. Anything unknown is an obstacle.
 
-The fast path reads the model's weights and computes by its own code what `forward` computes with them. So a model is
-admitted only if its modules are those of the modeling file, to the exact type, with plain parameters, and nothing
-stands in the way of their own `forward`: no method or attribute of an instance in place of its class's, no function of
-a class replaced since the file was loaded, no hook, no parametrisation, no adapter, no attention function but
-`transformers`' own. Two wrappers are known: accelerate's autocast around the model's own `forward`, and the hooks that
-`transformers` leaves behind after a call for attention weights, which do nothing.
+The fast path reads the model's weights and computes with its own code what `forward` computes with them. So a model is
+admitted only if its modules have exactly the types of the modeling file, their parameters are plain, and nothing
+changes their `forward`: no method or attribute of an instance overrides its class's, no function of a class was
+replaced after the file was loaded, and there is no hook, parametrisation, adapter or custom attention function. Two
+wrappers are allowed: accelerate's autocast around the model's own `forward`, and the hooks that `transformers` leaves
+behind after a call for attention weights, which do nothing.
 
-Whatever else reads weights (exports) asks `require_plain_weights`, by the same rules.
+Other code that reads weights (exports) calls `require_plain_weights`, which applies the same rules.
 """
 
 import sys
@@ -31,7 +30,7 @@ from transformers.utils import output_capturing
 
 from .autocast import autocast_of
 
-# Models: what each class is made of, by the names of the modeling file
+# Models: the modules of each class, by their names in the modeling file
 
 
 Class = TypeVar("Class", bound=type)
@@ -65,7 +64,7 @@ _PARTS: dict[str, dict[str, tuple[str, ...]]] = {
     "DecoderLayer": {**_LAYER, "encoder_attn": ("MultiHeadAttention",), "encoder_attn_layer_norm": ("LayerNorm",)},
     "MultiHeadAttention": _ATTENTION,
 }
-"""The child modules of each, all of which must be there (but `shared`, where embeddings are not)."""
+"""The child modules of each class. All must be present, except `shared` if embeddings are not shared."""
 _PARAMETERS = {
     "Linear": {"weight", "bias"},
     "LayerNorm": {"weight", "bias"},
@@ -77,14 +76,15 @@ _IDLE_HOOKS = vars(output_capturing)
 
 
 class _Kind:
-    """What an exact class of module must look like.
+    """What a module of an exact class must look like.
 
     Attributes:
-        name: in the modeling file, or torch's.
-        parts: child modules and their kinds; None where any number of layers is held.
+        name: the class's name in the modeling file or in torch.
+        parts: child modules and their kinds; None for a list of any number of layers.
         parameters, buffers: their names.
-        layer: the kind of layers in it.
-        methods, known_methods: names that an instance must not have of its own, but for those looked at elsewhere.
+        layer: the kind of the layers in it.
+        methods: names that an instance must not override.
+        known_methods: exceptions to `methods`, which are checked elsewhere.
     """
 
     def __init__(self, name: str, of: type) -> None:
@@ -101,7 +101,7 @@ class _Kind:
 
 
 class _Original:
-    """The modeling file as it was loaded: its classes, and the functions that they compute with."""
+    """The modeling file as it was loaded: its classes and the functions that they use."""
 
     def __init__(self, model_class: type) -> None:
         module = sys.modules[model_class.__module__]
@@ -111,7 +111,7 @@ class _Original:
         self.kinds |= {of: _Kind(of.__name__, of) for of in _OF_TORCH}
         self.kinds |= {of: _Kind("activation", of) for of in _activations()}
         written_here = {base for of in ours.values() for base in of.__mro__ if base.__module__ == module.__name__}
-        # of classes of others only what computes: libraries change the rest of nn.Module at run time
+        # of other libraries' classes only what computes: libraries change the rest of nn.Module at run time
         self.functions = [
             *((vars(of), _functions(vars(of))) for of in (*written_here, GradientCheckpointingLayer, GenerationMixin)),
             *(
@@ -124,13 +124,13 @@ class _Original:
         self.sizes = [(of, len(vars(of)), frozenset(vars(of))) for of in (*written_here, GradientCheckpointingLayer)]
 
     def replaced(self) -> str | None:
-        """The name of a function that is no longer the one that was loaded, or that was added since, or None."""
+        """The name of a function that was replaced or added since the file was loaded, or None."""
         for now, before in self.functions:
             for name, function in before.items():
                 if now.get(name) is not function:
                     return name
         for of, size, names in self.sizes:
-            if len(vars(of)) != size:  # a name in the class itself hides its base's
+            if len(vars(of)) != size:  # a name in the class itself overrides its base's
                 added = [
                     n for n in vars(of).keys() - names if callable(vars(of)[n]) or isinstance(vars(of)[n], property)
                 ]
@@ -140,7 +140,7 @@ class _Original:
 
 
 def _of_torch(function: Any) -> Any:
-    """The function, or something that none is, if somebody replaced torch's before this package was imported."""
+    """The function itself; an object that equals nothing if torch's was replaced before this package was imported."""
     module = getattr(function, "__module__", None) or "torch"
     return function if module.split(".")[0] in ("torch", "transformers") else object()
 
@@ -154,7 +154,7 @@ def _functions(space: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _activations() -> set[type]:
-    """Classes of the named activation functions."""
+    """Classes of the activation functions in `ACT2FN`."""
     found = set()
     for name in ACT2FN:
         entry = dict.__getitem__(ACT2FN, name)
@@ -168,13 +168,13 @@ _ORIGINALS: dict[type, _Original] = {}
 
 
 def known_to_the_fast_path(model_class: Class) -> Class:
-    """Remember the modeling file as it stands when its last class is made: what the fast path equals."""
+    """Record the modeling file when its last class is defined: this is what the fast path reproduces."""
     _ORIGINALS[model_class] = _Original(model_class)
     return model_class
 
 
 def is_known_class(model: object) -> bool:
-    """Whether a model is of the class that the fast path knows, to the letter."""
+    """Whether a model's class is exactly the one that the fast path knows."""
     return type(model) in _ORIGINALS
 
 
@@ -182,10 +182,9 @@ def why_not_model(model: Any, lasting: bool = False, weights_only: bool = False)
     """Why the fast path does not compute what this model's `forward` computes, in words, or None if it does.
 
     Args:
-        model: any.
-        lasting: whether it is asked for a snapshot, which is in evaluation mode whatever the model is in.
-        weights_only: whether it is asked what the weights are, whatever mode, types and attention function they are
-            computed with.
+        model: any model.
+        lasting: check for a snapshot, which is in evaluation mode even if the model is not.
+        weights_only: check only the weights, regardless of mode, dtypes and attention function.
     """
     original = _ORIGINALS.get(type(model))
     if original is None:
@@ -210,18 +209,18 @@ def why_not_model(model: Any, lasting: bool = False, weights_only: bool = False)
 
 
 _Found = tuple[str, list[str]] | None
-"""What is unknown, with {} for its place, and the place's names from the inside out."""
+"""A description of what is unknown, with {} for its place, and the names of the place from the inside out."""
 
 
 class _Check:
-    """One walk over a model's modules, which every call of `generate` waits for: places are named only when needed."""
+    """One walk over a model's modules. Every call of `generate` waits for it, so it names places only if needed."""
 
     def __init__(self, kinds: dict[type, _Kind], config: Any, like: Any, may_train: bool) -> None:
         self.kinds, self.config, self.like, self.may_train = kinds, config, like, may_train
         self.on_cpu = like is not None and like[1].type == "cpu"
 
     def module(self, module: nn.Module, kind: _Kind, layer: str = "") -> _Found:
-        """What is unknown of a module or of those in it; `layer` is the kind of layers that are in its lists."""
+        """What is unknown about a module or the modules in it; `layer` is the kind of layers in its lists."""
         state = vars(module)
         if not kind.methods.isdisjoint(state):
             own = sorted(kind.methods & state.keys() - kind.known_methods)
@@ -300,7 +299,7 @@ _EQUAL_ATTENTION: dict[str, Callable[..., Any]] = {
     "flash_attention_2": flash_attention_forward,
     "flash_attention_3": flash_attention_forward,
 }
-"""Equation 1 by other kernels of `transformers`' own; `eager` is the modeling file's."""
+"""Equation 1 by other kernels of `transformers`; `eager` is in the modeling file."""
 
 
 def _why_not_attention(model: Any, config: Any) -> str | None:
@@ -315,7 +314,7 @@ def _why_not_attention(model: Any, config: Any) -> str | None:
     for stack, attentions in (("encoder", ("self_attn",)), ("decoder", ("self_attn", "encoder_attn"))):
         for number, layer in enumerate(getattr(model.model, stack).layers):
             for attention in attentions:
-                # transformers' kernels hide the future by this flag
+                # kernels of transformers mask the future by this flag
                 if getattr(layer, attention).is_causal is not ((stack, attention) == ("decoder", "self_attn")):
                     return f"another `is_causal` of {stack}.layers.{number}.{attention}"
     return None
@@ -327,7 +326,7 @@ def _shape(linear: nn.Module) -> torch.Size:
 
 
 def _why_not_widths(model: Any) -> str | None:
-    """Widths that are not those of the paper's layers: `forward` may broadcast what packed weights do not."""
+    """Widths that do not fit the paper's layers: `forward` may broadcast them, packed weights do not."""
     d_model, words = model.model.encoder.embed_tokens.weight.shape[1], model.lm_head.weight.shape[0]
     if model.lm_head.weight.shape[1] != d_model or model.model.decoder.embed_tokens.weight.shape[1] != d_model:
         return "embeddings of several widths"
@@ -337,7 +336,7 @@ def _why_not_widths(model: Any) -> str | None:
         return "no decoder layer"
     for side in ("encoder", "decoder"):
         for number, layer in enumerate(getattr(model.model, side).layers):
-            parts = layer._modules  # every call waits for this, and a module's own attributes are slow
+            parts = layer._modules  # every call waits for this, and attribute access on modules is slow
             inner = _shape(parts["fc1"])[0]
             widths = [(_shape(parts["fc1"]), (inner, d_model)), (_shape(parts["fc2"]), (d_model, inner))]
             for name in ("self_attn", "encoder_attn")[: 1 + (side == "decoder")]:
@@ -354,15 +353,15 @@ def _why_not_widths(model: Any) -> str | None:
     return "`is_causal` of the config" if hasattr(model.config, "is_causal") else None
 
 
-# Exits of weights
+# Other uses of weights
 
 
 def require_plain_weights(model: Any, what: str) -> None:
-    """Refuse a model whose weights are not all that its `forward` computes with.
+    """Refuse a model whose `forward` computes with more than its plain weights.
 
     Args:
-        model: of ours.
-        what: what would be done with them, as the subject of a sentence ("The export to Marian").
+        model: a model of this package.
+        what: what needs the weights, as the subject of a sentence ("The export to Marian").
 
     Raises:
         ValueError: adapters, quantised or sharded layers, parametrisations, other modules or methods.
@@ -370,20 +369,20 @@ def require_plain_weights(model: Any, what: str) -> None:
     obstacle = why_not_model(model, weights_only=True)
     if obstacle is None:
         return
-    remedy = "Take it off first."
+    remedy = "Remove it first."
     if has_adapters(model):
-        obstacle, remedy = "adapters", "Merge them into the weights first: `model.merge_and_unload()` of PEFT."
+        obstacle, remedy = "adapters", "Merge them into the weights first: PEFT's `model.merge_and_unload()`."
     elif any(hasattr(tensor, "device_mesh") for tensor in model.parameters()):
-        obstacle, remedy = "weights that are shared out over processes", "Gather them first."
+        obstacle, remedy = "weights that are sharded over processes", "Gather them first."
     elif getattr(model, "hf_quantizer", None) is not None or "quantized" in repr(type(model.lm_head)):
         obstacle, remedy = "quantised weights", "Load the model without quantisation."
     raise ValueError(
-        f"{what} reads weights, and must see what `forward` computes with, but this model has {obstacle}. {remedy}"
+        f"{what} reads weights, which must be all that `forward` uses, but this model has {obstacle}. {remedy}"
     )
 
 
 def has_adapters(model: Any) -> bool:
-    """Whether a model holds adapters of PEFT, or is wrapped in one of its models."""
+    """Whether a model holds PEFT adapters or is wrapped in a PEFT model."""
     classes = {type(model), *map(type, model.modules())}
     return any(each.__module__.split(".")[0] == "peft" for each in classes)
 

@@ -2,10 +2,10 @@
 
 Shapes use: batch, source_len, target_len, query_len, key_len, heads, d_k, d_v, d_model, d_ff, vocab.
 
-Deviations, each an option of the config: biases in the attention projections (`attention_bias`); attention weights and
-feed-forward activations are dropped out only if `attention_dropout` or `activation_dropout` say so (the paper never
-does); pre-norm (`normalize_before`), other positional encodings and untied or unshared embeddings where asked for.
-Initialisation, which the paper does not state, is described at `VanillaTransformerPreTrainedModel._init_weights`.
+Deviations, each an option of the config: biases in the attention projections (`attention_bias`); dropout of attention
+weights and feed-forward activations (`attention_dropout`, `activation_dropout`; off by default, as in the paper);
+pre-norm (`normalize_before`); other positional encodings; untied or unshared embeddings. Initialisation, which the
+paper does not state, is described at `VanillaTransformerPreTrainedModel._init_weights`.
 """
 
 import math
@@ -45,7 +45,7 @@ from .saved_code import name_code
 
 
 class TransformerLayer(GradientCheckpointingLayer):
-    """What encoder and decoder layers share: the residual connection around each sub-layer, and the last sub-layer."""
+    """Base of encoder and decoder layers: residual connections around sub-layers, and the feed-forward sub-layer."""
 
     def __init__(self, config: VanillaTransformerConfig, ffn_dim: int) -> None:
         super().__init__()
@@ -100,7 +100,7 @@ def scaled_dot_product_attention(
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     scores = query @ key.transpose(-2, -1) * scaling  # (batch, heads, query_len, key_len)
     if mask is not None and mask.dtype == torch.bool:
-        # -inf would turn a row that is all padding into NaN; the dtype's minimum leaves it uniform, and harmless
+        # -inf would turn a row of padding alone into NaN; the dtype's minimum keeps it uniform, and harmless
         scores = scores.masked_fill(~mask, torch.finfo(scores.dtype).min)
     elif mask is not None:
         scores = scores + mask
@@ -140,7 +140,7 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         self.config = config
         self.layer_idx = layer_idx
-        self.is_causal = is_causal  # read by transformers' kernels, which take a module without it for causal
+        self.is_causal = is_causal  # kernels of transformers assume causal if it is missing
         num_heads, self.d_k, self.d_v = config.head_widths(side)
         self.scaling = self.d_k**-0.5
         self.dropout = config.attention_dropout
@@ -158,7 +158,7 @@ class MultiHeadAttention(nn.Module):
         output_attentions: bool | None = None,
         **kwargs: Unpack[TransformersKwargs],
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """(batch, query_len, d_model) to the same, and the weights (batch, heads, query_len, key_len) if eager."""
+        """(batch, query_len, d_model) to the same; also the weights (batch, heads, query_len, key_len) if eager."""
         batch, query_len, _ = hidden_states.shape
         query = self.q_proj(hidden_states).view(batch, query_len, -1, self.d_k).transpose(1, 2)
         key, value = self.keys_and_values(hidden_states, key_value_states, past_key_values)
@@ -186,12 +186,12 @@ class MultiHeadAttention(nn.Module):
     def keys_and_values(
         self, hidden_states: torch.Tensor, key_value_states: torch.Tensor | None, past_key_values: Cache | None
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Keys (batch, heads, key_len, d_k) and values (batch, heads, key_len, d_v), those of the past included."""
+        """Keys (batch, heads, key_len, d_k) and values (batch, heads, key_len, d_v), cached ones included."""
         is_cross_attention = key_value_states is not None
         cache = past_key_values
         if isinstance(past_key_values, EncoderDecoderCache):
             if is_cross_attention and past_key_values.is_updated.get(self.layer_idx):
-                # the source does not change while the target grows: project it once
+                # the source does not change while decoding: project it once
                 layer: Any = past_key_values.cross_attention_cache.layers[self.layer_idx]
                 return layer.keys, layer.values
             cache = (
@@ -214,21 +214,21 @@ ONE_EMBEDDING = {
     "encoder.embed_tokens.weight": "shared.weight",
     "decoder.embed_tokens.weight": "shared.weight",
 }
-"""Both stacks share one matrix of embeddings, by the names of their weights (`share_encoder_decoder_embeddings`)."""
+"""Encoder and decoder share one embedding matrix (`share_encoder_decoder_embeddings`); names of the weights."""
 
 ONE_MATRIX = {f"model.{name}": f"model.{source}" for name, source in ONE_EMBEDDING.items()} | {
     "lm_head.weight": "model.shared.weight"
 }
-"""And so does the linear transformation before the softmax (`tie_word_embeddings`)."""
+"""The linear transformation before the softmax shares it too (`tie_word_embeddings`)."""
 
 
 def embedding_scale(config: VanillaTransformerConfig) -> float:
-    """sqrt(d_model), by which the weights of the embeddings are multiplied."""
+    """The factor on embeddings: sqrt(d_model), or 1 without `scale_embedding`."""
     return math.sqrt(config.d_model) if config.scale_embedding else 1.0
 
 
 def next_token_logits(states: torch.Tensor, projection: nn.Linear, bias: torch.Tensor | None) -> torch.Tensor:
-    """What the softmax turns into probabilities of the next token: (batch, len, d_model) to (batch, len, vocab)."""
+    """Logits of the next token, before the softmax: (batch, len, d_model) to (batch, len, vocab)."""
     logits = projection(states)
     return logits if bias is None else logits + bias
 
@@ -237,12 +237,12 @@ def next_token_logits(states: torch.Tensor, projection: nn.Linear, bias: torch.T
 
 
 class SinusoidalPositionalEncoding(nn.Module):
-    """PE(pos, 2i) = sin(pos / 10000^(2i / d_model)), PE(pos, 2i + 1) = cos(...), and its relatives; any length.
+    """PE(pos, 2i) = sin(pos / 10000^(2i / d_model)), PE(pos, 2i + 1) = cos(...), and its variants; any length.
 
-    Computed from the positions at each call, in float64 where the device has it: no table to save, to resize or to
-    fall out of precision, and no end to the sentence. Tensor2Tensor and Marian C++ divide the logarithmic range by
-    d/2 - 1; fairseq also counts from `pad_token_id + 1`, and in float32: 2e-5 off after 300 tokens, but what its
-    models were trained with.
+    Computed from the positions at each call, in float64 where the device supports it: there is no table to save,
+    resize or lose precision in, and no maximum length. Tensor2Tensor and Marian C++ divide the logarithmic range by
+    d/2 - 1. fairseq also counts from `pad_token_id + 1` and computes in float32, as its models were trained; that is
+    off by 2e-5 after 300 tokens.
     """
 
     def __init__(self, config: VanillaTransformerConfig) -> None:
@@ -278,7 +278,7 @@ class LearnedPositionalEmbedding(nn.Embedding):
             raise ValueError(
                 f"The learned positional embedding has {self.num_embeddings:,} positions, got a sentence of "
                 f"{int(position_ids.max()) + 1:,} tokens. Shorten it, or train with a larger "
-                "`max_position_embeddings` or with sinusoids, which have no end."
+                "`max_position_embeddings` or with sinusoids, which have no limit."
             )
         return super().forward(position_ids)
 
@@ -286,7 +286,7 @@ class LearnedPositionalEmbedding(nn.Embedding):
 def count_positions(
     inputs_embeds: torch.Tensor, mask: torch.Tensor | None, past_len: int | torch.Tensor = 0
 ) -> torch.Tensor:
-    """Positions of the tokens in `inputs_embeds`, (batch or 1, len), counted from 0 and past padding by a 2-D mask."""
+    """Positions of the tokens in `inputs_embeds`, (batch or 1, len), from 0; a 2-D mask makes them skip padding."""
     length = inputs_embeds.shape[1]
     if mask is not None and mask.dim() == 2:
         return positions_from_mask(mask)[:, -length:].to(inputs_embeds.device)
@@ -320,7 +320,7 @@ class EncoderLayer(TransformerLayer):
 class DecoderLayer(TransformerLayer):
     """Masked self-attention, encoder-decoder attention, feed-forward (figure 1, right)."""
 
-    num_hidden_layers_key = "decoder_layers"  # what `output_hidden_states=[-1]` counts from; else the encoder's
+    num_hidden_layers_key = "decoder_layers"  # for `output_hidden_states=[-1]`, instead of the encoder's
 
     def __init__(self, config: VanillaTransformerConfig, layer_idx: int) -> None:
         super().__init__(config, config.decoder_ffn_dim)
@@ -372,11 +372,11 @@ class VanillaTransformerPreTrainedModel(CheckedFolders, PreTrainedModel):
 
     @torch.no_grad()
     def _init_weights(self, module: nn.Module) -> None:
-        """Start training from Xavier uniform projections and N(0, 1/d_model) embeddings; biases 0, LayerNorm 1 and 0.
+        """Xavier uniform projections and N(0, 1/d_model) embeddings; biases are 0, LayerNorm weights 1.
 
         The paper states no initialisation. Glorot & Bengio (2010) for projections and d_model^-0.5 for embeddings are
-        what Tensor2Tensor (its authors' code) and fairseq use: scaled by sqrt(d_model), embeddings then have unit
-        variance like the sinusoids added to them, and so have the tied output projection's logits.
+        what Tensor2Tensor (the authors' code) and fairseq use. Scaled by sqrt(d_model), embeddings then have unit
+        variance, like the sinusoids added to them, and so do the logits of the tied output projection.
         """
         if isinstance(module, nn.Embedding):
             init.normal_(module.weight, mean=0.0, std=self.config.d_model**-0.5)
@@ -396,14 +396,14 @@ class VanillaTransformerPreTrainedModel(CheckedFolders, PreTrainedModel):
             init.zeros_(module.final_logits_bias)
 
     def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
-        """Each tie of section 3.4 by its own option: `transformers` has one switch, `tie_word_embeddings`, for all."""
+        """The ties of section 3.4, each by its own option; `transformers` has one option, `tie_word_embeddings`."""
         if all_submodels:
             return super().get_expanded_tied_weights_keys(all_submodels)
         ties = self._tied_weights_keys or {}
         return {k: v for k, v in ties.items() if self.config.tie_word_embeddings or not k.startswith("lm_head.")}
 
     def save_pretrained(self, *args: Any, **kwargs: Any) -> None:
-        """As in `PreTrainedModel`; every Auto class finds its code in the folder, not only that of the saved class."""
+        """As in `PreTrainedModel`, but the folder names the code of every Auto class, not only of the saved class."""
         if self.is_remote_code():
             name_code(self.config)
         super().save_pretrained(*args, **kwargs)
@@ -415,7 +415,7 @@ class VanillaTransformerPreTrainedModel(CheckedFolders, PreTrainedModel):
 
 
 class TransformerStack(VanillaTransformerPreTrainedModel):
-    """What encoder and decoder share: embeddings plus positions, N layers, and pre-norm's last LayerNorm."""
+    """Base of encoder and decoder: embeddings plus positions, N layers, and a last LayerNorm for pre-norm."""
 
     def __init__(self, config: VanillaTransformerConfig, vocab_size: int, layers: Sequence[TransformerLayer]) -> None:
         super().__init__(config)
@@ -429,7 +429,7 @@ class TransformerStack(VanillaTransformerPreTrainedModel):
         )
         self.gradient_checkpointing = False
         self.post_init()
-        # the plan of the whole model, of which a stack has its own side
+        # this stack's part of the plan for the whole model
         prefix, plan = f"{self.side}.", config.base_model_tp_plan
         self._tp_plan = {key.removeprefix(prefix): way for key, way in plan.items() if key.startswith(prefix)}
 
@@ -437,7 +437,7 @@ class TransformerStack(VanillaTransformerPreTrainedModel):
         """Rows of the embedding matrix, before scaling: (batch, len, d_model)."""
         if (input_ids is None) == (inputs_embeds is None):
             given = "neither" if input_ids is None else "both"
-            raise ValueError(f"The {self.side} takes token ids or their embeddings, one of the two; got {given}.")
+            raise ValueError(f"The {self.side} takes either token ids or their embeddings, got {given}.")
         return self.embed_tokens(input_ids) if inputs_embeds is None else inputs_embeds
 
     def embed(self, inputs_embeds: torch.Tensor, position_ids: torch.Tensor) -> torch.Tensor:
@@ -485,7 +485,7 @@ class VanillaTransformerEncoder(TransformerStack):
 
 
 class VanillaTransformerDecoder(TransformerStack):
-    """N decoder layers (section 3.1). Without encoder states it skips encoder-decoder attention and runs alone."""
+    """N decoder layers (section 3.1). Without encoder states, encoder-decoder attention is skipped."""
 
     side = "decoder"
     _can_record_outputs = {  # noqa: RUF012
@@ -522,7 +522,7 @@ class VanillaTransformerDecoder(TransformerStack):
 
         config = config_for_call(self.config, kwargs.get("output_attentions"), past_key_values)
         if attention_mask is None and getattr(past_key_values, "is_compileable", False) and is_flash(config):
-            # flash kernels would read a static cache to its end, were they not told how much of it is filled
+            # without a mask, flash kernels would read a static cache beyond its filled part
             attention_mask = inputs_embeds.new_ones(inputs_embeds.shape[0], int(past_len) + inputs_embeds.shape[1])
         self_attention_mask = create_causal_mask(
             config=config,
@@ -554,7 +554,7 @@ class VanillaTransformerDecoder(TransformerStack):
     def prepare_cache(
         self, past_key_values: Cache | None, use_cache: bool | None, encoder_hidden_states: torch.Tensor | None
     ) -> Cache | None:
-        """The cache to read and write: a new one if asked for, with room for cross-attention if there is a source."""
+        """The cache to use: a new one if asked for, with a part for cross-attention if there is a source."""
         if past_key_values is None and use_cache:
             past_key_values = DynamicCache(config=self.config)
         if (
@@ -562,7 +562,7 @@ class VanillaTransformerDecoder(TransformerStack):
             and encoder_hidden_states is not None
             and not isinstance(past_key_values, EncoderDecoderCache)
         ):
-            # one cache for both would append the source's keys to the target's
+            # a single cache would append the source's keys to the target's
             past_key_values = EncoderDecoderCache(past_key_values, DynamicCache(config=self.config))
         return past_key_values
 
@@ -626,8 +626,8 @@ class VanillaTransformerModel(ResizableEmbeddings, VanillaTransformerPreTrainedM
             The target shifted right, `decoder_start_token_id` first. Without it the decoder reads `input_ids`
             shifted right.
         decoder_attention_mask (`torch.Tensor` of shape `(batch, past_len + target_len)`, *optional*):
-            1 at tokens of the target, 0 at padding. All ones if not given, since the start token may be the pad
-            token and causality hides padding on the right.
+            1 at tokens of the target, 0 at padding. All ones if not given: the start token may be the pad token, and
+            causal masking hides padding on the right.
         decoder_position_ids (`torch.LongTensor` of shape `(batch, target_len)`, *optional*):
             Positions of the target's tokens, counted from 0. Counted from the mask if not given.
         """
@@ -648,7 +648,7 @@ class VanillaTransformerModel(ResizableEmbeddings, VanillaTransformerPreTrainedM
         if decoder_input_ids is None and decoder_inputs_embeds is None:
             if input_ids is None:
                 raise ValueError(
-                    "The decoder needs `decoder_input_ids`, `decoder_inputs_embeds`, `labels` or, to read the source "
+                    "The decoder needs `decoder_input_ids`, `decoder_inputs_embeds`, `labels` or, to use the source "
                     "shifted right, `input_ids`; got none of them."
                 )
             decoder_input_ids = shift_tokens_right(input_ids, self.config)
@@ -694,7 +694,7 @@ class VanillaTransformerForConditionalGeneration(
         if not config.share_encoder_decoder_embeddings:
             self._tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
         self.post_init()
-        # a generation config marked as the model config's loses settings of its own (`max_extra_tokens`) when loaded
+        # a generation config derived from the model config loses its own settings (`max_extra_tokens`) when loaded
         self.generation_config._from_model_config = False
 
     @can_return_tuple
@@ -722,16 +722,16 @@ class VanillaTransformerForConditionalGeneration(
         decoder_input_ids (`torch.LongTensor` of shape `(batch, target_len)`, *optional*):
             The target shifted right, `decoder_start_token_id` first. Made from `labels` if those are given.
         labels (`torch.LongTensor` of shape `(batch, target_len)`, *optional*):
-            The target, its end included, -100 where nothing is to be predicted. Not shifted. The loss is the
-            cross-entropy over real tokens, smoothed by `config.label_smoothing` in training mode (section 5.4) and
-            plain in evaluation mode, so that its exponential is the perplexity.
+            The target, end of sentence included; -100 marks positions to ignore. Not shifted. The loss is the
+            cross-entropy over real tokens. It uses `config.label_smoothing` only in training mode (section 5.4), so
+            that in evaluation mode its exponential is the perplexity.
         decoder_position_ids (`torch.LongTensor` of shape `(batch, target_len)`, *optional*):
             Positions of the target's tokens, counted from 0. Counted from the mask if not given.
         num_items_in_batch (`int` or `torch.Tensor`, *optional*):
-            Real target tokens of the whole batch of an optimizer step, by which the summed loss is divided.
+            Number of real target tokens in the whole batch of an optimizer step, by which the summed loss is divided.
         skip_logits (`bool`, *optional*):
-            Whether to compute the loss without ever holding the logits of all tokens, and return None for them. Done
-            in training mode wherever there are `labels` and gradients are recorded, if not given.
+            Whether to compute the loss without ever holding the logits of all tokens, and return None for the logits.
+            The default is to do so in training mode if there are `labels` and gradients are recorded.
         """
         if labels is not None:
             use_cache = False
@@ -774,7 +774,7 @@ class VanillaTransformerForConditionalGeneration(
             return self.training and torch.is_grad_enabled() and labels is not None and not keeps_some
         if asked and labels is None:
             raise ValueError(
-                "`skip_logits` leaves only the loss, which needs `labels`, but none are given. Pass them."
+                "`skip_logits` computes only the loss, which needs `labels`, but none are given. Pass them."
             )
         if asked and keeps_some:
             raise ValueError("`skip_logits` computes no logits, but `logits_to_keep` asks for some. Pass only one.")
@@ -785,7 +785,7 @@ class VanillaTransformerForConditionalGeneration(
         return next_token_logits(hidden_states[:, kept], self.lm_head, self._logits_bias())
 
     def _logits_bias(self) -> torch.Tensor | None:
-        """(1, vocab), as Marian has it."""
+        """Bias of the logits, (1, vocab), as in Marian; None if the config has none."""
         return self.final_logits_bias if self.config.logits_bias else None
 
     def _loss(

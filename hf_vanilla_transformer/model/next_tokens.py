@@ -1,9 +1,9 @@
-"""The likeliest next tokens of a search's beams, under any logits processors.
+"""The most likely next tokens of each beam, with any logits processors.
 
-They are taken from the logits, and one log-sum-exp a row turns theirs, and only theirs, into log-probabilities;
-where a logits processor needs all log-probabilities, that step pays for them.
+They are chosen from the logits. One log-sum-exp per row turns the chosen logits, and only those, into
+log-probabilities. All log-probabilities are computed only if a logits processor needs them.
 
-Shapes use: batch (sentences), beams, candidates, length (of targets so far), vocab.
+Shapes use: batch (sentences), beams, candidates, length (of the targets so far), vocab.
 """
 
 from collections.abc import Callable, Iterator
@@ -28,11 +28,11 @@ from .devices import on_accelerator
 from .packed_layers import HIDDEN
 
 CHUNK = 64
-"""Logits compared by their chunks' maxima first."""
+"""Number of logits in a chunk; the maxima of chunks are compared first."""
 EXPONENTS = 60.0
-"""Logits whose exponentials can be added up in float32 as they are, if each row's largest is no further from 0."""
+"""If the absolute maximum of every row is below this, exponentials can be summed in float32 without shifting."""
 ROWS_AT_ONCE = 128
-"""Rows of logits made and searched at a time on a processor: as many as its cache holds."""
+"""Rows of logits computed and searched at a time on a CPU: as many as fit its cache."""
 
 
 @dataclass
@@ -41,9 +41,9 @@ class Continuations:
 
     Attributes:
         scores: running log-probabilities.
-        parents: the beam that each continues.
-        tokens: the token it adds.
-        log_probabilities: of that token.
+        parents: the beam that each one continues.
+        tokens: the token that it adds.
+        log_probabilities: log-probability of that token.
     """
 
     scores: torch.Tensor
@@ -52,12 +52,12 @@ class Continuations:
     log_probabilities: torch.Tensor
 
     def pick(self, places: torch.Tensor) -> "Continuations":
-        """Of each sentence those at `places`, (batch, fewer)."""
+        """The continuations of each sentence at `places`, (batch, fewer)."""
         return Continuations(*(value.gather(1, places) for value in vars(self).values()))
 
     @staticmethod
     def of_all(parts: "list[Continuations]") -> "Continuations":
-        """Those of several batches, one after the other."""
+        """The continuations of several batches, concatenated."""
         if len(parts) == 1:
             return parts[0]
         values = (vars(part).values() for part in parts)
@@ -77,12 +77,12 @@ _FORCING = (ForcedBOSTokenLogitsProcessor, ForcedEOSTokenLogitsProcessor)
 
 
 class NextTokens:
-    """The likeliest next tokens of each row, under any logits processors.
+    """The most likely next tokens of each row, with any logits processors.
 
-    Those of `_MASKING` add to logits, whatever these are relative to; `LogitNormalization` means the log-sum-exp after
-    them. Those of `_FORCING` act at one length each, the first or what they call the last. Any other, or one whose
-    class has another `__call__` than `transformers` gave it, is given log-probabilities at every step, as in
-    `transformers`, and keeps finished sentences in the batch, since it may know rows by their place.
+    Processors in `_MASKING` add to the logits, whatever their offset; `LogitNormalization` takes the log-sum-exp after
+    them. Processors in `_FORCING` act at one length each, the first or the one they take for the last. Any other
+    processor, or one whose class has a `__call__` that is not from `transformers`, gets log-probabilities at every
+    step, as in `transformers`, and keeps finished sentences in the batch, since it may depend on the order of rows.
     """
 
     def __init__(self, processors: Any, keep_scores: bool = False) -> None:
@@ -95,9 +95,9 @@ class NextTokens:
         self.needs_log_probabilities = keep_scores or not all(kind in _MASKING + _FORCING for kind in rest)
         self.rows_may_leave = not self.needs_log_probabilities
         masking = [processor for processor in processors if _kind(processor) in _MASKING]
-        # single tokens are forbidden in place: these processors would copy all logits for each
+        # single tokens are banned in place: these processors would copy all logits for each one
         self.bans = [banned for processor in masking if (banned := _banned_by(processor)) is not None]
-        self.known: dict[int, torch.Tensor] = {}  # what each ban forbids
+        self.known: dict[int, torch.Tensor] = {}  # the tokens that each ban forbids
         self.masking = [processor for processor in masking if _banned_by(processor) is None]
         self.bad_words = [each for each in masking if _kind(each) is NoBadWordsLogitsProcessor and each.sequence_bias]
         self.forced_lengths = {
@@ -108,8 +108,8 @@ class NextTokens:
         self.scratch = torch.empty(0)
 
     def blocks(self, batch: int, beams: int, device: torch.device) -> Iterator[slice]:
-        """The sentences whose logits are made and searched at once: even parts that a processor's cache holds."""
-        whole = self.needs_log_probabilities or on_accelerator(device)  # those processors may know rows by their place
+        """Blocks of sentences whose logits are computed and searched at once: equal parts that fit a CPU's cache."""
+        whole = self.needs_log_probabilities or on_accelerator(device)  # processors may depend on the order of rows
         parts = 1 if whole else -(-batch // max(1, ROWS_AT_ONCE // beams))
         size = -(-batch // parts)
         return (slice(start, min(start + size, batch)) for start in range(0, batch, size))
@@ -122,19 +122,19 @@ class NextTokens:
         ids: torch.Tensor,
         allowed: "Allowed | None" = None,
     ) -> Continuations:
-        """The `count` likeliest continuations of each sentence.
+        """The `count` most likely continuations of each sentence.
 
         Args:
-            logits: (batch * beams, vocab); may be changed.
+            logits: (batch * beams, vocab); may be modified.
             running: log-probabilities of the beams so far, (batch, beams).
-            count: at most beams times the vocabulary's size.
+            count: at most beams * vocab.
             ids: the targets so far, (batch * beams, length).
-            allowed: what each row may go on with, if not all are free.
+            allowed: constraints on the next tokens, if any.
         """
         length = ids.shape[1]
         for processor in self.bad_words:
             if max(max(words) for words in processor.sequence_bias) >= logits.shape[1]:
-                processor(ids, logits)  # says what is wrong with them
+                processor(ids, logits)  # raises an error that explains it
         ends = allowed is not None and allowed.ends is not None and bool(allowed.ends.any())
         if self.needs_log_probabilities or length in self.forced_lengths or ends:
             scores = self.processors(ids, logits.log_softmax(-1))
@@ -156,15 +156,15 @@ class NextTokens:
         return likeliest(logits, maxima, self._log_sum_exp(logits, maxima) if total is None else total, running, count)
 
     def _banned(self, length: int, logits: torch.Tensor) -> list[torch.Tensor]:
-        """The single tokens that are forbidden after so many."""
+        """The single tokens that are banned at this length."""
         for number, ban in enumerate(self.bans):
             if number not in self.known and (tokens := ban(length)) is not None:
-                known = tokens[(tokens >= 0) & (tokens < logits.shape[1])]  # others are no tokens, and forbid nothing
+                known = tokens[(tokens >= 0) & (tokens < logits.shape[1])]  # others are not in the vocabulary
                 self.known[number] = known.to(logits.device)
         return [self.known[number] for number, ban in enumerate(self.bans) if ban(length) is not None]
 
     def _log_sum_exp(self, logits: torch.Tensor, maxima: torch.Tensor | None) -> torch.Tensor:
-        """As `logits.logsumexp(-1, keepdim=True)`, in memory kept from step to step; `maxima`: of their chunks."""
+        """As `logits.logsumexp(-1, keepdim=True)`, in memory reused from step to step; `maxima` are of the chunks."""
         if maxima is None:
             return logits.logsumexp(-1, keepdim=True)
         if len(self.scratch) < len(logits):
@@ -178,7 +178,7 @@ class NextTokens:
 
 
 def chunk_maxima(values: torch.Tensor) -> torch.Tensor | None:
-    """Of each `CHUNK` of a row, the last one shorter, (rows, chunks); None on accelerators, faster with whole rows."""
+    """The maximum of each chunk of a row, (rows, chunks); None on accelerators, which are faster with whole rows."""
     if on_accelerator(values.device):
         return None
     vocab = values.shape[1]
@@ -190,13 +190,13 @@ def chunk_maxima(values: torch.Tensor) -> torch.Tensor | None:
 def likeliest(
     values: torch.Tensor, maxima: torch.Tensor | None, total: torch.Tensor, running: torch.Tensor, count: int
 ) -> Continuations:
-    """The best of all beams' next tokens, by `running` + `values` - `total`.
+    """The best next tokens over all beams, ranked by `running` + `values` - `total`.
 
     Args:
-        values: (batch * beams, vocab).
+        values: logits, (batch * beams, vocab).
         maxima: their `chunk_maxima`, or None to search whole rows.
-        total: (batch * beams, 1).
-        running: (batch, beams).
+        total: their log-sum-exp, (batch * beams, 1).
+        running: log-probabilities of the beams so far, (batch, beams).
         count: at most beams * vocab.
     """
     batch, beams = running.shape
@@ -211,7 +211,7 @@ def likeliest(
 def _shortlist(
     values: torch.Tensor, maxima: torch.Tensor | None, total: torch.Tensor, running: torch.Tensor, count: int
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Beams and tokens, (batch, any) each, that hold the best `count`; arguments as of `likeliest`, by beams."""
+    """Beams and tokens, (batch, any) each, among which are the best `count`; arguments as in `likeliest`."""
     batch, beams = running.shape
     vocab = values.shape[1]
     device = values.device
@@ -220,7 +220,7 @@ def _shortlist(
         tokens = values.topk(min(count, vocab)).indices  # (batch * beams, any)
         parents = torch.arange(beams, device=device).repeat_interleave(tokens.shape[1])
         return parents.expand(batch, -1), tokens.view(batch, -1)
-    # the best `count` tokens are in the best `count` chunks, or in what the whole chunks leave over
+    # the best `count` tokens are in the best `count` chunks, or in the remainder after the last whole chunk
     maxima = maxima[:, :chunks].unflatten(0, (batch, beams))
     best = ((maxima - total[:, :, None]) + running[:, :, None]).flatten(1).topk(count).indices  # (batch, count)
     parents = (best // chunks)[:, :, None].expand(-1, -1, CHUNK).flatten(1)
@@ -233,7 +233,7 @@ def _shortlist(
 
 
 def _banned_by(processor: Any) -> Callable[[int], Any] | None:
-    """Of a processor that only forbids single tokens: those it forbids after so many tokens; of others None."""
+    """For a processor that only bans single tokens: a function from length to those tokens; None for others."""
     kind = type(processor)
     if kind is SuppressTokensLogitsProcessor:
         return lambda length: processor.suppress_tokens
@@ -252,12 +252,12 @@ def _banned_by(processor: Any) -> Callable[[int], Any] | None:
 
 @dataclass
 class Allowed:
-    """What rows may go on with, where not everything.
+    """Constraints on the next tokens.
 
     Attributes:
-        tokens: the one token of each row, -100 where it is free; (rows,), or None.
+        tokens: the required token of each row, -100 where the row is free; (rows,), or None.
         ends: rows that must end here; (rows,), or None.
-        eos: ids that these choose from; (any,).
+        eos: ids that such rows choose from; (any,).
     """
 
     tokens: torch.Tensor | None
@@ -265,20 +265,20 @@ class Allowed:
     eos: torch.Tensor
 
     def for_beams(self, beams: int) -> "Allowed":
-        """The same for each beam of a sentence."""
+        """The same constraints repeated for each beam of a sentence."""
         tokens, ends = (None if rows is None else rows.repeat_interleave(beams) for rows in (self.tokens, self.ends))
         return Allowed(tokens, ends, self.eos)
 
 
 def allow_only(scores: torch.Tensor, allowed: Allowed | None) -> torch.Tensor:
-    """`scores` (rows, vocab), -inf for all tokens but those allowed; an end that is forced is certain, 0."""
+    """`scores` (rows, vocab) with -inf for all tokens that are not allowed; a forced end has log-probability 0."""
     if allowed is None:
         return scores
     if allowed.tokens is not None:
         prescribed = allowed.tokens >= 0
         wanted = scores.gather(1, allowed.tokens.clamp(min=0)[:, None])[:, 0]
         if (prescribed & (wanted == HIDDEN)).any():
-            raise ValueError("`target_prefix` prescribes a token that other settings of this call forbid. Change one.")
+            raise ValueError("`target_prefix` requires a token that other settings of this call forbid. Change one.")
         others = torch.arange(scores.shape[1], device=scores.device) != allowed.tokens[:, None]
         scores = scores.masked_fill(others & (allowed.tokens >= 0)[:, None], HIDDEN)
     if allowed.ends is not None:
@@ -291,7 +291,7 @@ _CALLS = {kind: kind.__call__ for kind in (*_MASKING, *_FORCING, LogitNormalizat
 
 
 def _kind(processor: Any) -> type | None:
-    """The class of a processor that is known to the letter, else None."""
+    """The class of a processor if it is one of `transformers`, unmodified; else None."""
     kind = type(processor)
     return kind if _CALLS.get(kind) is kind.__call__ else None
 

@@ -1,4 +1,4 @@
-"""What `generate` returns with `return_dict_in_generate`: outputs of `transformers` that say how they came about."""
+"""Outputs of `generate` with `return_dict_in_generate`: those of `transformers`, plus how the call was decoded."""
 
 from dataclasses import dataclass, fields
 from typing import Any
@@ -7,18 +7,18 @@ import torch
 from transformers.generation.utils import GenerateBeamEncoderDecoderOutput, GenerateEncoderDecoderOutput
 
 FAST = "fast"
-"""`search_path` of what the fast path decoded."""
+"""Value of `search_path` if the fast path decoded the call."""
 
 
 @dataclass
 class TranslationOutput(GenerateBeamEncoderDecoderOutput):
-    """What beam search returns with `return_dict_in_generate`: as in `transformers`, and
+    """Output of beam search with `return_dict_in_generate`: the fields of `transformers`, and
 
     search_path (`str`):
         How the call was decoded: `"fast"`, or why it was left to `transformers`.
     token_log_probabilities (`torch.Tensor` of shape `(batch * num_return_sequences, new tokens)`, *optional*):
-        The natural logarithm of each new token's probability, 0 after the end, a forced prefix included. Of the fast
-        path, which also gives `sequences_scores` always, and returns no `past_key_values`.
+        The natural logarithm of each new token's probability, 0 after the end; a forced prefix is included. Only from
+        the fast path, which also always returns `sequences_scores`, and never `past_key_values`.
     """
 
     token_log_probabilities: torch.Tensor | None = None
@@ -27,14 +27,14 @@ class TranslationOutput(GenerateBeamEncoderDecoderOutput):
 
 @dataclass
 class GreedyTranslationOutput(GenerateEncoderDecoderOutput):
-    """What greedy decoding and sampling return with `return_dict_in_generate`; the rest as of `TranslationOutput`."""
+    """Output of greedy decoding and sampling with `return_dict_in_generate`; fields as in `TranslationOutput`."""
 
     token_log_probabilities: torch.Tensor | None = None
     search_path: str | None = None
 
 
 def with_search_path(outputs: Any, path: str) -> Any:
-    """`transformers`' output, which also says how it was decoded; tensors as they are."""
+    """The output of `transformers` with `search_path` added; tensors are unchanged."""
     kinds: dict[Any, Any] = {
         GenerateBeamEncoderDecoderOutput: TranslationOutput,
         GenerateEncoderDecoderOutput: GreedyTranslationOutput,

@@ -1,4 +1,4 @@
-"""The layers of `modeling_vanilla_transformer.py` for inference, on packed weights: the same function of them.
+"""The layers of `modeling_vanilla_transformer.py` for inference on packed weights; they compute the same function.
 
 Shapes use: batch (sentences), source_len, d_model, vocab.
 """
@@ -16,7 +16,7 @@ KeysAndValues = tuple[torch.Tensor, torch.Tensor]
 
 HIDDEN = float("-inf")
 TOKENS_AT_ONCE = 1024
-"""Of the source, encoded at a time on a processor: as many as its cache holds."""
+"""Number of source tokens encoded at a time on a CPU: as many as fit its cache."""
 
 
 @dataclass
@@ -24,8 +24,8 @@ class PackedAttention:
     """Equation 1 and section 3.2.2 on packed weights.
 
     Attributes:
-        query: the input to queries; of self-attention to queries, keys and values side by side.
-        source: the encoder's states to keys and values side by side, of encoder-decoder attention.
+        query: maps the input to queries; in self-attention, to queries, keys and values side by side.
+        source: maps the encoder's states to keys and values side by side, in encoder-decoder attention.
         out: W^O.
     """
 
@@ -51,7 +51,7 @@ class PackedAttention:
         )
 
     def queries_and_rest(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """(batch, len, d_model) to queries, and to keys and values side by side; of self-attention."""
+        """(batch, len, d_model) to queries, and to keys and values side by side; for self-attention."""
         queries = self.heads * self.d_k
         projected = self.query(x)
         return projected[..., :queries], projected[..., queries:]
@@ -71,9 +71,9 @@ class PackedAttention:
 
         Args:
             queries: (batch, query_len, heads * d_k).
-            attended: as `keys_and_values` gives them.
+            attended: as returned by `keys_and_values`.
             mask: 0 or -inf, (batch or 1, 1, query_len or 1, key_len).
-            weigh: whether the weights are wanted too.
+            weigh: whether to return the attention weights too.
 
         Returns:
             (batch, query_len, d_model), and the mean of the heads' weights, (batch, query_len, key_len), or None.
@@ -93,7 +93,7 @@ class PackedLayer:
 
     def __init__(self, layer: Any, weights: Weights) -> None:
         self.normalize_before: bool = layer.normalize_before
-        once = not hasattr(layer, "encoder_attn")  # the encoder reads the source once, the decoder takes many steps
+        once = not hasattr(layer, "encoder_attn")  # the encoder runs once, the decoder many times
         self.self_attn = PackedAttention.of(layer.self_attn, weights, once=once)
         self.self_attn_norm = pack_norm(layer.self_attn_layer_norm, weights)
         if not once:
@@ -116,11 +116,11 @@ class PackedLayer:
 
 
 class PackedModel:
-    """All weights of a `VanillaTransformerForConditionalGeneration`, ready to multiply with.
+    """All weights of a `VanillaTransformerForConditionalGeneration`, packed for fast products.
 
     Args:
-        model: admitted to the fast path.
-        weights: how they are taken.
+        model: a model that the fast path admits.
+        weights: how to copy and round the weights.
     """
 
     def __init__(self, model: Any, weights: Weights) -> None:
@@ -131,7 +131,7 @@ class PackedModel:
 
     @torch.no_grad()
     def encode(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
-        """(batch, source_len) each to the encoder's states, (batch, source_len, d_model)."""
+        """Token ids and mask, (batch, source_len) each, to the encoder's states, (batch, source_len, d_model)."""
         whole = input_ids.device.type != "cpu"
         sentences = len(input_ids) if whole else max(1, TOKENS_AT_ONCE // max(1, input_ids.shape[1]))
         some = zip(input_ids.split(sentences), attention_mask.split(sentences), strict=True)
@@ -152,7 +152,7 @@ class PackedModel:
 
 
 class Stack:
-    """Encoder or decoder: embeddings (sections 3.4 and 3.5), and layers."""
+    """Encoder or decoder: embeddings (sections 3.4 and 3.5) and layers."""
 
     def __init__(self, stack: Any, weights: Weights) -> None:
         self.layers = [PackedLayer(layer, weights) for layer in stack.layers]
@@ -162,18 +162,18 @@ class Stack:
         self.last_norm = pack_norm(stack.layer_norm, weights)
 
     def embed(self, ids: torch.Tensor, encodings: torch.Tensor) -> torch.Tensor:
-        """Tokens (batch, len) and their positions' encodings to (batch, len, d_model); section 3.4."""
+        """Token ids (batch, len) and the encodings of their positions to (batch, len, d_model); section 3.4."""
         x = self.embed_tokens(ids) * self.embed_scale
         return x + encodings.to(x.dtype)
 
 
 def hidden_source(attention_mask: torch.Tensor, dtype: torch.dtype, more: int = 0) -> torch.Tensor | None:
-    """(batch, source_len) to what is added to scores, (batch, 1, 1, source_len + more); None if nothing is hidden.
+    """Mask (batch, source_len) to a term for the scores, (batch, 1, 1, source_len + more); None if nothing is masked.
 
     Args:
         attention_mask: 1 at tokens of the source.
-        dtype: of the scores.
-        more: keys after the source, of which nothing is seen.
+        dtype: dtype of the scores.
+        more: number of keys after the source, which are all masked.
     """
     hidden = attention_mask == 0
     if not (more or hidden.any()):

@@ -1,8 +1,8 @@
-"""Matrix products of a model's weights, laid out to be multiplied.
+"""Matrix products with a model's weights, packed for fast multiplication.
 
-Those of `generate` are read where they stand: the weights of q, k and v are put side by side, and those of the decoder
-brought into the order that a processor's kernels read, for one call. Those of a `Translator` are a snapshot: copies,
-which may be rounded to bfloat16 or int8, and which no later change of the model reaches.
+`generate` uses the model's own weights: for one call, the weights of q, k and v are joined, and those of the decoder
+are reordered for the CPU's kernels. A `Translator` uses a snapshot: copies, which may be rounded to bfloat16 or int8,
+and which later changes of the model do not affect.
 """
 
 import copy
@@ -18,19 +18,18 @@ Linear = Callable[[torch.Tensor], torch.Tensor]
 Norm = Callable[[torch.Tensor], torch.Tensor]
 
 FEW_ROWS, SMALL = 16, 2**18
-"""With fewer rows than these the call of a packed product costs more than it saves, where a matrix has at most so many
-weights."""
+"""With fewer than `FEW_ROWS` rows and at most `SMALL` weights, a packed product costs more than it saves."""
 STEPS_WORTH_PACKING = 8
-"""Products with a matrix that repay bringing it into the kernels' order; measured, 3 to 8 where it is large."""
+"""Number of products that repay packing a matrix; 3 to 8 were measured for large ones."""
 
 
 class Weights:
-    """Where the tensors of packed weights come from.
+    """How tensors are taken from a model for packing.
 
     Args:
-        precision: of the matrix products; None is that of the tensors.
-        lasting: whether to copy them, once each; else they are the model's own.
-        steps: how many times the decoder's are multiplied with, at most.
+        precision: precision of the matrix products; None means that of the tensors.
+        lasting: whether to copy the tensors, once each, instead of using the model's own.
+        steps: maximum number of products with each of the decoder's matrices.
     """
 
     def __init__(self, precision: Precision | None = None, lasting: bool = False, steps: int = 0) -> None:
@@ -39,7 +38,7 @@ class Weights:
         self._copies: dict[int, Any] = {}
 
     def take(self, tensor: Any) -> Any:
-        """The tensor itself, or this snapshot's one copy of it."""
+        """The tensor itself, or the snapshot's copy of it."""
         if tensor is None or not self.lasting:
             return None if tensor is None else tensor.detach()
         if id(tensor) not in self._copies:
@@ -47,7 +46,7 @@ class Weights:
         return self._copies[id(tensor)]
 
     def take_module(self, module: nn.Module) -> nn.Module:
-        """The module itself, or a copy of it; a weight that two modules share stays one."""
+        """The module itself, or a copy of it; weights that modules share stay shared."""
         return copy.deepcopy(module, self._copies).requires_grad_(False).eval() if self.lasting else module
 
 
@@ -61,11 +60,11 @@ def product(
     """One matrix product for several layers, their outputs side by side.
 
     Args:
-        layers: of one input width.
-        weights: whence, and in which precision: `"bf16"` and `"int8"` compute in that, from and to the input's type.
-        bias: to add beside the layers' own.
-        relu: whether negative outputs become 0.
-        once: whether it is multiplied with once or a few times in a call, as the encoder's are.
+        layers: layers with the same input width.
+        weights: how to take the weights, and in which precision; inputs and outputs keep their dtype.
+        bias: a bias to add to the layers' own.
+        relu: whether to apply ReLU to the outputs.
+        once: whether the product is computed only once or a few times in a call, as in the encoder.
     """
     joined = len(layers) > 1
     weight: Any = torch.cat([layer.weight.detach() for layer in layers]) if joined else layers[0].weight.detach()
@@ -90,11 +89,11 @@ def product(
 
 
 def _joined_biases(layers: list[nn.Linear], weights: Weights) -> torch.Tensor | None:
-    """Side by side, 0 for a layer that has none; None if none has."""
+    """The biases of the layers joined, 0 for a layer without one; None if no layer has one."""
     if all(layer.bias is None for layer in layers):
         return None
     if len(layers) == 1:
-        return weights.take(layers[0].bias).contiguous()  # oneDNN reads no strides of a bias
+        return weights.take(layers[0].bias).contiguous()  # oneDNN ignores the strides of a bias
     biases = [layer.weight.new_zeros(len(layer.weight)) if layer.bias is None else layer.bias for layer in layers]
     return torch.cat([bias.detach() for bias in biases])
 
@@ -105,7 +104,7 @@ def _sum_of(one: torch.Tensor | None, other: torch.Tensor | None) -> torch.Tenso
 
 
 def plain_product(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool) -> Linear:
-    """By torch's own kernel, with the weight as it stands."""
+    """The product by torch's own kernel, with the unpacked weight."""
 
     def multiply(x: torch.Tensor) -> torch.Tensor:
         y = nn.functional.linear(x.to(weight.dtype), weight, bias).to(x.dtype)
@@ -115,16 +114,16 @@ def plain_product(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool) -
 
 
 class ProductByRows:
-    """A float32 matrix on a processor: plain for few rows of a small one, else packed.
+    """A float32 matrix on a CPU: the plain product for a few rows and a small matrix, else the packed one.
 
-    Within a call of `generate` it is packed when it is first needed so, since one sentence alone may never need it.
+    Within a call of `generate` the matrix is packed on first need, since a single sentence may never need it.
 
     Args:
         weight: (out, in), float32.
         bias: (out,) or None.
-        relu: whether negative outputs become 0.
-        precision: of the packed product; None is float32.
-        lasting: whether to pack now, and to keep a large matrix in no other form; else when it is first needed.
+        relu: whether to apply ReLU to the outputs.
+        precision: precision of the packed product; None means float32.
+        lasting: whether to pack now, and keep a large matrix only in that form; else pack on first need.
     """
 
     def __init__(
@@ -159,7 +158,7 @@ _HAS_ONEDNN = hasattr(torch.ops.mkldnn, "_reorder_linear_weight") and hasattr(to
 
 
 def _pack_float32(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool) -> Linear:
-    """Weights in the order that oneDNN reads them in; otherwise it brings them into it at every call."""
+    """Weights in oneDNN's own order, so that it does not have to reorder them at every call."""
     packed = torch.ops.mkldnn._reorder_linear_weight(weight, 128)
     pointwise, after = torch.ops.mkldnn._linear_pointwise.default, "relu" if relu else "none"
     return lambda x: pointwise(x, packed, bias, after, [], "")
@@ -173,14 +172,14 @@ def _pack_bf16(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool) -> L
 
 
 _SUMS_ALL_8_BITS = bool(torch.cpu.get_capabilities().get("avx512_vnni"))
-"""Without VNNI two products of 8 bits can overflow their sum of 16: inputs then keep 7."""
+"""Without VNNI, the sum of two 8-bit products can overflow 16 bits, so inputs are then reduced to 7 bits."""
 
 
 def _pack_int8(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool) -> Linear:
-    """Weights in 8 bits with a scale for each output; inputs in 8 bits with one scale, found at each call.
+    """8-bit weights with a scale for each output; 8-bit inputs with one scale, computed at each call.
 
-    So rounding depends on what is multiplied together. A scale for each row was measured too: these kernels have none,
-    and to normalise rows before them and scale outputs after them takes 1.4 to 3.2 times as long.
+    Rounding therefore depends on what else is in the batch. These kernels do not support a scale for each row, and
+    normalising rows before and scaling outputs after them was measured to take 1.4 to 3.2 times as long.
     """
     weight = weight.float()
     scales = (weight.abs().amax(1) / 127).clamp(min=1e-12).double()
@@ -189,7 +188,7 @@ def _pack_int8(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool) -> L
     torch.backends.quantized.engine = "onednn" if "onednn" in torch.backends.quantized.supported_engines else engine
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch announces that this front end of the kernels will move
+            warnings.simplefilter("ignore")  # torch warns that this front end of the kernels will move
             quantized = torch.quantize_per_channel(weight.contiguous(), scales, zeros, 0, torch.qint8)
         packed = torch.ops.quantized.linear_prepack(quantized, None if bias is None else bias.float())
     finally:
@@ -199,7 +198,7 @@ def _pack_int8(weight: torch.Tensor, bias: torch.Tensor | None, relu: bool) -> L
 
 
 def pack_norm(norm: nn.Module, weights: Weights) -> Norm:
-    """The same without the work around a module's call, which takes as long as a small tensor's LayerNorm itself."""
+    """LayerNorm without the overhead of a module's call, which takes as long as the LayerNorm of a small tensor."""
     if type(norm) is not nn.LayerNorm:
         return norm
     shape, eps = norm.normalized_shape, norm.eps

@@ -1,8 +1,8 @@
-"""Text in, text out, as a pipeline of `transformers`: what `pipeline("translation")` was until its version 5.
+"""Text in, text out, as a pipeline of `transformers`: a replacement for `pipeline("translation")` of version 4.
 
-For any sequence-to-sequence model; what it takes and gives is what users of version 4 know. Sentences are decoded by
-`text_decoding.py`, as `Translator` decodes them: sorted by length and batched, and given back in order; nothing is
-truncated unless asked for. Scores are explained there.
+It works with any sequence-to-sequence model, and takes and returns what the pipeline of version 4 did. Sentences are
+decoded by `text_decoding.py`, as in `Translator`: sorted by length, batched, and returned in order. Nothing is
+truncated unless asked for. That module also explains scores.
 """
 
 import os
@@ -27,25 +27,25 @@ from .text_decoding import BATCH_TOKENS, DecodedHypothesis, Request, TextDecoder
 logger = logging.get_logger(__name__)
 
 TASK = "translate"
-READ_AHEAD = 256  # sentences that a generator is asked for at a time, unless `batch_size` says otherwise
-NUM_BEAMS, MAX_NEW_TOKENS = 4, 256  # the defaults of version 4, for models that state none
-LARGEST_LENGTH = 10**9  # tokenizers without a length state a larger one
+READ_AHEAD = 256  # sentences read from a generator at a time, unless `batch_size` is given
+NUM_BEAMS, MAX_NEW_TOKENS = 4, 256  # the defaults of version 4, for models without settings of their own
+LARGEST_LENGTH = 10**9  # tokenizers without a maximum length report a larger number
 
 
 class ModelRefusedError(Exception):
-    """Why a model is not loaded, in a sentence.
+    """Why a model is not loaded, in one sentence.
 
-    No `ValueError`: of these `transformers.pipeline` makes a page of tracebacks.
+    Not a `ValueError`, since `transformers.pipeline` turns those into a page of tracebacks.
     """
 
 
 class _SoundModels(AutoModelForSeq2SeqLM):
-    """`AutoModelForSeq2SeqLM`, but a folder of any class of models is checked as ours are."""
+    """`AutoModelForSeq2SeqLM`, but folders of any model class are checked as those of this package are."""
 
     @classmethod
     def from_pretrained(cls, name: Any, *args: Any, **kwargs: Any) -> Any:  # type: ignore[override]
         def read() -> Any:
-            # by its own name, under which configs tell where their model's code is
+            # by the class's own name, which is the key of the model's code in configs
             return AutoModelForSeq2SeqLM.from_pretrained(name, *args, **kwargs)
 
         try:
@@ -82,7 +82,7 @@ class TranslationPipeline(Pipeline):
     _load_feature_extractor: Any = False
 
     preset: tuple[dict[str, Any], ...] | None = None
-    """What the pipeline was made with, for each of the three stages."""
+    """Settings given to the constructor, for each of the three stages."""
 
     def __init__(self, *args: Any, batch_size: int | None = None, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -106,30 +106,31 @@ class TranslationPipeline(Pipeline):
 
         Args:
             inputs: a sentence, a list of sentences, or a generator or dataset of sentences.
-            batch_size: most sentences of a batch. Unset, a batch holds at most 4,096 source tokens, padding included.
-            num_workers: of no use here, since whole batches are tokenised at once; accepted for code of version 4.
-            src_lang, tgt_lang: languages, as the model's tokenizer names them: needed by multilingual models (mBART,
-                M2M100, NLLB; `"en"` and `"fr"`, or names in English, for T5; the target alone for OPUS-MT models with
-                several).
-            num_return_sequences: translations of each sentence, best first, or as many as there are; `n_best` is the
-                same.
-            return_scores: whether each translation tells its score.
-            return_tensors: whether to give token ids, as `translation_token_ids`, in place of text.
-            truncation: whether to cut sentences longer than the model has positions for, which else is an error.
-            clean_up_tokenization_spaces: as of the tokenizer's `decode`.
-            settings: anything else is for `generate`, such as `num_beams` or `max_new_tokens`. Unset, the model's
-                generation config holds, and where that is silent, version 4's 4 beams and 256 tokens (for models of
-                ours: 50 tokens more than the source).
+            batch_size: maximum number of sentences in a batch. If unset, a batch holds at most 4,096 source tokens,
+                padding included.
+            num_workers: has no effect, since whole batches are tokenised at once; accepted for code of version 4.
+            src_lang, tgt_lang: languages, as named by the model's tokenizer. Multilingual models need them: mBART,
+                M2M100 and NLLB take codes; T5 takes `"en"` and `"fr"` or English names; OPUS-MT models with several
+                target languages take only `tgt_lang`.
+            num_return_sequences: maximum number of translations of each sentence, best first; `n_best` is an alias.
+            return_scores: whether to return the score of each translation.
+            return_tensors: whether to return token ids, as `translation_token_ids`, instead of text.
+            truncation: whether to truncate sentences that are longer than the model's positions; otherwise such a
+                sentence is an error.
+            clean_up_tokenization_spaces: as in the tokenizer's `decode`.
+            settings: other settings of `generate`, such as `num_beams` or `max_new_tokens`. If unset, they come from
+                the model's generation config; the defaults are those of version 4, 4 beams and 256 tokens (for models
+                of this package, 50 tokens more than the source).
 
         Returns:
-            For a sentence a list of translations, each a dict with `translation_text`. For a list, one translation
-            for each sentence, or, if several were asked for, a list of translations for each. For a generator or
-            dataset an iterator over the lists of translations, which reads some sentences ahead.
+            For a sentence, a list of translations, each a dict with `translation_text`. For a list, one translation
+            for each sentence, or a list of translations for each if several were asked for. For a generator or
+            dataset, an iterator over lists of translations, which reads some sentences ahead.
 
         Raises:
-            TypeError: an input is no string.
-            ValueError: a sentence longer than the model has positions for, or a language that the model needs is
-                missing or unknown.
+            TypeError: an input is not a string.
+            ValueError: a sentence is longer than the model's positions, or a language that the model needs is missing
+                or unknown.
         """
         if num_workers:
             logger.warning_once("`num_workers` has no effect: the translate pipeline tokenises whole batches at once.")
@@ -146,7 +147,7 @@ class TranslationPipeline(Pipeline):
         is_several = isinstance(inputs, Iterable) or hasattr(inputs, "__getitem__")
         if is_several and not isinstance(inputs, Mapping):
             return self._translate_stream(iter(inputs), batch_size, stages)
-        raise TypeError(f"A sentence or several are needed, got a {type(inputs).__name__}. Give a string or a list.")
+        raise TypeError(f"The input must be a string or a list of strings, got a {type(inputs).__name__}.")
 
     def _sanitize_parameters(
         self,
@@ -160,7 +161,7 @@ class TranslationPipeline(Pipeline):
         clean_up_tokenization_spaces: bool | None = None,
         **generate_settings: Any,
     ) -> tuple[dict[str, Any], ...]:
-        """What is set for each of the three stages; the constructor calls first, with what is set for good."""
+        """The settings of each of the three stages; the constructor calls this first, with the defaults to keep."""
         if n_best is not None:
             generate_settings["num_return_sequences"] = n_best
         if return_text is not None:
@@ -192,7 +193,7 @@ class TranslationPipeline(Pipeline):
         stages: Sequence[dict[str, Any]],
         first: int = 0,
     ) -> list[list[dict[str, Any]]]:
-        """The translations of each sentence, in order; a sentence without text is not shown to the model."""
+        """The translations of each sentence, in order; sentences without text are not passed to the model."""
         preprocess, forward, postprocess = stages
         encoded = self.preprocess(sentences, first=first, **preprocess)
         settings = encoded["generate_settings"] | forward
@@ -209,7 +210,7 @@ class TranslationPipeline(Pipeline):
         truncation: Any = False,
         first: int = 0,
     ) -> dict[str, Any]:
-        """Token ids of each sentence, none for one without text, and what its languages ask of `generate`."""
+        """Token ids of each sentence, empty for one without text, and the settings that select the languages."""
         place = place_after(first)
         decoder = TextDecoder(self.model, self.tokenizer)
         check_sentences(sentences, place)
@@ -217,12 +218,12 @@ class TranslationPipeline(Pipeline):
         prefix, settings = self._languages(with_text, src_lang, tgt_lang) if with_text else ("", {})
         texts = [prefix + text if text.strip() else text for text in sentences]
         ids = decoder.encode(
-            texts, place, "cut it by `truncation=True`", goes_on=first > 0, **self._truncation(truncation)
+            texts, place, "truncate it with `truncation=True`", goes_on=first > 0, **self._truncation(truncation)
         )
         return {"input_ids": ids, "generate_settings": settings, "first": first}
 
     def _truncation(self, truncation: Any) -> dict[str, Any]:
-        """As arguments of the tokenizer: to what it or the model has room for, if either is limited."""
+        """Truncation as arguments of the tokenizer: to the limit of the tokenizer or the model, if there is one."""
         limits = (self.tokenizer.model_max_length, longest_sentence(self.model.config))
         limit = min((limit for limit in limits if limit is not None and limit < LARGEST_LENGTH), default=None)
         if not truncation or limit is None:
@@ -253,7 +254,7 @@ class TranslationPipeline(Pipeline):
             limit = "max_extra_tokens" if is_ours(self.model) else "max_new_tokens"
             logger.warning(
                 f"{unfinished:,} of {len(hypotheses):,} translations ran into their length limit and may be cut "
-                f"short: raise `{limit}` if that is not meant."
+                f"short: raise `{limit}` if this is not intended."
             )
         return {"hypotheses": hypotheses, "with_scores": return_scores}
 
@@ -280,7 +281,7 @@ class TranslationPipeline(Pipeline):
     # Settings
 
     def _settled(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """The settings for `generate`: version 4's where neither the call nor the model's generation config says."""
+        """The settings for `generate`: version 4's if neither the call nor the model's generation config sets them."""
         settings = dict(settings)
         if settings.get("generation_config") is not None:
             return settings
@@ -288,7 +289,7 @@ class TranslationPipeline(Pipeline):
         if settings.get("num_beams") is None and own.num_beams is None:
             settings["num_beams"] = NUM_BEAMS
         if settings.get("max_new_tokens") is not None:
-            settings.setdefault("max_length", None)  # else `generate` warns of the model's own
+            settings.setdefault("max_length", None)  # avoids a warning about the model's own
         if not self._all_settings(settings).has_length():
             ours = is_ours(self.model)
             settings |= {"max_extra_tokens": PAPER_EXTRA_TOKENS} if ours else {"max_new_tokens": MAX_NEW_TOKENS}
@@ -302,7 +303,7 @@ class TranslationPipeline(Pipeline):
     def _languages(
         self, sentences: Sequence[str], src_lang: str | None, tgt_lang: str | None
     ) -> tuple[str, dict[str, Any]]:
-        """What stands before each sentence, and what `generate` is told, so that the right languages come out."""
+        """The prefix of each sentence and the settings of `generate` that select the languages."""
         named = re.fullmatch(r"translation_(\w+)_to_(\w+)", self.task or "")
         asked = src_lang is not None or tgt_lang is not None
         if named:
@@ -317,13 +318,13 @@ class TranslationPipeline(Pipeline):
             return target_code(sentences, self.target_codes, tgt_lang), {}
         if asked:
             logger.warning_once(
-                "This model translates one pair of languages: `src_lang` and `tgt_lang` change nothing."
+                "This model translates one pair of languages: `src_lang` and `tgt_lang` have no effect."
             )
         return getattr(config, "prefix", None) or "", {}
 
 
 def place_after(first: int) -> Place:
-    """Sentences by their number among all that were given, for messages."""
+    """The name of a sentence in messages: its number among all given sentences."""
     return lambda index: f"sentence {first + index:,}"
 
 

@@ -1,4 +1,4 @@
-"""Vocabularies that grow or shrink: the embeddings of one or both sides, and the output projection with them."""
+"""Resizing of vocabularies: the embeddings of one or both sides, and the output projection with them."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from torch import nn
 
 
 class ResizableEmbeddings:
-    """Mixed into the model without its head."""
+    """Mixin for the model without its head."""
 
     config: Any
     encoder: Any
@@ -33,14 +33,14 @@ class ResizableEmbeddings:
                 "Source and target share one embedding matrix (`share_encoder_decoder_embeddings=True`): call "
                 "`resize_token_embeddings`, which resizes it for both."
             )
-        vocab_size = self.config.vocab_size  # the source's, which the decoder by itself takes for its own
+        vocab_size = self.config.vocab_size  # the source's, which the decoder overwrites with its own
         embeddings = self.decoder.resize_token_embeddings(new_num_tokens)
         self.config.vocab_size, self.config.decoder_vocab_size = vocab_size, embeddings.num_embeddings
         return embeddings
 
 
 class ResizableOutput:
-    """Mixed into the model with its head: the output projection follows the target embeddings."""
+    """Mixin for the model with its head: the output projection follows the target embeddings."""
 
     config: Any
     model: Any
@@ -57,7 +57,7 @@ class ResizableOutput:
     ) -> nn.Embedding:
         """As in `PreTrainedModel`. With separate vocabularies, this resizes the source embeddings only."""
         embeddings = self.model.resize_token_embeddings(new_num_tokens, pad_to_multiple_of, mean_resizing)
-        self.vocab_size = embeddings.num_embeddings  # as `PreTrainedModel` tells
+        self.vocab_size = embeddings.num_embeddings  # as `PreTrainedModel` does
         self._resize_output(mean_resizing)
         return embeddings
 
@@ -68,7 +68,7 @@ class ResizableOutput:
         return embeddings
 
     def _resize_output(self, mean_resizing: bool = True) -> None:
-        """Bring the output projection and its bias to the size of the target vocabulary; new biases are 0."""
+        """Resize the output projection and its bias to the target vocabulary; new biases are 0."""
         vocab_size = self.config.decoder_vocab_size or self.config.vocab_size
         extra = vocab_size - self.lm_head.out_features
         if extra:

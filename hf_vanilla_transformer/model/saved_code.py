@@ -1,9 +1,9 @@
-"""Where a saved folder says that its code is: the classes of the Auto classes, and the `translate` pipeline."""
+"""How a saved folder names its code: the classes for the Auto classes, and the `translate` pipeline."""
 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    # never run: the lines make the files travel with the model, since transformers copies what it sees imported
+    # never run: transformers copies the files that it sees imported, so these are saved with the model
     from .disk_space import DiskFullError  # noqa: F401
     from .pipeline import TranslationPipeline  # noqa: F401
 
@@ -12,14 +12,14 @@ AUTO_MAP = {
     "AutoModel": "modeling_vanilla_transformer.VanillaTransformerModel",
     "AutoModelForSeq2SeqLM": "modeling_vanilla_transformer.VanillaTransformerForConditionalGeneration",
 }
-"""File and class of each Auto class."""
+"""File and class for each Auto class."""
 
 PIPELINES: dict[str, Any] = {"translate": {"impl": "pipeline.TranslationPipeline", "pt": ["AutoModelForSeq2SeqLM"]}}
-"""File and class of what `transformers.pipeline` runs the folder's model by."""
+"""File and class of the pipeline that `transformers.pipeline` uses for the folder's model."""
 
 
 def name_code(config: Any) -> None:
-    """Write both into a config that is about to be saved with its code."""
+    """Write `AUTO_MAP` and `PIPELINES` into a config that is about to be saved with its code."""
     config.auto_map = dict(AUTO_MAP)
     config.custom_pipelines = {**(getattr(config, "custom_pipelines", None) or {}), **PIPELINES}
 

@@ -1,6 +1,6 @@
-"""How to search, settled, and what both searches share: which tokens are allowed, and who leaves the batch.
+"""The settings of a search, and what both searches share: which tokens are allowed, and which rows leave the batch.
 
-Shapes use: batch (sentences that are not finished), beams, length (of targets so far), vocab.
+Shapes use: batch (unfinished sentences), beams, length (of the targets so far), vocab.
 """
 
 import time
@@ -12,28 +12,28 @@ import torch
 from .next_tokens import Allowed
 
 SIZES_OF_AN_OCTAVE = 8
-"""Sizes of a batch between a power of two and the next."""
+"""Number of batch sizes used between two successive powers of two."""
 
 
 @dataclass
 class SearchSettings:
-    """What one search of one batch reads: a settled call (`CallSettings`), and the call's criteria as numbers.
+    """The settings of the search of one batch: a settled call (`CallSettings`), and its stopping criteria as numbers.
 
     Attributes:
         num_beams: at least 1.
         num_return_sequences: at most `num_beams`.
-        max_length: of targets, prompt included.
-        limits: most tokens of each sentence's target, prompt included; (sentences,), or None.
+        max_length: maximum length of targets, prompt included.
+        limits: maximum length of each target, prompt included; (sentences,), or None.
         eos: ids that end a sentence; (any,).
-        ends_foreseen: how many of them candidates are kept for, beside those that go on.
-        forced_eos: ids that a target is made to end with at its own limit; (any,), empty for none.
-        fill: id after the end.
+        ends_foreseen: number of end ids; so many more candidates per beam are kept.
+        forced_eos: ids that a target is forced to end with at its own limit; (any,), empty for none.
+        fill: id that fills targets after their end.
         early_stopping: as in `transformers`.
-        normaliser: new tokens of a hypothesis, its end included, to what its log-probability is divided by.
-        coverage_penalty: beta of equation 14; 0 is none.
+        normaliser: maps the number of new tokens, end of sentence included, to the divisor of the log-probability.
+        coverage_penalty: beta of equation 14; 0 for none.
         deadline: `time.time()` at which to stop.
         prefix: tokens that each target must begin with, after the prompt; (sentences, any), -100 where it is free.
-        keep_scores: collect the log-probabilities of all tokens at each step; no sentence leaves the batch then.
+        keep_scores: collect the log-probabilities of all tokens at each step; then no sentence leaves the batch.
     """
 
     num_beams: int
@@ -54,14 +54,14 @@ class SearchSettings:
 
 @dataclass
 class SearchResult:
-    """What a search found.
+    """The result of a beam search.
 
     Attributes:
         sequences: (sentences * returned, length), prompt included, best first.
-        scores: normalised, (sentences * returned,).
+        scores: normalised scores, (sentences * returned,).
         token_log_probabilities: of each new token, 0 after the end; (sentences * returned, new tokens).
-        beam_indices: row of the batch that each new token came from, -1 after the end; like the former.
-        step_scores: of each step (sentences * beams, vocab), if kept.
+        beam_indices: row that each new token came from, -1 after the end; (sentences * returned, new tokens).
+        step_scores: scores of each step, (sentences * beams, vocab), if kept.
     """
 
     sequences: torch.Tensor
@@ -72,7 +72,7 @@ class SearchResult:
 
 
 def allowed_tokens(settings: SearchSettings, alive: torch.Tensor, length: int, prompt_len: int) -> "Allowed | None":
-    """What the sentences of the batch may go on with at this length, or None where all are free."""
+    """Constraints on the next tokens of the batch at this length, or None if there are none."""
     new, tokens, ends = length - prompt_len, None, None
     if settings.prefix is not None and new < settings.prefix.shape[1]:
         tokens = settings.prefix[alive, new]
@@ -82,17 +82,17 @@ def allowed_tokens(settings: SearchSettings, alive: torch.Tensor, length: int, p
 
 
 def who_stays(done: torch.Tensor, going: int) -> torch.Tensor | None:
-    """The rows that go on if those that are done leave, or None if all do.
+    """The rows to keep when finished ones leave the batch, or None to keep all.
 
-    Each stays in its place, but for the last, which take the places of others. Some that are done stay so that batches
-    are of few sizes: a matrix product of a new size has a kernel made for it, which can take longer than the product.
+    Rows keep their places, except the last ones, which move to the freed places. Some finished rows are kept to limit
+    the number of batch sizes: for each new size a kernel is generated, which can take longer than the product itself.
 
     Args:
-        done: of each row, (batch,).
-        going: how many rows are not done.
+        done: whether each row is finished, (batch,).
+        going: number of unfinished rows.
 
     Returns:
-        (fewer,).
+        Indices of rows, (fewer,).
     """
     step = max(1, 2 ** (going.bit_length() - SIZES_OF_AN_OCTAVE.bit_length()))
     staying = -(-going // step) * step

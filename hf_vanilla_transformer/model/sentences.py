@@ -1,4 +1,4 @@
-"""Sentences on their way to a model: checked, turned into token ids, padded, and cut into batches of like length."""
+"""Sentences before they reach a model: checks, length limits, batches of similar length, and padding."""
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
@@ -14,32 +14,32 @@ from .configuration_vanilla_transformer import longest_sentence
 logger = logging.getLogger(__name__)
 
 LONG_SENTENCE = 1000
-"""Tokens from which one sentence may take minutes: of attention, time and memory grow with their square."""
+"""Above this many tokens, one sentence may take minutes: time and memory of attention grow with the square."""
 
 Place = Callable[[int], str]
-"""The name of sentence i in messages."""
+"""Maps the index of a sentence to its name in messages."""
 
 
 def sentence_place(index: int) -> str:
-    """`sentences[3]`, for who gave a list."""
+    """`sentences[3]`, for sentences given as a list."""
     return f"sentences[{index}]"
 
 
 def line_place(first_line: int, side: str = "") -> Place:
-    """`line 4`, for who gave a file whose line `first_line` is sentence 0."""
+    """`line 4`, for sentences from a file whose line `first_line` is sentence 0."""
     return lambda index: f"line {first_line + index:,}{side}"
 
 
 def check_sentences(sentences: Sequence[str], place: Place) -> None:
-    """Refuse what is no text.
+    """Refuse anything but a list of Unicode strings.
 
     Raises:
-        TypeError: a single string, something that is no list, or an item that is no string.
-        ValueError: a string with half of a surrogate pair, which no UTF-8 file can hold.
+        TypeError: a single string, something other than a list, or an item that is not a string.
+        ValueError: a string with half of a surrogate pair, which UTF-8 cannot encode.
     """
     if isinstance(sentences, (str, bytes)) or not isinstance(sentences, Sequence):
         raise TypeError(
-            f"Sentences come as a list of strings, but one {type(sentences).__name__} was given. "
+            f"Sentences must be a list of strings, but a {type(sentences).__name__} was given. "
             "Put a single sentence into a list."
         )
     for index, sentence in enumerate(sentences):
@@ -60,14 +60,14 @@ MORE_POSITIONS = "use a model with more positions (`max_position_embeddings`) or
 def check_lengths(
     ids: Sequence[Sequence[int]], config: Any, place: Place, remedy: str = MORE_POSITIONS, most: int | None = None
 ) -> None:
-    """Refuse sentences that the model has no positions for; nothing is ever truncated.
+    """Refuse sentences that are longer than the model's positions; nothing is ever truncated.
 
     Args:
-        ids: tokens of each sentence.
-        config: of the model.
-        place: names a sentence.
-        remedy: what else to do with a sentence without positions than to split it.
-        most: tokens from which a sentence is refused too.
+        ids: token ids of each sentence.
+        config: config of the model.
+        place: names a sentence in messages.
+        remedy: what to do with such a sentence other than to split it.
+        most: a further limit on the number of tokens.
 
     Raises:
         ValueError: a sentence is too long.
@@ -86,14 +86,14 @@ def _check_most(ids: Sequence[Sequence[int]], place: Place, most: int | None) ->
     for index, sentence in enumerate(ids):
         if most is not None and len(sentence) > most:
             raise ValueError(
-                f"Text comes by sentences, of at most {most:,} tokens each, but {place(index)} has {len(sentence):,}: "
-                "time and memory grow with their square. Split it into sentences, or raise max_source_tokens."
+                f"A sentence must have at most {most:,} tokens, but {place(index)} has {len(sentence):,}: time and "
+                "memory grow with the square. Split it into sentences, or raise max_source_tokens."
             )
 
 
 def longest_known_source(config: Any) -> int | None:
-    """Tokens beyond which an encoder-decoder was never trained: of the longest source that training saw or, where that
-    is not recorded, the stated positions; `None` if neither is."""
+    """Length of the longest source seen in training, in tokens, or the stated number of positions if that is not
+    recorded; `None` if neither is known."""
     trained = getattr(config, "trained_source_length", None)
     return getattr(config, "max_position_embeddings", None) if trained is None else trained
 
@@ -103,14 +103,14 @@ _SAID: "WeakKeyDictionary[Any, str]" = WeakKeyDictionary()
 
 
 def warn_of_long_sources(ids: Sequence[Sequence[int]], model: Any, place: Place, goes_on: bool = False) -> None:
-    """Say which source is longer than any that training saw, or so long that it may take minutes.
+    """Warn of the longest source if it is longer than any seen in training, or so long that it may take minutes.
 
     Args:
-        ids: tokens of each source.
+        ids: token ids of each source.
         model: any encoder-decoder.
-        place: names a source.
-        goes_on: whether these follow others of the same run. A run is warned once, at its first sources that are
-            longer; and what was just said of a model is not said again.
+        place: names a source in messages.
+        goes_on: whether these sources continue an earlier call of the same run. A run warns once, at its first long
+            sources, and a warning is not repeated for the same model.
     """
     known = longest_known_source(model.config)
     limit = min(known or LONG_SENTENCE, LONG_SENTENCE)
@@ -135,17 +135,17 @@ def _about_long_sources(ids: Sequence[Sequence[int]], longer: list[int], config:
         message += (
             f", but training saw no source of more than {known:,}"
             if is_recorded
-            else f", but the model is stated for {known:,} (`max_position_embeddings`)"
+            else f", but the model's stated limit is {known:,} (`max_position_embeddings`)"
         )
         message += ": expect a poor translation. Split it into sentences"
     if length > LONG_SENTENCE:
-        message += ", far more than a sentence: it may take minutes and much memory"
+        message += ", far more than a sentence: it may take minutes and a lot of memory"
     others = f"; {len(longer) - 1:,} more of these sentences are too long" if len(longer) > 1 else ""
     return f"{message}{others}."
 
 
 def check_batch_tokens(batch_tokens: int) -> None:
-    """Refuse a budget that no sentence fits.
+    """Refuse a budget of tokens that is too small for any sentence.
 
     Raises:
         ValueError: it is below 1.
@@ -155,11 +155,11 @@ def check_batch_tokens(batch_tokens: int) -> None:
 
 
 def batches_by_tokens(lengths: Sequence[int], batch_tokens: int) -> Iterator[list[int]]:
-    """Cut sentences of like length into batches, longest first, so that memory runs out at once or never.
+    """Group sentences of similar length into batches, longest first, so that memory runs out at once or never.
 
     Args:
-        lengths: tokens of each sentence; those of length 0 are left out.
-        batch_tokens: most tokens of a batch, padding included; a longer sentence is a batch of its own.
+        lengths: number of tokens of each sentence; those of length 0 are left out.
+        batch_tokens: maximum number of tokens in a batch, padding included; a longer sentence gets its own batch.
 
     Yields:
         Indices into `lengths`.
@@ -173,13 +173,13 @@ def batches_by_tokens(lengths: Sequence[int], batch_tokens: int) -> Iterator[lis
 
 
 def batches_by_size(lengths: Sequence[int], size: int) -> list[list[int]]:
-    """Cut sentences of like length into batches of so many, longest first; those of length 0 are left out."""
+    """Group sentences of similar length into batches of `size`, longest first; those of length 0 are left out."""
     order = sorted((i for i, length in enumerate(lengths) if length), key=lambda i: -lengths[i])
     return [order[start : start + size] for start in range(0, len(order), size)]
 
 
 def batches_of_workers(lengths: Sequence[int], batch_tokens: int, workers: int) -> list[list[int]]:
-    """As `batches_by_tokens`, but smaller ones where that lets so many workers end at the same time."""
+    """As `batches_by_tokens`, but with smaller batches if that lets the workers finish at the same time."""
     batches = list(batches_by_tokens(lengths, batch_tokens))
     if workers == 1 or len(batches) < 2:
         return batches
@@ -206,7 +206,7 @@ def padded_source(ids: Sequence[Sequence[int]], model: Any, tokenizer: Any) -> d
 
 
 class _Evaluations:
-    """How many threads evaluate a model now, and which of its modules were in training mode before the first."""
+    """The number of threads that use a model for inference, and its modules that were in training mode before."""
 
     def __init__(self) -> None:
         self.lock = Lock()
@@ -235,7 +235,7 @@ _NEW = Lock()
 
 @contextmanager
 def inference(model: Any) -> Iterator[None]:
-    """Evaluation mode without gradients, for all threads that want it at once; then each module is as it was."""
+    """Evaluation mode without gradients, for any number of threads; afterwards each module's mode is restored."""
     with _NEW:
         evaluations = _EVALUATIONS.setdefault(model, _Evaluations())
     evaluations.begin(model)

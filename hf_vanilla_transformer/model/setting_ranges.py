@@ -1,6 +1,6 @@
-"""The range of every number that decoding is asked for, by a call or by a config: what is outside computes nothing.
+"""The allowed range of every numeric decoding setting, from a call or a config; anything outside is refused.
 
-Settings of sampling have ranges of their own in `transformers`, which reads them only where it samples.
+Settings of sampling are checked by `transformers`, which reads them only when it samples.
 """
 
 import math
@@ -19,9 +19,9 @@ COUNTS = {
     **dict.fromkeys(("min_length", "min_new_tokens"), (0, MOST_TOKENS)),
     **dict.fromkeys(("no_repeat_ngram_size", "encoder_no_repeat_ngram_size"), (0, MOST_TOKENS)),
 }
-"""Whole numbers, each from least to most."""
+"""Settings that are whole numbers, with minimum and maximum."""
 LARGEST_PENALTY = 10
-"""Of exponents: 7,000 tokens to the power of 10 are the largest number of 32 bits."""
+"""Maximum of exponents: 7,000 to the power of 10 is about the largest number in float32."""
 NUMBERS = {
     **dict.fromkeys(("length_penalty", "gnmt_length_penalty"), (-LARGEST_PENALTY, LARGEST_PENALTY)),
     "coverage_penalty": (0, 100),
@@ -29,20 +29,20 @@ NUMBERS = {
     "guidance_scale": (-1e4, 1e4),
     "max_time": (0, 1e9),
 }
-"""Finite numbers, likewise."""
+"""Settings that are finite numbers, with minimum and maximum."""
 WHERE = ("", " in the given generation config", " in the model's generation config")
 
 
 _LISTS = {"bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "force_words_ids"}
-"""Of token ids, and long."""
+"""Lists of token ids, which can be long and are not checked here."""
 
 
 def check_ranges(nearest_first: Sequence[Mapping[str, Any]], names: frozenset[str]) -> None:
-    """Refuse numbers that are none, or outside their range.
+    """Refuse settings that are not numbers, or are outside their range.
 
     Args:
-        nearest_first: what the call, a config given to it and the model's own config set; the nearest holds.
-        names: of settings; other arguments of a call are none.
+        nearest_first: settings of the call, of a config given to it, and of the model's config; the first one applies.
+        names: names of settings; other arguments of the call are ignored.
 
     Raises:
         ValueError: the message names the setting, its range and where it comes from.
@@ -79,7 +79,7 @@ def _wrong_count(name: str, value: Any) -> str | None:
 
 
 def _bans(name: str, number: float) -> bool:
-    """A bias of minus infinity bans a token, which leaves the others their scores."""
+    """Whether the number is a bias of minus infinity, which bans a token and leaves other scores unchanged."""
     return name == "sequence_bias" and number == -math.inf
 
 
@@ -89,7 +89,7 @@ def _numbers_of(value: Any) -> Iterator[float]:
     if isinstance(value, (list, tuple)):
         for each in value:
             yield from _numbers_of(each)
-    elif hasattr(value, "is_floating_point"):  # a tensor; this file is read where torch is not
+    elif hasattr(value, "is_floating_point"):  # a tensor; this module must not import torch
         yield from value.flatten().tolist() if value.is_floating_point() else ()
     elif isinstance(value, Real) and not isinstance(value, Integral):
         yield float(value)

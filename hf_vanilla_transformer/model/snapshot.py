@@ -1,4 +1,4 @@
-"""Packed weights that last, for a `Translator`; and no autocast while packed weights are multiplied with."""
+"""Packed weights that last, for a `Translator`; and switching off autocast for products with packed weights."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,12 +15,12 @@ from .packed_products import Precision, Weights
 
 @dataclass(frozen=True)
 class Snapshot:
-    """Packed weights that last, of a model that was admitted when they were taken.
+    """Packed copies of the weights of a model that the fast path admits.
 
     Attributes:
         packed: the copies.
-        precision: of their matrix products.
-        asked: whether the user asked for it, rather than autocast.
+        precision: precision of their matrix products.
+        asked: whether the user asked for the precision, rather than autocast.
     """
 
     packed: PackedModel
@@ -43,7 +43,7 @@ class Snapshot:
 
 @contextmanager
 def without_autocast(model: Any) -> Iterator[Precision | None]:
-    """The precision that autocast asks for, and no autocast, which knows nothing of packed weights."""
+    """Switch off autocast, which does not support packed weights, and yield the precision that it asks for."""
     precision: Precision | None = "bf16" if computing_type(model) is not model.dtype else None
     with torch.autocast(model.device.type, enabled=False):
         yield precision

@@ -1,8 +1,8 @@
-"""Folders are read whole or not at all: every sealed file that changes an output is the one that was saved.
+"""Folders are read whole or not at all: every sealed file that affects outputs must be the one that was saved.
 
-The one place that decides this, for `from_pretrained`, the loaders of models and tokenizers behind all commands,
-`Translator` and the pipeline. A folder that is replaced while it is read is read once more. Left out: folders without
-a manifest, of which nobody can know; that is said once.
+This is the only place that decides it, for `from_pretrained`, the loaders behind all commands, `Translator` and the
+pipeline. A folder that is replaced while it is read is read once more. A folder without a manifest cannot be checked,
+which is logged once.
 """
 
 import logging
@@ -21,13 +21,13 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
-PAUSE = 0.1  # seconds in which a save moves the rest of its files into place
+PAUSE = 0.1  # seconds, enough for a save to move the rest of its files into place
 
 ADAPTER_CONFIG = "adapter_config.json"
-"""PEFT's name for the config of adapters, which are trained beside the weights of another folder."""
+"""PEFT's name for the config of adapters, which need the weights of another folder."""
 
 VOCABULARY_FILE = re.compile(r"tokenizer\.json|tekken\.json|.*vocab.*|.*\.(model|spm|tiktoken|bpe|gguf)|merges\.txt")
-"""The names under which the tokenizers of transformers keep their vocabularies."""
+"""File names of vocabularies of tokenizers in `transformers`."""
 
 _OF_TOKENIZERS = re.compile(
     r"(tokenizer|tokenizer_config|added_tokens|special_tokens_map|vocab|tekken)\.json|vocab\.txt|merges\.txt"
@@ -37,30 +37,30 @@ _READ_BY_LOADERS = re.compile(
     rf"{_OF_TOKENIZERS.pattern}|(adapter_|generation_)?config\.json"
     r"|model(-.+)?\.safetensors(\.index\.json)?|adapter_model\.safetensors"
 )
-"""Files that change an output although no manifest lists them: they were added to a sealed folder."""
+"""Files that affect outputs even if the manifest does not list them, because they were added to a sealed folder."""
 
 _WITHOUT_EFFECT = re.compile(
     r".+/.+|.*\.(md|html|png|svg|pdf|jsonl|yaml|pt|pth)|\..*|LICENSE.*|(optimizer|training_args)\.bin"
     r"|(averaged_checkpoints|score_ledger|stream|trainer_state|training_args)\.json"
 )
-"""Listed files that change no output: texts, pictures, scores, and the state of a training."""
+"""Listed files that do not affect outputs: texts, pictures, scores, and training state."""
 
 
 class UnsoundFolderError(ValueError):
-    """A model's folder that does not hold what was saved there, or whose weights are no model's."""
+    """A model folder that does not hold what was saved there, or whose weights cannot be a whole model's."""
 
 
 def require_sound_files(
     folder: str | os.PathLike[str], *, download: bool = False, tokenizer_alone: bool = False
 ) -> None:
-    """Compare what changes an output, the tokenizer beside a model too, with the folder's manifest.
+    """Compare the files that affect outputs, including the tokenizer's, with the folder's manifest.
 
-    A folder without a manifest is let pass, and that is said once.
+    A folder without a manifest is accepted, which is logged once.
 
     Args:
-        folder: a model's folder, or a tokenizer's.
-        download: of the Hub's cache, which holds only the files that were asked for.
-        tokenizer_alone: no other file is read; the folder of a run may hold a tokenizer and no model yet.
+        folder: folder of a model or a tokenizer.
+        download: the folder is in the Hub's cache, which holds only the files that were downloaded.
+        tokenizer_alone: check only the tokenizer; the folder of a run may not hold a model yet.
 
     Raises:
         UnsoundFolderError: such a file is missing, differs or was added, or the manifest is damaged.
@@ -79,20 +79,20 @@ def require_sound_files(
         remedy = (
             "Delete it from the cache and download it again."
             if download
-            else "Copy the folder again; or, if the change is meant: vanilla-transformer doctor "
+            else "Copy the folder again; or, if the change is intended: vanilla-transformer doctor "
             f"--model {folder} --seal {' '.join(f'--accept {name}' for name in problems)}"
         )
         raise UnsoundFolderError(
-            f"{folder} must hold what was saved there, but {', '.join(list(problems.values())[:3])}{more}, by its "
-            f"{MANIFEST_NAME}. {remedy}"
+            f"{folder} must hold what was saved there, but {', '.join(list(problems.values())[:3])}{more}, according "
+            f"to its {MANIFEST_NAME}. {remedy}"
         )
 
 
 def unsound_files(folder: Path, *, download: bool = False, tokenizer_alone: bool = False) -> dict[str, str] | None:
-    """What is wrong with the files that change an output: a phrase for each name; None if there is no manifest.
+    """What is wrong with the files that affect outputs, a phrase for each name; None if there is no manifest.
 
     Args:
-        folder, download, tokenizer_alone: as of `require_sound_files`.
+        folder, download, tokenizer_alone: as in `require_sound_files`.
 
     Raises:
         UnsoundFolderError: the manifest itself is damaged.
@@ -107,7 +107,7 @@ def unsound_files(folder: Path, *, download: bool = False, tokenizer_alone: bool
             names = [name for name in names if (folder / name).is_file()]
         if tokenizer_alone:
             names = [name for name in names if _is_of_tokenizer(name)]
-        # one at a time, for the name of each
+        # one at a time, to get a phrase for each name
         problems = {name: problem for name in names for problem in damaged_files(folder, [name])}
     except ValueError as error:
         raise UnsoundFolderError(str(error)) from error
@@ -120,7 +120,7 @@ def _is_of_tokenizer(name: str) -> bool:
 
 
 def _added(folder: Path, sealed: Iterable[str]) -> list[str]:
-    """A tokenizer may join a model that was sealed without one."""
+    """Files that were added to a sealed folder; a tokenizer may be added to a model that was sealed without one."""
     has_tokenizer = any(map(VOCABULARY_FILE.fullmatch, sealed))
     found = [name for name in files_that_loaders_read(folder) if name not in sealed]
     return found if has_tokenizer else [name for name in found if not _OF_TOKENIZERS.fullmatch(name)]
@@ -135,19 +135,19 @@ def files_that_loaders_read(folder: Path) -> list[str]:
 
 
 def files_that_change_outputs(folder: Path) -> list[str]:
-    """The names of what is sealed of a folder that has no manifest: all but texts, pictures, scores and the like."""
+    """Names of the files to seal in a folder without a manifest: all but texts, pictures, scores and the like."""
     found = sorted(path.name for path in folder.iterdir() if path.is_file())
     return [name for name in found if not _WITHOUT_EFFECT.fullmatch(name) and name != MANIFEST_NAME]
 
 
 def require_sound_download(repository: str, options: Mapping[str, Any]) -> None:
-    """As `require_sound_files`, for what was just downloaded of a repository.
+    """As `require_sound_files`, for files of a repository that were just downloaded.
 
     Args:
-        repository: its name on the Hub.
-        options: of `from_pretrained`; what says where and which revision is used.
+        repository: name of the repository on the Hub.
+        options: arguments of `from_pretrained`, of which location and revision are used.
     """
-    from huggingface_hub import hf_hub_download  # takes a second, which a folder need not wait for
+    from huggingface_hub import hf_hub_download  # takes a second, which local folders save
     from huggingface_hub.errors import (
         EntryNotFoundError,
         HfHubHTTPError,
@@ -161,7 +161,7 @@ def require_sound_download(repository: str, options: Mapping[str, Any]) -> None:
         manifest = hf_hub_download(repository, MANIFEST_NAME, **given)
     except (RepositoryNotFoundError, RevisionNotFoundError):
         raise
-    except (EntryNotFoundError, HfHubHTTPError):  # there is none, or no way to it
+    except (EntryNotFoundError, HfHubHTTPError):  # there is no manifest, or it cannot be reached
         return
     require_sound_files(Path(manifest).parent, download=True)
 
@@ -185,15 +185,15 @@ _trusted: ContextVar[Path | None] = ContextVar("trusted", default=None)
 
 
 def read_whole(folder: str | os.PathLike[str], read: Callable[[], T], *, tokenizer_alone: bool = False) -> T:
-    """What `read` makes of a sound folder; once more if the folder was written to meanwhile.
+    """The result of `read` on a checked folder; reads once more if the folder was written to meanwhile.
 
     Args:
-        folder: a model's folder, or a tokenizer's.
-        read: reads its files. The loaders that it calls do not check this folder again.
-        tokenizer_alone: as of `require_sound_files`.
+        folder: folder of a model or a tokenizer.
+        read: reads the folder's files. The loaders that it calls do not check this folder again.
+        tokenizer_alone: as in `require_sound_files`.
 
     Raises:
-        UnsoundFolderError: as of `require_sound_files`; or somebody wrote to the folder both times.
+        UnsoundFolderError: as in `require_sound_files`, or the folder was written to both times.
     """
     folder = Path(folder)
     if _trusted.get() == _place(folder):  # inside another `read_whole`
@@ -209,15 +209,15 @@ def read_whole(folder: str | os.PathLike[str], read: Callable[[], T], *, tokeniz
 
 
 class FolderChangedError(UnsoundFolderError):
-    """Somebody wrote to a folder while it was read."""
+    """A folder was written to while it was read."""
 
 
 @contextmanager
 def unchanged(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """See that nobody writes to a folder while the block reads it.
+    """Check that a folder is not written to while the block reads it.
 
     Raises:
-        FolderChangedError: somebody did; also in place of whatever the block raised.
+        FolderChangedError: it was written to; raised even if the block raised another error.
     """
     folder = Path(folder)
     before = _identities(folder)
@@ -228,7 +228,7 @@ def unchanged(folder: str | os.PathLike[str]) -> Iterator[None]:
         error = raised
     if _identities(folder) != before:
         raise FolderChangedError(
-            f"{folder} was written to while it was read, so that what was read may be of two models. Wait until it is "
+            f"{folder} was written to while it was read, so the files read may be from two models. Wait until it is "
             "written, and load it again."
         ) from error
     if error is not None:
@@ -243,7 +243,7 @@ def _check_and_read(folder: Path, read: Callable[[], T], tokenizer_alone: bool) 
 
 @contextmanager
 def trusting(folder: str | os.PathLike[str]) -> Iterator[None]:
-    """Loaders take this folder as it is: it was checked already, or is to be examined."""
+    """Within the block, loaders do not check this folder: it was checked already, or is being examined."""
     token = _trusted.set(_place(Path(folder)))
     try:
         yield
@@ -256,7 +256,7 @@ def _place(folder: Path) -> Path:
 
 
 def _identities(folder: Path) -> dict[str, tuple[int, ...]]:
-    """By name, what tells a file from any that is put in its place."""
+    """For each file name, values that differ if the file is replaced or written to."""
     found: dict[str, tuple[int, ...]] = {}
     for name in [MANIFEST_NAME, *files_that_loaders_read(folder)]:
         try:

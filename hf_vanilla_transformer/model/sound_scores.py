@@ -1,6 +1,6 @@
-"""Which scores are none: what is no number, and what means that there is no such hypothesis.
+"""Which scores are valid: not NaN, and not the mark of a hypothesis that does not exist.
 
-Tokens at minus infinity are usual, where settings forbid them; a whole hypothesis is judged here.
+Single tokens may be at minus infinity, if settings forbid them; this module judges whole hypotheses.
 """
 
 import math
@@ -11,52 +11,52 @@ import torch
 from transformers.generation import LogitsProcessor
 
 NEVER = -1.0e9
-"""What beam search scores a hypothesis with that there is none of."""
+"""The score that beam search gives to a hypothesis that does not exist."""
 LEAST = -1.0e8
-"""No sum of log-probabilities is below; one that holds `NEVER` is."""
+"""Below any real sum of log-probabilities; a sum that includes `NEVER` is lower."""
 HALF = ("float16", "bfloat16", "bf16", "int8")
 
 
 class NoScoreError(ValueError):
-    """A sentence has no hypothesis with a score."""
+    """A sentence has no hypothesis with a valid score."""
 
 
 def is_score(score: float, normaliser: float = 1.0) -> bool:
-    """Whether a score can be one of a hypothesis.
+    """Whether a score can be that of a real hypothesis.
 
     Args:
-        score: a sum of log-probabilities, divided by
-        normaliser: of as many tokens.
+        score: a sum of log-probabilities, divided by `normaliser`.
+        normaliser: the divisor for the hypothesis' length.
     """
     return math.isfinite(score) and score != NEVER and score * normaliser > LEAST
 
 
 def no_translation(place: str, score: float, computed_in: Any) -> NoScoreError:
-    """The error of a sentence none of whose hypotheses has a score.
+    """The error for a sentence without a hypothesis that has a valid score.
 
     Args:
-        place: names the sentence.
-        score: of the best.
-        computed_in: the precision, by torch's name or a snapshot's.
+        place: names the sentence in the message.
+        score: score of the best hypothesis.
+        computed_in: the precision, as named by torch or a snapshot.
     """
     return NoScoreError(
-        f"The model has no translation for {place}: every hypothesis has a score of {score}, which is none."
+        f"The model has no translation for {place}: every hypothesis has a score of {score}, which is not valid."
         f"{half_precision_hint(computed_in)} Check its weights with `doctor`, and that the settings do not forbid all "
         "tokens."
     )
 
 
 def half_precision_hint(computed_in: Any) -> str:
-    """What to try first where 16 bits or fewer were computed in, for the middle of a message."""
+    """A hint for messages: try float32, if the computation used 16 bits or fewer."""
     name = str(computed_in).removeprefix("torch.")
-    return f" {name} overflows where float32 need not: try float32." if name in HALF else ""
+    return f" {name} can overflow where float32 does not: try float32." if name in HALF else ""
 
 
 def first_unsound(scores: torch.Tensor) -> int | None:
-    """The first sentence whose best score is none; asked once a call, since a device is waited for.
+    """The first sentence whose best score is not valid; called once per call, since it waits for the device.
 
     Args:
-        scores: (sentences,), or log-probabilities of tokens, (sentences, tokens); of these minus infinity may be.
+        scores: (sentences,), or log-probabilities of tokens, (sentences, tokens), which may be minus infinity.
     """
     unsound = scores.isnan().any(1) if scores.dim() == 2 else scores.isnan() | (scores == NEVER)
     rows = unsound.nonzero()
@@ -64,9 +64,9 @@ def first_unsound(scores: torch.Tensor) -> int | None:
 
 
 class NumbersWatch(LogitsProcessor):
-    """Changes nothing: remembers rows whose best next token has no finite score.
+    """Changes nothing: records rows whose best next token has no finite score.
 
-    For where `transformers` decodes and is not asked for scores; `rows` is read when all is decoded.
+    Used if `transformers` decodes and is not asked for scores; `rows` is read after decoding.
     """
 
     def __init__(self) -> None:
@@ -81,7 +81,7 @@ class NumbersWatch(LogitsProcessor):
         """Refuse the first sentence that has such a row.
 
         Raises:
-            ValueError: as `no_translation`.
+            NoScoreError: there is one.
         """
         rows = [] if self.rows is None else self.rows.view(sentences, -1).any(1).nonzero().flatten().tolist()
         if rows:

@@ -1,9 +1,9 @@
-"""The decoder by steps: the target's next token for every hypothesis at once, keys and values of the past kept.
+"""Step-by-step decoding with cached keys and values: each step computes the next token of all hypotheses.
 
 - Keys and values of the source are projected once for each sentence, not for each beam.
-- Those of the target are never moved. All beams of a sentence write to one list of slots, and each beam sees its own
-  ancestors among them by a mask: when beams are reordered, rows of the mask are, and a slot that no beam descends from
-  is written anew.
+- Those of the target are never moved. All beams of a sentence write to the same slots, and a mask shows each beam its
+  own ancestors among them. Reordering beams reorders only rows of the mask. A slot that no beam descends from is
+  overwritten.
 - When a sentence leaves the batch, the last one takes its place, and the others stay where they are.
 
 Shapes use: batch (sentences), beams, heads, slots, source_len, d_model, vocab.
@@ -18,55 +18,55 @@ from .devices import on_accelerator
 from .packed_layers import HIDDEN, KeysAndValues, PackedLayer, PackedModel, hidden_source
 
 SLOTS_AT_FIRST = 64
-"""Room for most targets; what is not written to costs nothing."""
+"""Room for most targets; unused slots cost nothing."""
 FRESH_SLOTS = 256
-"""Slots taken one after the other on an accelerator, which waits for the processor when it is asked which are free."""
+"""Slots used in order on an accelerator before freed ones are reused, since finding those waits for the device."""
 POSITIONS_AT_ONCE = 64
 LANES = 16
-"""Keys that a processor's vector instructions weigh at once; a softmax takes those left over one by one."""
+"""Keys that a CPU's vector instructions process at once; a softmax handles the rest one by one."""
 
 
 class Decoder(Protocol):
-    """What a search asks of what it searches with: next-token logits of hypotheses that are chosen, moved and dropped.
+    """The interface between a search and a model: next-token logits of hypotheses that are chosen, moved and dropped.
 
-    A sentence has as many hypotheses (beams) as the search was made for; at the prompt they are one. Whoever combines
-    models or constrains targets writes a class of these methods; `StepDecoder` is that of one model.
+    A sentence has a fixed number of hypotheses (beams); after the prompt they are all the same. To combine models or
+    constrain targets, write a class with these methods. `StepDecoder` decodes with a single model.
     """
 
     def read_prompt(self, prompt: torch.Tensor) -> None:
-        """The first tokens of each target, (batch, prompt_len)."""
+        """Read the first tokens of each target, (batch, prompt_len)."""
 
     def logits(self, sentences: slice) -> torch.Tensor:
-        """Of the next token of some sentences' hypotheses, float32, which the caller may change: (sentences * beams,
-        vocab), or (sentences, vocab) after the prompt."""
+        """Next-token logits of the hypotheses of some sentences, float32, which the caller may modify: (sentences *
+        beams, vocab), or (sentences, vocab) after the prompt."""
 
     def attention(self) -> torch.Tensor:
-        """What each hypothesis' last token paid to the source, (batch, beams or 1, source_len), 1 where there is
-        padding. Asked for only by a coverage penalty."""
+        """Attention of each hypothesis' last token to the source, (batch, beams or 1, source_len), 1 at padding.
+        Called only for a coverage penalty."""
 
     def select(self, parents: torch.Tensor) -> None:
-        """Let beam k of each sentence go on from its beam `parents[:, k]`; (batch, beams)."""
+        """Continue beam k of each sentence from its beam `parents[:, k]`; (batch, beams)."""
 
     def step(self, tokens: torch.Tensor) -> None:
-        """One more token of each hypothesis, (batch, beams)."""
+        """Add one token to each hypothesis, (batch, beams)."""
 
     def keep(self, sentences: torch.Tensor) -> None:
-        """Go on with these sentences alone, (fewer,), in this order."""
+        """Continue with these sentences only, (fewer,), in this order."""
 
 
 def full_lanes(keys: int) -> int:
-    """As many keys, or as many as make the last lanes full where attention to those is faster: 16 cost half of 15."""
+    """The number of keys, rounded up to full lanes where that makes attention faster: 16 keys cost half of 15."""
     left = keys % LANES
     return keys + LANES - left if left >= LANES // 2 or 0 < left == keys else keys
 
 
 class _Memory(NamedTuple):
-    """What the attention of a layer reads and writes, as views.
+    """The keys and values that a layer reads and writes, as views.
 
     Attributes:
         slots: keys and values of the target side by side, (batch, slots, heads * (d_k + d_v)).
-        target: those slots that are attended to.
-        source: what is attended to of the source.
+        target: keys and values of the slots that are attended to.
+        source: keys and values of the source.
     """
 
     slots: torch.Tensor
@@ -75,14 +75,14 @@ class _Memory(NamedTuple):
 
 
 class StepDecoder:
-    """The decoder of one model.
+    """The `Decoder` of a single model.
 
     Args:
-        packed: the model.
+        packed: the model's packed weights.
         encoder_states: (batch, source_len, d_model).
         attention_mask: 1 at tokens of the source; (batch, source_len).
-        beams: of each sentence.
-        keep_attention: remember the last layer's encoder-decoder attention of each step, for the coverage penalty.
+        beams: number of beams for each sentence.
+        keep_attention: store the last layer's encoder-decoder attention at each step, for the coverage penalty.
     """
 
     def __init__(
@@ -103,14 +103,14 @@ class StepDecoder:
         self.cross = [pad(layer.encoder_attn.source(encoder_states), (0, 0, 0, more)) for layer in self.stack.layers]
         self.hidden = hidden_source(attention_mask, encoder_states.dtype, more)
         self.past: list[torch.Tensor] = []  # (batch, slots, heads * (d_k + d_v)) each
-        self.memories: list[_Memory] = []  # of each layer, until these tensors or the slots attended to change
+        self.memories: list[_Memory] = []  # views of each layer, valid until `past` or the attended slots change
         self.seen = encoder_states.new_empty(0)  # (batch, 1, beams, slots), 0 or -inf
-        self.used = self.written = 0  # slots that were ever used, or written to
+        self.used = self.written = 0  # numbers of slots used so far, and written to so far
         self.position = self.first_encoding = 0  # tokens, see `_encoding`
         self.encodings = encoder_states.new_empty(0)
 
     def read_prompt(self, prompt: torch.Tensor) -> None:
-        """As of `Decoder`: all beams see it."""
+        """As in `Decoder`; all beams see the prompt."""
         ids = prompt
         batch, length = ids.shape
         dtype, device = self.cross[0].dtype, ids.device
@@ -127,28 +127,28 @@ class StepDecoder:
         self.states = self._layers(ids, encodings, causal, slice(0, length))[:, -1:]
 
     def step(self, tokens: torch.Tensor) -> None:
-        """As of `Decoder`."""
-        slots, mask = self._next_slots(), None  # of a single beam the past is all its own
+        """As in `Decoder`."""
+        slots, mask = self._next_slots(), None  # a single beam sees all of the past
         if self.beams > 1:
             mask = self.seen[..., : full_lanes(self.used)]
         self.states = self._layers(tokens, self._encoding(), mask, slots)
         self.position += 1
 
     def logits(self, sentences: slice) -> torch.Tensor:
-        """As of `Decoder`."""
+        """As in `Decoder`."""
         return self.packed.project(self.states[sentences].flatten(0, 1)).float()
 
     def attention(self) -> torch.Tensor:
-        """As of `Decoder`: of the last layer, the mean of its heads."""
+        """As in `Decoder`: the last layer's attention, averaged over heads."""
         paid = self.paid[:, -self.states.shape[1] :, : self.padding.shape[1]]
         return paid.masked_fill(self.padding[:, None], 1.0)
 
     def _next_slots(self) -> slice | torch.Tensor:
-        """Where this step's keys and values go, a slot for each beam, in which it sees itself.
+        """Choose a slot for the keys and values of each beam at this step, and let each beam see its own.
 
         Returns:
-            The next slots, the same of all sentences, while they cost little more to attend to; then places in
-            (batch * slots), (batch * beams,): the first slots of each sentence that no beam descends from.
+            The next slots, the same for all sentences, as long as attending to more slots costs little. Later, indices
+            into (batch * slots), (batch * beams,): the first slots of each sentence that no beam descends from.
         """
         first, last = self.used, self.used + self.beams
         fresh = FRESH_SLOTS if on_accelerator(self.seen.device) else 0
@@ -167,7 +167,7 @@ class StepDecoder:
         return (rows + slots).flatten()
 
     def _make_room(self) -> None:
-        """Half as many slots more if more are used than there are, and numbers in all that can be attended to."""
+        """Add half as many slots if all are used, and set new slots to 0 before they can be attended to."""
         keys, room = -(-self.used // LANES) * LANES, self.seen.shape[-1]
         if keys > room:
             more = max(keys, room + room // 2) - room
@@ -176,26 +176,26 @@ class StepDecoder:
             self.memories = []
         if keys > self.written:
             for slots in self.past:
-                slots[:, self.written : keys].zero_()  # a slot that is hidden counts nothing, unless it is no number
+                slots[:, self.written : keys].zero_()  # a masked slot has no effect unless it holds NaN
             self.written = keys
 
     def _encoding(self) -> torch.Tensor:
-        """Of the position that is next, (1, d_model); computed for some positions at a time."""
+        """Positional encoding of the next position, (1, d_model); computed for several positions at a time."""
         if self.position >= self.first_encoding + len(self.encodings):
             positions = torch.arange(self.position, self.position + POSITIONS_AT_ONCE, device=self.seen.device)
             learned = getattr(self.stack.embed_positions, "num_embeddings", None)
-            if learned is not None:  # the first that has none is an error with its own number
+            if learned is not None:  # the first position beyond the table raises an error that names it
                 positions = positions[: max(1, learned - self.position)]
             self.first_encoding, self.encodings = self.position, self.stack.embed_positions(positions)
         return self.encodings[self.position - self.first_encoding][None]
 
     def select(self, parents: torch.Tensor) -> None:
-        """As of `Decoder`."""
+        """As in `Decoder`."""
         used = self.seen[:, 0, :, : self.used]
         used.copy_(used.gather(1, parents[:, :, None].expand(-1, -1, self.used)))
 
     def keep(self, sentences: torch.Tensor) -> None:
-        """As of `Decoder`; only those that change their place are copied."""
+        """As in `Decoder`; only sentences that move are copied."""
         moved = (sentences != torch.arange(len(sentences), device=sentences.device)).nonzero()[:, 0]
         origins = sentences[moved]
 
@@ -211,7 +211,7 @@ class StepDecoder:
         self.memories = []
 
     def _attended(self, keys: int) -> list[_Memory]:
-        """Views of the first `keys` slots and of the source, of each layer."""
+        """Views of the first `keys` slots and of the source, for each layer."""
         if not self.memories or self.memories[0].target[0].shape[2] != keys:
             self.memories = [
                 _Memory(
@@ -226,7 +226,7 @@ class StepDecoder:
     def _layers(
         self, ids: torch.Tensor, encodings: torch.Tensor, mask: torch.Tensor | None, slots: slice | torch.Tensor
     ) -> torch.Tensor:
-        """(batch, len) new tokens to states (batch, len, d_model); their keys and values go into `slots`."""
+        """New tokens (batch, len) to states (batch, len, d_model); their keys and values are written to `slots`."""
         x = self.stack.embed(ids, encodings)
         memories = self._attended(self.used if mask is None else mask.shape[-1])
         for layer, memory in zip(self.stack.layers, memories, strict=True):

@@ -1,4 +1,4 @@
-"""The scores of sequences that `transformers` decodes, without those of every token that it gives them with."""
+"""Scores of sequences that `transformers` decodes, without keeping the scores of all tokens in memory."""
 
 from typing import Any
 
@@ -7,18 +7,18 @@ from transformers.generation import StoppingCriteria
 
 
 class StepScores(StoppingCriteria):
-    """Stops nothing: watches the scores of each step go by, and lets go of them.
+    """Never stops: reads the scores of each step, and releases their memory.
 
-    `generate` gives `sequences_scores` only to those who also take the scores of every token of the vocabulary at
-    every step, which is gigabytes for a batch of beams. Here each step's memory is released as the next begins.
+    `generate` returns `sequences_scores` only together with the scores of all tokens at every step, which take
+    gigabytes for a batch of beams. This releases the memory of each step when the next one begins.
 
     Args:
-        keep_chosen: remember the log-probability of the token chosen, which makes sense without beams only.
+        keep_chosen: keep the log-probability of each chosen token, which makes sense only without beams.
     """
 
     def __init__(self, keep_chosen: bool) -> None:
         self.keep_chosen = keep_chosen
-        self.chosen: list[torch.Tensor] = []  # for each step (batch,)
+        self.chosen: list[torch.Tensor] = []  # (batch,) for each step
 
     def __call__(self, input_ids: torch.LongTensor, scores: Any, **kwargs: Any) -> torch.Tensor:
         if scores:
@@ -29,7 +29,7 @@ class StepScores(StoppingCriteria):
         return torch.zeros(input_ids.shape[0], dtype=torch.bool, device=input_ids.device)
 
     def log_probabilities(self) -> torch.Tensor | None:
-        """Of each token chosen, (batch, steps); None if they were not kept."""
+        """Log-probabilities of the chosen tokens, (batch, steps); None if they were not kept."""
         return torch.stack(self.chosen, dim=1) if self.chosen else None
 
 

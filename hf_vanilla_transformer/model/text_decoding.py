@@ -1,13 +1,13 @@
-"""Text in, text out: sentences of any number and length to hypotheses with their scores, by any encoder-decoder.
+"""Text in, text out: any number of sentences of any length to hypotheses with scores, by any encoder-decoder.
 
-The one implementation behind `Translator` and the `translate` pipeline. Sentences are checked, turned into token ids,
-sorted by length and cut into batches; a batch is decoded once, by whoever decodes it; hypotheses are cut at their end
-and given back in the order of the sentences. Nothing is truncated, and a sentence without text is not shown to the
-model.
+This is the implementation behind `Translator` and the `translate` pipeline. Sentences are checked, tokenised, sorted
+by length and grouped into batches. Each batch is decoded by one call of `generate` or of the fast path. Hypotheses are
+cut after their end of sentence and returned in the order of the sentences. Nothing is truncated, and sentences without
+text are not passed to the model.
 
-A hypothesis' score is the one beam search ranks by: the sum of the natural logarithms of its tokens' probabilities,
-end of sentence included, divided by ((5 + number of tokens) / 6) ** gnmt_length_penalty or, where that is not set, by
-(number of tokens) ** length_penalty. It is at most 0, and the same for greedy decoding as for a beam of one.
+Beam search ranks hypotheses by their score: the sum of the natural logarithms of the tokens' probabilities, end of
+sentence included, divided by ((5 + number of tokens) / 6) ** gnmt_length_penalty or, if that is not set, by (number of
+tokens) ** length_penalty. It is at most 0, and the same for greedy decoding as for a beam of one.
 """
 
 import copy
@@ -45,7 +45,7 @@ from .step_scores import StepScores
 
 BATCH_TOKENS = 4096
 MOST_WORKERS = 4
-"""Each holds a batch in memory."""
+"""Maximum number of threads that decode; each holds a batch in memory."""
 
 Progress = Callable[[int], object]
 
@@ -55,10 +55,10 @@ class DecodedHypothesis:
     """One target.
 
     Attributes:
-        ids: its tokens, without the start token, its end included.
-        score: see the module's docstring; NaN where it was not asked for.
+        ids: token ids, without the start token, end of sentence included.
+        score: see the module's docstring; NaN if it was not asked for.
         finished: whether it ended by itself; `False` if it ran into its length limit.
-        token_log_probabilities: of each of its tokens, or None where the model's `generate` does not tell them.
+        token_log_probabilities: of each token, or None if the model's `generate` does not return them.
     """
 
     ids: tuple[int, ...]
@@ -68,19 +68,19 @@ class DecodedHypothesis:
 
 
 NOTHING = (DecodedHypothesis((), 0.0, True),)
-"""Of a sentence without text: the empty target, with certainty."""
+"""The hypotheses of a sentence without text: only the empty target, with score 0."""
 
 
 @dataclass(frozen=True)
 class Request:
-    """What a call with many sentences asks for, before `call_settings.settle` puts it over the configs.
+    """What a call with many sentences asks for, before `call_settings.settle` merges it with the configs.
 
     Attributes:
-        settings: arguments of `generate` as they were given, a `generation_config` among them if there is one.
-        n_best: hypotheses of each sentence.
-        batch_tokens: most source tokens of a batch, padding included; a longer sentence goes alone.
-        batch_size: most sentences of a batch, in place of that.
-        with_scores: whether scores are wanted, which can cost memory where `transformers` decodes.
+        settings: arguments of `generate` as given, possibly including a `generation_config`.
+        n_best: number of hypotheses for each sentence.
+        batch_tokens: maximum number of source tokens in a batch, padding included; a longer sentence goes alone.
+        batch_size: maximum number of sentences in a batch, instead of `batch_tokens`.
+        with_scores: whether to compute scores, which can cost memory if `transformers` decodes.
     """
 
     settings: Mapping[str, Any]
@@ -91,12 +91,12 @@ class Request:
 
 
 class TextDecoder:
-    """A model and its tokenizer, from text to token ids and from these to hypotheses.
+    """A model and its tokenizer, from text to token ids and from token ids to hypotheses.
 
     Args:
         model: any encoder-decoder of `transformers` with `generate`.
         tokenizer: its tokenizer.
-        snapshot: packed weights to decode with; without them the model's own are read at each call.
+        snapshot: packed weights to decode with; if None, the model's own weights are read at each call.
     """
 
     def __init__(self, model: Any, tokenizer: Any, snapshot: Snapshot | None = None) -> None:
@@ -111,21 +111,21 @@ class TextDecoder:
         goes_on: bool = False,
         **tokenizing: Any,
     ) -> list[list[int]]:
-        """Token ids of each sentence, end of sentence included; none for a sentence without text.
+        """Token ids of each sentence, end of sentence included; empty for a sentence without text.
 
-        Of sources longer than any that training saw, the longest is named in a warning.
+        If sources are longer than any seen in training, a warning names the longest.
 
         Args:
-            sentences: any number.
+            sentences: any number of sentences.
             place: names a sentence in messages.
-            remedy: what else to do with a sentence that is too long than to split it.
-            most_tokens: of a sentence, if that is limited.
-            goes_on: whether these sentences follow others of the same run, which is warned once.
-            tokenizing: settings of the tokenizer's call.
+            remedy: what to do with a sentence that is too long, other than to split it.
+            most_tokens: maximum number of tokens in a sentence, if limited.
+            goes_on: whether these sentences continue an earlier call of the same run, which warns only once.
+            tokenizing: arguments of the tokenizer's call.
 
         Raises:
-            TypeError: no list of strings.
-            ValueError: text that is no Unicode, or a sentence longer than `most_tokens` or the model's positions.
+            TypeError: `sentences` is not a list of strings.
+            ValueError: text is not valid Unicode, or a sentence is longer than `most_tokens` or the model's positions.
         """
         check_sentences(sentences, place)
         with_text = [index for index, sentence in enumerate(sentences) if sentence.strip()]
@@ -146,19 +146,19 @@ class TextDecoder:
         place: Place = sentence_place,
         progress: Progress | None = None,
     ) -> list[tuple[DecodedHypothesis, ...]]:
-        """Decode sentences; what one of them gives does not depend on the others, in the precision of the weights.
+        """Decode sentences; in the precision of the weights, the result for one does not depend on the others.
 
         Args:
-            source_ids: as `encode` gives them.
-            request: how.
+            source_ids: as returned by `encode`.
+            request: how to decode.
             place: names a sentence in messages.
-            progress: called after each batch with its number of sentences, those without text once at the start.
+            progress: called after each batch with its number of sentences; called first for those without text.
 
         Returns:
-            For each sentence its hypotheses, best first: as many as were asked for, or as many as there are.
+            For each sentence its hypotheses, best first: as many as asked for, or as many as there are.
 
         Raises:
-            ValueError: a setting out of range or unknown to `generate`, or a sentence without any translation.
+            ValueError: a setting is out of range or unknown to `generate`, or a sentence has no translation.
         """
         refuse_rows(request.settings)
         decoded: list[tuple[DecodedHypothesis, ...]] = [NOTHING] * len(source_ids)
@@ -167,7 +167,7 @@ class TextDecoder:
         lengths = [len(ids) for ids in source_ids]
         snapshot = self.snapshot
         if snapshot is None and sum(lengths) > request.batch_tokens and self._is_fast_kind():
-            snapshot = Snapshot.of(self.model)  # for this call alone: several batches repay it
+            snapshot = Snapshot.of(self.model)  # for this call only: it pays off with several batches
         batches = self._batches(lengths, request, self._workers(snapshot))
 
         def decode_batch(batch: list[int]) -> list[tuple[DecodedHypothesis, ...]]:
@@ -184,7 +184,7 @@ class TextDecoder:
         return decoded
 
     def texts(self, rows: Sequence[Sequence[int]], **decoding: Any) -> list[str]:
-        """What token ids say, special tokens left out."""
+        """The text of token ids, without special tokens."""
         if not rows:
             return []
         return list(self.tokenizer.batch_decode([list(row) for row in rows], skip_special_tokens=True, **decoding))
@@ -195,7 +195,7 @@ class TextDecoder:
         return has_our_generate(self.model) and self.model.device.type == "cpu"
 
     def _workers(self, snapshot: Snapshot | None) -> int:
-        """How many batches at once: most steps of a search are too small for all threads of a processor."""
+        """Number of batches to decode at once: most steps of a search are too small for all threads of a CPU."""
         several = snapshot is not None and self.model.device.type == "cpu"
         return min(torch.get_num_threads(), MOST_WORKERS) if several else 1
 
@@ -209,7 +209,7 @@ class TextDecoder:
     def _side_by_side(
         self, decode: Callable[[list[int]], Any], batches: list[list[int]], snapshot: Snapshot | None
     ) -> Iterator[Any]:
-        """`map(decode, batches)`, on a processor by several threads at once."""
+        """`map(decode, batches)`, on a CPU with several threads."""
         threads = torch.get_num_threads()
         workers = min(self._workers(snapshot), len(batches))
         if workers < 2:
@@ -217,7 +217,7 @@ class TextDecoder:
             return
 
         def work(batch: list[int]) -> Any:
-            torch.set_num_threads(max(1, threads // workers))  # a thread's own, but for MKL's
+            torch.set_num_threads(max(1, threads // workers))  # for this thread only, except in MKL
             with torch.inference_mode():
                 return decode(batch)
 
@@ -244,7 +244,7 @@ class TextDecoder:
         }
         settings = settle(arguments, arguments.get("generation_config"), self.model.generation_config)
         arguments = self._with_length(arguments, settings)
-        # a snapshot is in evaluation mode whatever the model is in
+        # a snapshot is in evaluation mode even if the model is not
         with nullcontext() if snapshot is not None else inference(self.model):
             outputs, steps, limits = self._generate(
                 arguments, snapshot, request, settings.num_beams, lambda row: place(indices[row])
@@ -255,13 +255,13 @@ class TextDecoder:
         has_scores = steps is not None or getattr(outputs, "sequences_scores", None) is not None
         if not has_scores:
             return [tuple(row) for row in rows]
-        # samples come in no order
+        # samples are not sorted
         rows = [sorted(row, key=lambda hypothesis: -hypothesis.score) for row in rows]
         precision = self.model.dtype if snapshot is None else snapshot.precision or self.model.dtype
         return [real_ones(row, place(at), settings, precision) for row, at in zip(rows, indices, strict=True)]
 
     def _with_length(self, arguments: dict[str, Any], settings: CallSettings) -> dict[str, Any]:
-        """The paper's limit for a model whose generation config states no length at all (section 6.1)."""
+        """Add the paper's length limit if neither the call nor the generation config sets one (section 6.1)."""
         if settings.has_length():
             return arguments
         return with_settings(arguments, max_extra_tokens=PAPER_EXTRA_TOKENS)
@@ -269,12 +269,12 @@ class TextDecoder:
     def _generate(
         self, arguments: dict[str, Any], snapshot: Snapshot | None, request: Request, beams: int, place: Place
     ) -> tuple[Any, torch.Tensor | None, torch.Tensor | None]:
-        """One call of `generate`: its output, the log-probabilities of new tokens where told, (rows, new tokens), and
-        the longest that each target may be."""
+        """One call of `generate`: its output, the log-probabilities of new tokens if known, (rows, new tokens), and
+        the maximum length of each target."""
         model: Any = self.model
         plain = has_our_generate(model)
         if is_ours(model) and not plain:
-            # a wrapper, a `generate` of the user's, another copy of this code: it settles what it is given itself
+            # a wrapper, a custom `generate` or another copy of this code: it settles its arguments itself
             call, obstacle = None, "another generate"
         else:
             call = Call(model, arguments, snapshot, says=plain, place=place)
@@ -289,7 +289,7 @@ class TextDecoder:
                 f"{snapshot.precision} needs our own search, which does not support {obstacle}. Leave one of the two "
                 "out."
             )
-        # scores of sequences come only with those of all tokens, which are gigabytes for a batch of beams
+        # scores of sequences come only with those of all tokens, which take gigabytes for a batch of beams
         watcher = StepScores(keep_chosen=beams == 1)
         watch = [watcher] if request.with_scores else []
         if call is not None:
@@ -347,14 +347,14 @@ ROWS = (
     *("decoder_input_ids", "decoder_attention_mask", "decoder_inputs_embeds", "decoder_position_ids"),
     *("past_key_values", "target_prefix", "prefix_allowed_tokens_fn", "custom_generate", "streamer"),
 )
-"""Arguments of `generate` that know sentences by their place in a batch."""
+"""Arguments of `generate` that depend on the place of sentences in a batch."""
 
 
 def refuse_rows(settings: Mapping[str, Any]) -> None:
-    """Refuse what is given for each sentence, since sentences are sorted and cut into batches here.
+    """Refuse settings that are given per sentence, since sentences are sorted and grouped into batches here.
 
     Raises:
-        TypeError: something is.
+        TypeError: there is such a setting.
     """
     given = [name for name in ROWS if settings.get(name) is not None]
     config = settings.get("generation_config")
@@ -363,18 +363,18 @@ def refuse_rows(settings: Mapping[str, Any]) -> None:
     given += ["a list as decoder_start_token_id"] if isinstance(start, (list, tuple, torch.Tensor)) else []
     if given:
         raise TypeError(
-            f"Sentences are sorted by length and cut into batches, so {', '.join(given)} would reach the wrong ones. "
+            f"Sentences are sorted by length and batched, so {', '.join(given)} would reach the wrong ones. "
             "Call the model's `generate` with a batch of your own."
         )
 
 
 def has_our_generate(model: Any) -> bool:
-    """Whether `model.generate` is that of this package, so that what it does is known before it is called."""
+    """Whether `model.generate` is the one of this package, so that its behaviour is known before the call."""
     return getattr(type(model), "generate", None) is _OUR_GENERATE and "generate" not in vars(model)
 
 
 def ends_of(settings: CallSettings, arguments: Mapping[str, Any]) -> frozenset[int]:
-    """Ids that end a target: those of the configs and the call, or those of a criterion that takes their place."""
+    """Ids that end a target: those of the configs and the call, or of a stopping criterion that replaces them."""
     criteria = arguments.get("stopping_criteria") or ()
     ids = [each.eos_token_id for each in criteria if type(each) is EosTokenCriteria]
     return frozenset(settings.eos_ids if not ids else (i for of in ids for i in as_ids(of.flatten())))
@@ -383,10 +383,10 @@ def ends_of(settings: CallSettings, arguments: Mapping[str, Any]) -> frozenset[i
 def real_ones(
     hypotheses: list[DecodedHypothesis], place: str, settings: CallSettings, computed_in: Any
 ) -> tuple[DecodedHypothesis, ...]:
-    """Those that there are: a beam that found fewer fills up with scores of minus a billion.
+    """Drop placeholders: if fewer hypotheses are found than beams, the rest have scores of minus a billion.
 
     Raises:
-        ValueError: there are none, or the best has a score that is no number.
+        NoScoreError: no hypothesis has a valid score.
     """
     found = [each for each in hypotheses if is_score(each.score, settings.normaliser(len(each.ids)))]
     if not found:
@@ -395,7 +395,7 @@ def real_ones(
 
 
 def cut_at_end(tokens: list[int], limit: int, ends: frozenset[int]) -> tuple[list[int], bool]:
-    """The tokens that belong to a hypothesis, its end included, and whether it ended by itself."""
+    """The tokens of a hypothesis, end of sentence included, and whether it ended by itself."""
     for position, token in enumerate(tokens[:limit]):
         if token in ends:
             return tokens[: position + 1], True
@@ -403,13 +403,13 @@ def cut_at_end(tokens: list[int], limit: int, ends: frozenset[int]) -> tuple[lis
 
 
 def with_settings(settings: Mapping[str, Any], **more: Any) -> dict[str, Any]:
-    """Settings of `generate` with some more, in its `generation_config` if there is one: it takes one of the two."""
+    """Settings of `generate` with more added, in the `generation_config` if given: `generate` takes only one form."""
     config = settings.get("generation_config")
     if config is None:
         return {**settings, **more}
     config = copy.deepcopy(config)
     config.update(**more)
-    for name, value in more.items():  # settings of this project's own
+    for name, value in more.items():  # `update` ignores this project's own settings
         setattr(config, name, value)
     return {**settings, "generation_config": config}
 

@@ -1,7 +1,7 @@
-"""What a folder's config asks for, compared with what its weights hold, before a model is made of either.
+"""Check that a folder's config fits its weights, before a model is built.
 
-A model is made as large as its config says before any weight is read. The header of a safetensors file tells the type
-and shape of each tensor, so that a config that asks for more than there is costs nothing.
+A model is built with the sizes of its config before any weight is read. The header of a safetensors file tells the
+dtype and shape of each tensor, so a config that asks for more than the weights hold is refused at no cost.
 """
 
 import math
@@ -15,31 +15,32 @@ from .json_files import parse_json, read_json, read_json_object
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 LARGEST_HEADER = 100_000_000
-"""Bytes; safetensors reads no larger one."""
+"""Maximum size of a header in bytes, the limit of safetensors itself."""
 MOST_POSITIONS = 2**28
-"""Numbers of a table of positions that is computed when a model is made, not read."""
+"""Maximum size of a table of positions that is computed when a model is built rather than read."""
 WIDTHS = ("d_model", "hidden_size")
 LAYERS = ("encoder_layers", "decoder_layers", "num_layers", "num_decoder_layers", "num_hidden_layers")
 INNER = ("encoder_ffn_dim", "decoder_ffn_dim", "d_ff", "intermediate_size")
 HEADS = ("encoder_attention_heads", "decoder_attention_heads", "num_heads", "num_attention_heads")
 HEAD_WIDTHS = ("head_dim", "value_head_dim", "d_kv")
 WORDS = ("vocab_size", "src_vocab_size", "tgt_vocab_size", "decoder_vocab_size")
-"""Names of sizes in the configs of the encoder-decoders of `transformers`."""
+"""Names of sizes in the configs of encoder-decoders in `transformers`."""
 _COUNTERS = ("position_ids", "token_type_ids")
-"""Ends of the names of what older models save beside their weights, as whole numbers."""
+"""Name endings of integer tensors that older models save with their weights."""
 
 
 def require_fitting_weights(folder: str | os.PathLike[str], reads_config: bool = True) -> None:
-    """Refuse a folder whose weights are no numbers with fractions, or whose config asks for more than they hold.
+    """Refuse a folder whose weights are not floating-point, or whose config asks for more than the weights hold.
 
-    What cannot be read is let pass: who loads it says what is wrong. So are quantised weights, which are packed.
+    Files that cannot be read are accepted here, since the loader reports them. So are quantised weights, which are
+    packed.
 
     Args:
-        folder: of a model.
-        reads_config: whether the model is made by the folder's own config.
+        folder: a model folder.
+        reads_config: whether the model is built from the folder's own config.
 
     Raises:
-        ValueError: as above, or a config that is no sound JSON.
+        ValueError: as above, or the config is not valid JSON.
     """
     folder = Path(folder)
     names = ("config.json", "generation_config.json")
@@ -53,7 +54,7 @@ def require_fitting_weights(folder: str | os.PathLike[str], reads_config: bool =
 
 
 def _tensors(folder: Path) -> dict[str, tuple[str, list[int]]] | None:
-    """Type and shape of each tensor; None where a file cannot be read as safetensors."""
+    """Dtype and shape of each tensor; None if a file cannot be read as safetensors."""
     names = [WEIGHTS]
     found: dict[str, tuple[str, list[int]]] = {}
     try:
@@ -85,8 +86,8 @@ def _require_fractions(tensors: Mapping[str, tuple[str, list[int]]], folder: Pat
     if whole:
         more = f" and {len(whole) - 3:,} more" if len(whole) > 3 else ""
         raise ValueError(
-            f"The weights in {folder} must be floating-point numbers, since its config.json knows of no quantisation, "
-            f"but there are {', '.join(whole[:3])}{more}. Take the weights as they were trained."
+            f"The weights in {folder} must be floating-point numbers, since its config.json has no quantisation, "
+            f"but there are {', '.join(whole[:3])}{more}. Use the weights as they were trained."
         )
 
 
@@ -98,7 +99,7 @@ def _require_enough(config: Mapping[str, Any], tensors: Mapping[str, tuple[str, 
             raise _too_large(folder, f"{name} {sizes[name]:,}", f"{len(tensors):,} tensors")
     width = max((sizes.get(name, 0) for name in WIDTHS), default=0)
     heads = max(sizes.get(name, 1) for name in HEADS)
-    # each of these products is the size of some matrix, or of several
+    # each of these products is the size of one or more matrices
     factors = [*((name, 1) for name in WORDS), *((name, heads) for name in HEAD_WIDTHS)]
     factors += [(name, max(sizes.get(layers, 1) for layers in _layers_of(name))) for name in INNER]
     for name, times in factors:
@@ -107,7 +108,7 @@ def _require_enough(config: Mapping[str, Any], tensors: Mapping[str, tuple[str, 
             raise _too_large(folder, said, f"{held:,} numbers")
     positions, encoding = sizes.get("max_position_embeddings", 0), config.get("positional_encoding")
     most = held if encoding == "learned" else max(held, MOST_POSITIONS)
-    if positions * width > most and encoding in (None, "learned"):  # sinusoids of ours grow as needed
+    if positions * width > most and encoding in (None, "learned"):  # our sinusoids grow as needed
         raise _too_large(folder, f"max_position_embeddings {positions:,}", f"{held:,} numbers")
 
 
@@ -115,7 +116,7 @@ _FIXED = (("num_labels", MOST_LABELS),)
 
 
 def _layers_of(inner: str) -> tuple[str, ...]:
-    """The layers that have an inner width of this name."""
+    """Config names of the number of layers that have this inner width."""
     side = inner.partition("_ffn_dim")[0]
     return (f"{side}_layers",) if inner.endswith("_ffn_dim") else ("num_layers", "num_hidden_layers")
 

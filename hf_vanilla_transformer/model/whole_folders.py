@@ -1,7 +1,7 @@
-"""Folders are written whole or not at all: beside their place first, moved there last.
+"""Folders are written whole or not at all: first to a temporary folder, then moved into place.
 
-A disk that is full or a process that is killed leaves what was there before, or, for a moment between two files, a
-folder that says itself that it is not whole.
+After a full disk or a killed process, the old content is still there, or, if it happened between two moves, the
+folder's manifest shows that it is incomplete.
 """
 
 import os
@@ -23,11 +23,11 @@ def sealed_folder(output: str | os.PathLike[str], about: Mapping[str, Any] | Non
     """As `new_folder`, with a manifest.
 
     Args:
-        output: as of `new_folder`.
-        about: as of `write_manifest`.
+        output: as in `new_folder`.
+        about: as in `write_manifest`.
 
     Raises:
-        FileExistsError: as of `require_empty_folder`.
+        FileExistsError: as in `require_empty_folder`.
     """
     with new_folder(output) as beside:
         yield beside
@@ -36,17 +36,17 @@ def sealed_folder(output: str | os.PathLike[str], about: Mapping[str, Any] | Non
 
 @contextmanager
 def new_folder(output: str | os.PathLike[str]) -> Iterator[Path]:
-    """Where to write what becomes the folder `output`, whole; if that fails there is no such folder.
+    """A temporary folder that becomes `output` at the end of the block; if the block fails, there is no `output`.
 
     Args:
-        output: the folder to make; may exist if it is empty. Folders above it are made too, and not left behind.
+        output: the folder to make; may exist if it is empty. Parent folders are made too, and removed on failure.
 
     Raises:
-        FileExistsError: as of `require_empty_folder`.
+        FileExistsError: as in `require_empty_folder`.
         DiskFullError: the disk is full.
     """
     require_empty_folder(output)
-    output = Path(output).resolve()  # a link stays, and what it points to is made
+    output = Path(output).resolve()  # a link stays, and its target is made
     made = [folder for folder in output.parents if not folder.exists()]  # innermost first
     beside = output.with_name(f".{output.name}.{os.getpid()}.tmp")
     with _left_without_trace(beside, made), writing_to(output.parent), staged_in(beside):
@@ -59,7 +59,7 @@ def new_folder(output: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def _left_without_trace(beside: Path, made: list[Path]) -> Iterator[None]:
-    """`beside` is gone afterwards; where the block fails, so are the folders made for it, innermost first."""
+    """Remove `beside` afterwards and, if the block fails, the folders that were made for it, innermost first."""
     done = False
     try:
         yield
@@ -67,39 +67,37 @@ def _left_without_trace(beside: Path, made: list[Path]) -> Iterator[None]:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
         for folder in () if done else made:
-            with suppress(OSError):  # somebody else wrote there meanwhile
+            with suppress(OSError):  # another process wrote there meanwhile
                 folder.rmdir()
 
 
 def require_empty_folder(output: str | os.PathLike[str]) -> None:
-    """Refuse to write where something is, or where no folder can be put, before long work is done.
+    """Refuse an output that is not empty or cannot become a new folder, before long work is done.
 
     Raises:
-        FileExistsError: `output` is a file, a folder that holds something, the folder that this process is in, or
-            where a disk is mounted.
+        FileExistsError: `output` is a file, a folder that is not empty, the current folder, or a mount point.
     """
     output = Path(output)
     if output.exists() and (not output.is_dir() or any(output.iterdir())):
         raise FileExistsError(f"A new folder is needed, but {output} exists and is not empty. Name another.")
     where = output.resolve()
     if where == Path.cwd() or os.path.ismount(where):
-        what = "where a disk is mounted" if os.path.ismount(where) else "the folder you are in"
+        what = "a mount point" if os.path.ismount(where) else "the current folder"
         raise FileExistsError(f"A new folder is needed, but {output} is {what}. Name one inside it.")
 
 
 @contextmanager
 def replaced_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
-    """Where to write a model's files that then take the place of those in `folder`, all or none.
+    """A temporary folder for a model's files, which then replace those in `folder`, all or none.
 
-    Other files of the folder stay, and in a folder that is not in its place yet (`staged_in`) they are written at
-    once. The folder has no manifest afterwards: what else belongs to the model, such as its tokenizer, is written
-    after it.
+    Other files of the folder stay. Inside a folder that is itself temporary (`staged_in`), files are written directly.
+    The folder has no manifest afterwards, since other files of the model, such as its tokenizer, are written later.
 
     Args:
-        folder: may exist, and is made if it does not.
+        folder: the folder to write to; made if it does not exist.
 
     Raises:
-        NotADirectoryError: it is a file.
+        NotADirectoryError: `folder` is a file.
         DiskFullError: the disk is full; the folder holds what it held before.
     """
     folder = Path(folder)
@@ -112,7 +110,7 @@ def replaced_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
         return
     made = [path for path in (folder, *folder.parents) if not path.exists()]  # innermost first
     beside = folder / f".saving.{os.getpid()}.tmp"
-    kept = "" if made else "what was there is as it was"
+    kept = "" if made else "what was there is unchanged"
     with _left_without_trace(beside, made), writing_to(folder, kept=kept):
         beside.mkdir(parents=True)
         yield beside
@@ -122,13 +120,13 @@ def replaced_files(folder: str | os.PathLike[str]) -> Iterator[Path]:
 
 @contextmanager
 def replaced_file(path: str | os.PathLike[str]) -> Iterator[Path]:
-    """Where to write what then takes the place of a file, whole or not at all.
+    """A temporary file that replaces the file `path` at the end of the block, whole or not at all.
 
     Args:
-        path: of a link what it points to is replaced; a device or a pipe is written to as it is.
+        path: the file; for a link, its target is replaced; a device or a pipe is written to directly.
 
     Raises:
-        DiskFullError: the disk is full; the file is what it was before.
+        DiskFullError: the disk is full; the file is unchanged.
     """
     path = Path(path)
     if is_device(path):
@@ -146,7 +144,7 @@ def replaced_file(path: str | os.PathLike[str]) -> Iterator[Path]:
 
 
 def is_device(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is something to write into and not to replace, such as /dev/null or a named pipe."""
+    """Whether a path must be written to rather than replaced, such as /dev/null or a named pipe."""
     try:
         mode = os.stat(path).st_mode
     except OSError:
@@ -159,7 +157,7 @@ _staging: ContextVar[Path | None] = ContextVar("staging", default=None)
 
 @contextmanager
 def staged_in(folder: Path) -> Iterator[None]:
-    """What is written in `folder` is not in its place yet: whoever made it moves it there, or deletes it."""
+    """Mark `folder` as temporary within the block: whoever made it moves it into place, or deletes it."""
     token = _staging.set(folder.resolve())
     try:
         yield
@@ -168,19 +166,19 @@ def staged_in(folder: Path) -> Iterator[None]:
 
 
 def move_files(staged: Path, folder: Path) -> None:
-    """Move what is in `staged` to `folder`, the weights late, and remove weights of an old save.
+    """Move the content of `staged` to `folder`, weights late, and remove the weights of an old save.
 
-    The manifest is there first, and is of the new files: until the last of them is there it does not verify, so that
-    in no moment the folder passes for whole. A move that was cut off is finished by the same call.
+    The manifest of the new files is put into `folder` first. It does not match until the last file is there, so the
+    folder never passes for complete in between. Calling this again finishes an interrupted move.
 
     Args:
-        staged: on the same disk as `folder`; empty afterwards. It is sealed here unless it is sealed already.
-        folder: made if it does not exist.
+        staged: a folder on the same disk as `folder`; empty afterwards. It is sealed here if it is not sealed yet.
+        folder: the destination; made if it does not exist.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if (staged / MANIFEST_NAME).is_file() or any(map(_is_weights, folder.iterdir())):
         _put_manifest_first(staged, folder)
-    else:  # without weights it passes for nothing
+    else:  # without weights the folder cannot pass for complete
         for path in staged.iterdir():
             flush(path)
     new = sorted(staged.iterdir(), key=lambda path: (path.name == MANIFEST_NAME, _is_weights(path), path.name))

@@ -161,7 +161,7 @@ def no_room(base: Path, chance: random.Random, reference: str) -> str | None:
 
     code = exit_code(fork(action, output))
     said = output.read_text().strip().split("\n")
-    told = any(f"error: {run} takes no file as large as was to be written, with " in line for line in said[-2:])
+    told = any(f"error: {run} does not allow a file of this size, with " in line for line in said[-2:])
     if code != 1 or not told or "Traceback" in output.read_text():
         return f"{size} bytes: {code}, {said[-3:]}"
     broken = [folder.name for folder in checkpoints_of(run) if what_is_wrong(folder) is not None]
