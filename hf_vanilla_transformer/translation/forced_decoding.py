@@ -1,4 +1,4 @@
-"""The probability of given translations: one forward pass over each, with its own tokens as the decoder's input."""
+"""The probability of given translations: one forward pass over each, with its tokens as the decoder's input."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -23,11 +23,11 @@ from ..model.sound_scores import half_precision_hint, is_score
 
 @dataclass(frozen=True)
 class TargetLogProbability:
-    """How probable a model finds a translation.
+    """The log-probability that a model gives to a translation.
 
     Attributes:
         log_probability: natural logarithm of P(target | source), the sum over its tokens, end of sentence included.
-        tokens: how many they are, at least 1.
+        tokens: number of tokens in the target, end of sentence included; at least 1.
     """
 
     log_probability: float
@@ -35,7 +35,7 @@ class TargetLogProbability:
 
     @property
     def mean(self) -> float:
-        """Per token: the negative of the model's loss on this sentence alone, and `exp(-mean)` its perplexity."""
+        """Log-probability per token: the negative loss on this sentence alone; `exp(-mean)` is its perplexity."""
         return self.log_probability / self.tokens
 
 
@@ -56,22 +56,23 @@ def target_log_probabilities(
     Args:
         model: any encoder-decoder of `transformers` that takes `labels`.
         tokenizer: its tokenizer; `text_target=` encodes the targets.
-        sources: source sentences; an empty one is its end of sentence alone.
-        targets: as many translations.
-        batch_tokens: most tokens on either side of a batch, padding included; a longer pair goes alone.
-        first_line: number of the first pair in its files, for messages to name a line; without it they name
+        sources: source sentences; an empty one consists of the end of sentence only.
+        targets: one translation for each source.
+        batch_tokens: maximum number of tokens on either side of a batch, padding included; a longer pair gets its own
+            batch.
+        first_line: line number of the first pair in its files, so that messages name lines; if None, they name
             `sources[i]` or `targets[i]`.
         progress: called after each batch with its number of pairs.
-        max_tokens: a longer sentence on either side is refused.
-        warns: whether the longest source is named if training saw none that long.
+        max_tokens: refuse longer sentences on either side.
+        warns: whether to warn of sources that are longer than any seen in training.
 
     Returns:
-        One result per pair, in their order; it does not depend on the other pairs.
+        One result per pair, in order; it does not depend on the other pairs.
 
     Raises:
-        TypeError: something is not a list of strings.
-        ValueError: sides of unequal length, `batch_tokens` below 1, a sentence longer than `max_tokens` or than the
-            model has positions, or a pair whose probability is no number, or none.
+        TypeError: `sources` or `targets` is not a list of strings.
+        ValueError: the two sides differ in length, `batch_tokens` is below 1, a sentence is longer than `max_tokens`
+            or the model's positions, or the log-probability of a pair is not a valid number.
     """
     check_batch_tokens(batch_tokens)
     places = [_place(side, first_line) for side in ("source", "target")]
@@ -102,7 +103,8 @@ def target_log_probabilities(
     for index, total in enumerate(sums):
         if not is_score(total):
             raise ValueError(
-                f"The model gives no probability for {places[1](index)}: its logarithm is {total:.3g}, which is none."
+                f"The model gives no probability for {places[1](index)}: its logarithm is {total:.3g}, which is not "
+                "valid."
                 f"{half_precision_hint(model.dtype)} Check its weights with `doctor`."
             )
     return [TargetLogProbability(total, len(ids)) for total, ids in zip(sums, target_ids, strict=True)]

@@ -1,6 +1,6 @@
-"""Load a model with its tokenizer, whole or not at all, with one clear sentence when something is missing.
+"""Load a model with its tokenizer, whole or not at all, with a clear message if something is missing.
 
-Left out: running code that came with a model, and weights in pickled formats; both can do anything to a computer.
+Code that comes with a model is never run, and pickled weights are never read: both could execute anything.
 """
 
 import os
@@ -37,9 +37,9 @@ def load_model_and_tokenizer(folder_or_id: str | os.PathLike[str]) -> tuple[Any,
         HubNotReachedError: such an error, and a `ConnectionError`: the Hub cannot be reached, and no copy is in the
             cache.
         NotADirectoryError: a file was given.
-        ValueError: damaged weights or configs, weights that are missing, too many or of another shape than the config
-            says, files that differ from the folder's manifest, a model that would need code of its own, a tokenizer
-            with more entries than the model has embeddings, or a folder that is written to while it is read.
+        ValueError: damaged weights or configs; weights that are missing, unexpected or of another shape than in the
+            config; files that differ from the folder's manifest; a model that needs its own code; a tokenizer with
+            more entries than the model has embeddings; or a folder that is written to while it is read.
     """
 
     folder = Path(folder_or_id).expanduser()
@@ -65,17 +65,17 @@ def load_model(folder_or_id: str | os.PathLike[str]) -> Any:
 def load_model_and_report(
     folder_or_id: str | os.PathLike[str], model_type: str | None = None
 ) -> tuple[Any, dict[str, Any]]:
-    """Read a sequence-to-sequence model whose weights may lack something or hold too much.
+    """Read a sequence-to-sequence model; missing or unexpected weights are only reported.
 
     Args:
-        folder_or_id: as of `load_model_and_tokenizer`.
-        model_type: refuse any other, by its config, before its weights are read.
+        folder_or_id: as in `load_model_and_tokenizer`.
+        model_type: refuse models of any other type, by their config, before weights are read.
 
     Returns:
-        The model, and what `from_pretrained` reports; `require_matching_weights` judges it.
+        The model, and the report of `from_pretrained`, which `require_matching_weights` checks.
 
     Raises:
-        FileNotFoundError, NotADirectoryError, ValueError: as `load_model_and_tokenizer`, or another type of model.
+        FileNotFoundError, NotADirectoryError, ValueError: as in `load_model_and_tokenizer`, or another type of model.
     """
     if not str(folder_or_id):
         raise ValueError("A model's folder or Hub name must not be empty. Give one of the two.")
@@ -110,13 +110,13 @@ def _load_named(name: str, model_type: str | None, local_files_only: bool) -> tu
 
 
 def choose_device(name: str | torch.device | None = None) -> torch.device:
-    """The device of that name; without one the accelerator if there is one, else the processor.
+    """The device of that name; without a name, the accelerator if there is one, else the CPU.
 
     Raises:
-        ValueError: there is no such device here.
+        ValueError: there is no such device.
     """
     if name is None:
-        # a torch that was built for an accelerator names it where there is none, too
+        # a torch that was built for an accelerator names it even if there is none
         found = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
         return found or torch.device("cpu")
     try:
@@ -126,10 +126,10 @@ def choose_device(name: str | torch.device | None = None) -> torch.device:
 
 
 def check_vocabulary(model: Any, tokenizer: Any, name: str) -> None:
-    """Refuse a tokenizer that can name tokens the model knows nothing of.
+    """Refuse a tokenizer with tokens that the model has no embeddings for.
 
     Raises:
-        ValueError: it has more entries than the model has embeddings.
+        ValueError: the tokenizer has more entries than the model has embeddings.
     """
     rows = model.get_input_embeddings().weight.shape[0]
     if len(tokenizer) > rows:
@@ -150,7 +150,7 @@ def _check_config_file(folder: Path) -> None:
 
 
 def _check_generation_config(path: Path) -> None:
-    """Where `transformers` cannot read it, it decodes by defaults and says nothing."""
+    """Check the generation config, since `transformers` silently uses defaults if it cannot read it."""
     if os.path.lexists(path):
         _require_json_object(path)
 
@@ -177,7 +177,7 @@ def _check_type(name: str, model_type: str, local_files_only: bool) -> None:
     if found != model_type:
         raise ValueError(
             f"A model of type {model_type} is needed, but the config of {name} says its type is {found}. Give another "
-            "model, or convert it by the type that it has."
+            "model, or convert it as that type."
         )
 
 
@@ -195,7 +195,7 @@ def _load(name: str, local_files_only: bool) -> tuple[Any, dict[str, Any]]:
             output_loading_info=True,
             ignore_mismatched_sizes=True,  # `require_matching_weights` names them
         )
-    if not isinstance(model, CheckedFolders):  # ours has done this itself
+    if not isinstance(model, CheckedFolders):  # which has done this itself
         require_finite_weights(model, name)
     return model.eval(), report
 
@@ -207,7 +207,7 @@ def _check_downloaded_generation_config(name: str) -> None:
 
 
 def _downloaded(name: str, file: str) -> Path | None:
-    """Where the Hub's cache has a file of the commit that was downloaded last, or None if that has no such file."""
+    """The path in the Hub's cache of a file of the last downloaded commit, or None if it has no such file."""
     from huggingface_hub import try_to_load_from_cache
 
     path = try_to_load_from_cache(name, file)
@@ -215,14 +215,14 @@ def _downloaded(name: str, file: str) -> Path | None:
 
 
 def _downloaded_commit(name: str) -> str | None:
-    """Which commit was downloaded last: the cache keeps each in a folder of its name."""
+    """The commit that was downloaded last: the name of its folder in the cache."""
     config = _downloaded(name, "config.json")
     return None if config is None else config.parent.name
 
 
 @contextmanager
 def _silent_transformers() -> Iterator[None]:
-    """Its table of tensors that do not match comes before the sentence that says so."""
+    """Hide the table of mismatched tensors that `transformers` logs: our error message names them."""
     from transformers.utils import logging
 
     verbosity = logging.get_verbosity()
@@ -235,13 +235,13 @@ def _silent_transformers() -> Iterator[None]:
 
 @contextmanager
 def _explained(name: str) -> Iterator[None]:
-    """Say in one sentence what `transformers` raises in many."""
+    """Turn the errors of `transformers` into one clear sentence each."""
     from huggingface_hub.errors import StrictDataclassError
     from safetensors import SafetensorError
 
     try:
         yield
-    except UnsoundFolderError:  # says itself what is wrong
+    except UnsoundFolderError:  # already clear
         raise
     except SafetensorError as error:
         raise ValueError(f"The weights in {name} are damaged ({error}). Copy or download them again.") from error
@@ -249,17 +249,17 @@ def _explained(name: str) -> Iterator[None]:
         if os.path.isdir(name):
             raise ValueError(f"{name} cannot be read as a model: {_first_line(error)}") from error
         raise FileNotFoundError(
-            f"{name} is neither a folder here nor a model that the Hub gave us ({_first_line(error)}). "
+            f"{name} is neither a local folder nor a model that the Hub returned ({_first_line(error)}). "
             "Check the spelling, and the network if it is a Hub name."
         ) from error
     except (ValueError, RuntimeError, KeyError) as error:
         raise ValueError(f"{name} cannot be loaded as a translation model: {_first_line(error)}") from error
-    except (ImportError, MemoryError):  # say themselves what is wrong
+    except (ImportError, MemoryError):  # already clear
         raise
     except Exception as error:
         cause = error.__cause__ if isinstance(error, StrictDataclassError) and error.__cause__ else error
         raise ValueError(
-            f"{name} cannot be loaded as a translation model: its config.json is not one of a model "
+            f"{name} cannot be loaded as a translation model: its config.json is not a valid model config "
             f"({_first_line(cause).rstrip('.') or type(cause).__name__}). Copy or download it again."
         ) from error
 
@@ -268,10 +268,10 @@ NAMES_SHOWN = 10
 
 
 def require_matching_weights(report: dict[str, Any], name: str) -> None:
-    """`from_pretrained` fills what is missing with random numbers and drops what is too much; here both are errors.
+    """Refuse missing and unexpected weights: `from_pretrained` fills in random numbers for one, and drops the other.
 
     Raises:
-        ValueError: weights are missing, left over or of another shape; the message names up to ten of each.
+        ValueError: weights are missing, unexpected or of another shape; the message names up to ten of each.
     """
     kinds = {
         "lack": sorted(report["missing_keys"]),

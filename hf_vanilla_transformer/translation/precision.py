@@ -1,4 +1,4 @@
-"""In which precision a translator decodes on a processor: that of the weights, bfloat16, int8, or the fastest here."""
+"""The precision in which a translator decodes on a CPU: that of the weights, bfloat16, int8, or the fastest one."""
 
 import logging
 import time
@@ -18,18 +18,18 @@ PRECISIONS = ("auto", "model", *get_args(Precision))
 ROWS = 64  # of the product that is timed: 16 sentences of 4 beams
 REPEATS = 5
 WORTH_IT = 0.7
-"""A precision that is less exact must take at most this share of the time of the one before."""
+"""A less exact precision must take at most this share of the time of the best one so far."""
 
 
 def take_snapshot(model: Any, precision: str | None = None) -> Snapshot | None:
-    """The weights of a model of ours as they are now, packed in a precision; of others None.
+    """A packed snapshot of the current weights of a model of this package; None for other models.
 
     Args:
-        model: any; others than ours take `None`, `"auto"` and `"model"` only, and decode in their own.
-        precision: one of `PRECISIONS`, or None; `"model"`, like None, is that of the weights.
+        model: any model; those of other packages take only `None`, `"auto"` and `"model"`, and keep their precision.
+        precision: one of `PRECISIONS`, or None; `"model"` and None mean the precision of the weights.
 
     Raises:
-        ValueError: none of them, or one that is unsupported by this model or device.
+        ValueError: an unknown precision, or one that is unsupported by this model or device.
     """
     if precision not in (None, *PRECISIONS):
         raise ValueError(f"The precision must be one of {', '.join(PRECISIONS)}, got {precision!r}.")
@@ -37,8 +37,8 @@ def take_snapshot(model: Any, precision: str | None = None) -> Snapshot | None:
     if chosen is not None and (not is_ours(model) or model.device.type != "cpu"):
         what = f"runs on {model.device.type}" if is_ours(model) else f"is a {type(model).__name__}"
         raise ValueError(
-            f"{chosen} is for models of ours on processors, but this one {what}. Leave the precision out, or load "
-            "the model in another type."
+            f"{chosen} is for models of this package on a CPU, but this one {what}. Leave the precision out, or load "
+            "the model in another dtype."
         )
     snapshot = Snapshot.of(model, chosen) if is_ours(model) else None
     if snapshot is None and chosen is not None and precision != "auto":
@@ -52,7 +52,7 @@ def take_snapshot(model: Any, precision: str | None = None) -> Snapshot | None:
 
 
 def fastest_precision(model: Any) -> Precision | None:
-    """Time the product with a feed-forward matrix of the model in each precision, fractions of a second in all."""
+    """The fastest precision, by timing a feed-forward product in each; takes a fraction of a second."""
     if why_not_model(model, lasting=True) is not None or model.device.type != "cpu":
         return None
     fastest: Precision | None = None
@@ -67,7 +67,7 @@ def fastest_precision(model: Any) -> Precision | None:
 
 @torch.no_grad()
 def _seconds(layer: nn.Linear, precision: Precision | None) -> float:
-    """The shortest of several products."""
+    """The shortest time of several products."""
     try:
         multiply = product([layer], Weights(precision, lasting=True))
         x = torch.randn(ROWS, layer.in_features).to(layer.weight.dtype)

@@ -1,9 +1,9 @@
 """Translate sentences in order and in bulk, with n-best lists and scores (section 6.1).
 
-Sentences are decoded by `model/text_decoding.py`, where scores are explained: sorted by length, batched by tokens and
-given back in the order they came in. How they are decoded comes from the model's generation config unless the call
-says otherwise. A source is never truncated; a translation that ran into its length limit says so
-(`Hypothesis.finished`). Left out: n-best lists of samples.
+Sentences are decoded by `model/text_decoding.py`, which also explains scores: sorted by length, batched by tokens, and
+returned in their original order. Decoding settings come from the model's generation config unless the call overrides
+them. A source is never truncated. `Hypothesis.finished` tells whether a translation ran into its length limit.
+N-best lists of samples are not supported.
 """
 
 import os
@@ -32,11 +32,11 @@ class Hypothesis:
     """One way to translate a sentence.
 
     Attributes:
-        text: the translation, special tokens left out; it may hold any character, newlines included.
-        score: length-normalised log-probability, natural logarithm, at most 0 (see the module's docstring).
+        text: the translation, without special tokens; it may hold any character, newlines included.
+        score: length-normalised log-probability, natural logarithm, at most 0 (see `model/text_decoding.py`).
         finished: whether it ended by itself; `False` if it ran into its length limit.
-        token_log_probabilities: of each of its tokens, end of sentence included; `None` where the model's `generate`
-            does not tell them, as beam search of other models does not.
+        token_log_probabilities: of each token, end of sentence included; `None` if the model's `generate` does not
+            return them, as in beam search with models of other packages.
     """
 
     text: str
@@ -47,7 +47,7 @@ class Hypothesis:
 
 @dataclass(frozen=True)
 class Translation:
-    """The hypotheses for one sentence, best first: as many as asked for, and one for a sentence without text."""
+    """The hypotheses for one sentence, best first: as many as asked for, but one for a sentence without text."""
 
     hypotheses: tuple[Hypothesis, ...]
 
@@ -70,25 +70,25 @@ class Translation:
 class Translator:
     """A sequence-to-sequence model and its tokenizer, from text to text.
 
-    A translator is a snapshot: where the fast path decodes the model, its weights are copied, packed and rounded when
-    the translator is made, and no later change of the model reaches it. Make another after a change. (Models of other
-    classes, or with adapters, hooks and their like, and calls that the fast path does not decode, read the model as it
-    is then.) In the precision of the weights, float32, what a sentence gives depends neither on its neighbours nor on
-    the machine, up to rounding; `bf16` and `int8` round differently in batches of other sizes, and `int8` scales all
-    rows of a batch together.
+    A translator is a snapshot: if the fast path decodes the model, its weights are copied, packed and rounded when the
+    translator is created. Later changes of the model do not affect it, so create a new one after a change. (Models of
+    other classes, models with adapters or hooks, and calls that the fast path does not decode use the current model.)
 
-    On a processor with glibc, the process keeps the memory that translating has freed, for the next step to use.
+    In float32, the result for a sentence depends neither on the other sentences nor on the machine, up to rounding.
+    `bf16` and `int8` round differently in batches of other sizes, and `int8` scales all rows of a batch together.
+
+    On a CPU with glibc, the process keeps freed memory for reuse.
 
     Args:
         model: any encoder-decoder of `transformers` with `generate`.
         tokenizer: its tokenizer.
-        device: where to move the model; `None` leaves it where it is.
-        precision: of the matrix products, for models of ours: `None` is the weights' own, `"bf16"` and `"int8"` are
-            faster on processors that have instructions for them and change a few translations, `"auto"` is the
-            fastest of all on this machine, found by a short measurement and named in the log.
+        device: device to move the model to; `None` leaves it where it is.
+        precision: precision of the matrix products, for models of this package. `None` means that of the weights.
+            `"bf16"` and `"int8"` are faster on CPUs that support them, and change a few translations. `"auto"` picks
+            the fastest on this machine by a short measurement, and logs it.
 
     Raises:
-        ValueError: another precision, or one that is unsupported by this model or device.
+        ValueError: an unknown precision, or one that is unsupported by this model or device.
     """
 
     def __init__(
@@ -107,12 +107,12 @@ class Translator:
         device: str | torch.device | None = None,
         precision: str | None = None,
     ) -> "Translator":
-        """Load a model and its tokenizer from a folder or by their name on the Hub.
+        """Load a model and its tokenizer from a folder or from the Hub.
 
         Args:
-            folder_or_id: a complete model folder, or a name such as "org/name".
-            device: `None` takes the accelerator if there is one.
-            precision: as of the class.
+            folder_or_id: a complete model folder, or a Hub name such as "org/name".
+            device: device to use; `None` means the accelerator if there is one.
+            precision: as in the class.
 
         Raises:
             FileNotFoundError, ValueError: see `load_model_and_tokenizer` and `choose_device`.
@@ -132,33 +132,33 @@ class Translator:
         max_source_tokens: int | None = None,
         **generate_settings: Any,
     ) -> list[Translation]:
-        """Translate sentences; what one of them gives does not depend on the others.
+        """Translate sentences; the result for one does not depend on the others.
 
-        A sentence without text (empty, or nothing but white space) is not shown to the model: its one hypothesis is
-        empty, with score 0. The longest sentence is named in a warning if training saw none that long, or if it has
-        more than 1,000 tokens: once for all sentences of a file.
+        A sentence without text (empty, or only white space) is not passed to the model: its one hypothesis is empty,
+        with score 0. If a sentence is longer than any seen in training, or has more than 1,000 tokens, a warning names
+        the longest, once for all sentences of a file.
 
         Args:
-            sentences: any number, of any length.
-            num_beams: beam size, 1 is greedy; `None` takes the generation config's.
-            n_best: hypotheses of each sentence, at most `num_beams`; a sentence that has fewer gives fewer.
-            batch_tokens: most source tokens of a batch, padding included; a longer sentence goes alone. Models of ours
-                translate up to four batches at once on a processor.
-            first_line: number of the first sentence in its file, for messages to name a line; without it they name
-                `sentences[i]`. From 2 on, the call goes on with a file that was begun before.
-            progress: called after each batch with its number of sentences, those without text once at the start.
-            max_source_tokens: a longer sentence is refused before any is translated; `None` translates any length, in
-                time and memory that grow with its square.
-            generate_settings: other settings of `generate`, such as `length_penalty` or `max_extra_tokens`; unset,
-                the generation config's hold, and if that limits no length, `max_extra_tokens` is 50.
+            sentences: any number of sentences of any length.
+            num_beams: beam size, 1 for greedy decoding; `None` means that of the generation config.
+            n_best: number of hypotheses for each sentence, at most `num_beams`; there may be fewer.
+            batch_tokens: maximum number of source tokens in a batch, padding included; a longer sentence gets its own
+                batch. Models of this package translate up to four batches at once on a CPU.
+            first_line: line number of the first sentence in its file, so that messages name lines; if None, they name
+                `sentences[i]`. From 2 on, the call continues a file of earlier calls.
+            progress: called after each batch with its number of sentences; called first for those without text.
+            max_source_tokens: refuse longer sentences before any is translated; `None` allows any length. Time and
+                memory grow with the square of the length.
+            generate_settings: other settings of `generate`, such as `length_penalty` or `max_extra_tokens`. If unset,
+                they come from the generation config; if that does not limit the length, `max_extra_tokens` is 50.
 
         Returns:
             One translation per sentence, in the order of the sentences.
 
         Raises:
-            TypeError: `sentences` is not a list of strings, or a setting is the translator's own.
-            ValueError: `num_beams`, `n_best`, `batch_tokens` or `max_extra_tokens` out of range, a setting unknown to
-                `generate`, or a sentence longer than `max_source_tokens` or than the model has positions for.
+            TypeError: `sentences` is not a list of strings, or a setting is reserved for the translator.
+            ValueError: `num_beams`, `n_best`, `batch_tokens` or `max_extra_tokens` is out of range, a setting is
+                unknown to `generate`, or a sentence is longer than `max_source_tokens` or the model's positions.
         """
         check_batch_tokens(batch_tokens)
         settle_translation(self.model.generation_config, num_beams, n_best, generate_settings)  # before any work
@@ -174,18 +174,18 @@ class Translator:
     def translate_lines(
         self, lines: Iterable[str], *, chunk_lines: int = 2000, **settings: Any
     ) -> Iterator[Translation]:
-        """Translate any number of lines in steady memory, in order.
+        """Translate any number of lines in constant memory, in order.
 
         Args:
-            lines: read as translations are asked for, never more than `chunk_lines` ahead.
-            chunk_lines: lines to read before any is translated, at least 1; more make fuller batches.
-            settings: as of `translate`. Messages name a sentence by its line, counted from 1.
+            lines: lines of text; read on demand, never more than `chunk_lines` ahead.
+            chunk_lines: number of lines to read at a time, at least 1; larger values make fuller batches.
+            settings: as in `translate`. Messages name a sentence by its line, counted from 1.
 
         Yields:
             One translation per line.
 
         Raises:
-            ValueError: `chunk_lines` out of range, and, when it comes to it, what `translate` raises.
+            ValueError: `chunk_lines` is out of range; during iteration, the errors of `translate`.
         """
         if chunk_lines < 1:
             raise ValueError(f"chunk_lines is a number of lines and must be at least 1, got {chunk_lines}.")
@@ -200,10 +200,10 @@ class Translator:
             first_line += len(chunk)
 
     def decoding(self, num_beams: int | None = None, n_best: int = 1, **generate_settings: Any) -> dict[str, Any]:
-        """What `translate` would decode with: as `describe_decoding`, and the precision where it is not the weights'.
+        """The settings that `translate` would use: as `describe_decoding`, plus the precision if not the weights'.
 
         Raises:
-            TypeError, ValueError: as `translate`.
+            TypeError, ValueError: as in `translate`.
         """
         described = describe_decoding(self.model.generation_config, num_beams, n_best, **generate_settings)
         return described if self.precision is None else {**described, "precision": self.precision}
@@ -217,9 +217,9 @@ def _with_text(hypothesis: DecodedHypothesis, texts: Iterator[str]) -> Hypothesi
 def describe_decoding(
     defaults: GenerationConfig, num_beams: int | None = None, n_best: int = 1, **generate_settings: Any
 ) -> dict[str, Any]:
-    """How a model with this generation config decodes, as a dict that JSON can hold.
+    """How a model with this generation config decodes, as a JSON-compatible dict.
 
-    The settings of the call, then those of the generation config that differ from the defaults of `generate`.
+    It holds the settings of the call, and those of the generation config that differ from the defaults of `generate`.
     """
     settings = settle_translation(defaults, num_beams, n_best, generate_settings)
     configured = {
@@ -240,11 +240,11 @@ def describe_decoding(
 def settle_translation(
     defaults: GenerationConfig, num_beams: int | None, n_best: int, generate_settings: Mapping[str, Any]
 ) -> CallSettings:
-    """Put together what a call of `translate` says and, where it says nothing, what the generation config says.
+    """Merge the settings of a call of `translate` with those of the generation config; the call's take precedence.
 
     Raises:
-        TypeError: a setting that the translator makes itself.
-        ValueError: a number out of range.
+        TypeError: a setting is reserved for the translator.
+        ValueError: a number is out of range.
     """
     taken = [name for name in generate_settings if name in RESERVED_SETTINGS]
     if taken:
