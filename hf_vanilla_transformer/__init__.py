@@ -1,14 +1,14 @@
 """The Transformer of "Attention Is All You Need" as a plugin of the Hugging Face stack.
 
 Importing the package registers the config and the models with `AutoConfig`, `AutoModel` and `AutoModelForSeq2SeqLM`,
-and the translate pipeline with `pipeline`: at once if `transformers` is imported already, else as soon as it is. The
-public names are resolved on first use. So the import itself takes milliseconds.
+and the translate pipeline with `pipeline`: immediately if `transformers` is already imported, otherwise as soon as it
+is. Public names are resolved on first use, so the import itself takes milliseconds.
 """
 
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from . import starting  # noqa: F401 - before what takes seconds
+from . import starting  # noqa: F401 - before the slow imports
 from .registration import register_with_transformers, restore_translation_pipeline
 from .version import __version__ as __version__
 

@@ -1,9 +1,9 @@
-"""Make the models known to the Auto classes and the translate pipeline to `pipeline()`, at no cost to those who wait.
+"""Register the models with the Auto classes and the translate pipeline with `pipeline()`, without importing torch.
 
-`transformers` and torch take seconds to import, and a command that only prints its help needs neither. So what is
-registered with `transformers` is registered at once where it is imported already, and else right after it is, before
-the program that imports it goes on; the same goes for `transformers.pipelines`, which many programs never import.
-Stays at home: a repository on the Hub names its classes in its config.
+`transformers` and torch take seconds to import, and a command that only prints its help needs neither. So registration
+happens immediately if `transformers` is already imported, otherwise right after its import, before the importing
+program continues. `transformers.pipelines`, which many programs never import, is handled in the same way. This module
+is not saved with models: a repository on the Hub names its classes in its config.
 """
 
 import re
@@ -35,11 +35,11 @@ LIGHT = frozenset(
         "whole_folders",
     )
 )
-"""Modules of `model` that need neither torch nor `transformers`; whatever else is imported from there needs both."""
+"""Modules of `model` that need neither torch nor `transformers`; all other modules there need both."""
 
 
 def register_with_transformers() -> None:
-    """Register now what `transformers` has been imported for, and the rest when it is; again does no harm."""
+    """Register now what can be registered, and the rest once `transformers` is imported; safe to call repeatedly."""
     if not any(isinstance(finder, _Watch) for finder in sys.meta_path):
         sys.meta_path.insert(0, _Watch())
     if TRANSFORMERS in sys.modules:
@@ -49,7 +49,7 @@ def register_with_transformers() -> None:
 
 
 def register_models() -> None:
-    """Make `AutoConfig`, `AutoModel` and `AutoModelForSeq2SeqLM` know our classes, in saved folders too."""
+    """Register our classes with `AutoConfig`, `AutoModel` and `AutoModelForSeq2SeqLM`, in saved folders too."""
     with starting.importing():
         from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
@@ -70,14 +70,14 @@ def register_models() -> None:
 
 def register_pipeline() -> None:
     """Make `pipeline("translate", model=...)` work."""
-    import_module(".model.pipeline", __package__)  # registers itself, at the end if it is being imported already
+    import_module(".model.pipeline", __package__)  # registers itself, at the end of its import
 
 
 class _Watch(MetaPathFinder):
-    """Finds what the other finders find, and registers right after `transformers` or its pipelines are imported.
+    """An import hook that registers right after `transformers` or its pipelines are imported; delegates to others.
 
-    The models' own modules import `transformers`, whose registration imports them. They are therefore loaded after it,
-    so that none of them is found half-way through its own import.
+    The models' own modules import `transformers`, and registration imports those modules. They are therefore loaded
+    after `transformers`, so that none of them is used before its own import is complete.
     """
 
     def find_spec(
@@ -99,7 +99,7 @@ class _Watch(MetaPathFinder):
     def _found_by_others(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None
     ) -> ModuleSpec | None:
-        """By any finder: `transformers` may be an editable installation, which has one of its own."""
+        """The spec from any other finder: an editable installation of `transformers` has its own."""
         for finder in sys.meta_path:
             find = getattr(finder, "find_spec", None)
             if not isinstance(finder, _Watch) and find is not None:
@@ -113,7 +113,7 @@ _REGISTER_AFTER: dict[str, Callable[[], None]] = {TRANSFORMERS: register_models,
 
 
 def _run_after(spec: ModuleSpec, register: Callable[[], None]) -> None:
-    """Let the import of a module end with a registration, in the same thread and before another sees the module."""
+    """Run a registration at the end of a module's import, in the same thread and before other code uses the module."""
     loader: Any = spec.loader
     execute = loader.exec_module
 
@@ -126,7 +126,7 @@ def _run_after(spec: ModuleSpec, register: Callable[[], None]) -> None:
 
 
 def _load_after_transformers(spec: ModuleSpec) -> None:
-    """Let `transformers` be imported first; its registration imports the module, too, and that one is taken."""
+    """Import `transformers` first; its registration imports the module too, and that import is used."""
     loader: Any = spec.loader
     create, execute = loader.create_module, loader.exec_module
     loaded: list[ModuleType] = []
@@ -147,22 +147,23 @@ def _load_after_transformers(spec: ModuleSpec) -> None:
 
 
 def _pipelines_to_download(config: "VanillaTransformerConfig") -> dict[str, Any]:
-    """The pipelines of a model's repository but for `translate`, which the installed package is trusted to have."""
+    """The pipelines of a model's repository except `translate`, for which the installed package is used."""
     saved = vars(config).get("custom_pipelines") or {}
     return {task: pipeline for task, pipeline in saved.items() if task != TASK}
 
 
 def _keep_pipelines(config: "VanillaTransformerConfig", pipelines: dict[str, Any]) -> None:
-    vars(config)["custom_pipelines"] = pipelines  # and `save_pretrained` writes them all
+    vars(config)["custom_pipelines"] = pipelines  # `save_pretrained` writes them all
 
 
 def restore_translation_pipeline() -> None:
-    """Give `pipeline` back the names of version 4, `"translation"` and `"translation_en_to_fr"`, for this process.
+    """Make `pipeline` accept the names of version 4, `"translation"` and `"translation_en_to_fr"`, in this process.
 
-    `transformers` 5 refuses these names before it looks at what is registered: this changes a private table of it.
+    `transformers` 5 refuses these names before it looks at registered pipelines, so this changes one of its private
+    tables.
 
     Raises:
-        RuntimeError: this version of `transformers` refuses them in another way.
+        RuntimeError: this version of `transformers` refuses the names in another way.
     """
     from transformers import pipelines
 

@@ -1,10 +1,10 @@
-"""What must be settled before seconds of imports, where this process was started as the program.
+"""Setup before seconds of imports, if this process was started as the `vanilla-transformer` program.
 
-Imported first by the package, and without effect where the package is used as a library.
+The package imports this module first. It has no effect when the package is used as a library.
 
-- Ctrl-C is one line and exit code 130; Python's own answer is a traceback from the middle of some import.
-- A standard stream that was closed is opened on the null device, for else the next file that is opened, such as a
-  checkpoint, gets its number, and what a library writes to standard error goes there.
+- Ctrl-C prints one line and exits with code 130, instead of a traceback from the middle of some import.
+- A closed standard stream is opened on the null device. Otherwise the next file opened, such as a checkpoint, would
+  get its number, and a library's output to standard error would be written to that file.
 """
 
 import os
@@ -21,7 +21,7 @@ _PROGRAM = "vanilla-transformer"
 
 
 def is_program() -> bool:
-    """Whether this process is `vanilla-transformer`, `python -m` with this package, or a launcher in `scripts`."""
+    """Whether this process runs `vanilla-transformer`, `python -m` with this package, or a launcher in `scripts`."""
     if sys.argv[:1] == ["-m"]:  # until Python has found the module
         return any(argument.endswith(_PACKAGE.name) for argument in sys.orig_argv)
     file = Path(getattr(sys.modules.get("__main__"), "__file__", None) or "")
@@ -32,25 +32,25 @@ def is_program() -> bool:
 
 
 def begin() -> None:
-    """Answer Ctrl-C, and leave no number of a standard stream free."""
+    """Handle Ctrl-C, and open standard streams that are closed."""
     for number in (0, 1, 2):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)  # takes the lowest that is free
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest free number
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # under nohup and the like it is ignored
         signal.signal(signal.SIGINT, _stop)
 
 
 def imported() -> None:
-    """The command line has taken over: Ctrl-C raises `KeyboardInterrupt` again."""
+    """Hand over to the command line: Ctrl-C raises `KeyboardInterrupt` again."""
     if signal.getsignal(signal.SIGINT) is _stop:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @contextmanager
 def importing() -> Iterator[None]:
-    """Seconds of imports within a command, when no work has begun that an interrupt must tidy up after."""
+    """Let Ctrl-C exit at once during slow imports within a command, when there is no work to clean up."""
     in_charge = (
         IS_PROGRAM
         and threading.current_thread() is threading.main_thread()
@@ -66,14 +66,14 @@ def importing() -> Iterator[None]:
 
 
 def ended() -> None:
-    """Nothing is left to do but to leave; another Ctrl-C needs no traceback."""
+    """Let another Ctrl-C end the process without a traceback, when only the exit is left to do."""
     if IS_PROGRAM and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _stop(*_: Any) -> None:
     os.write(2, f"\n{_PROGRAM}: interrupted.\n".encode())
-    os._exit(130)  # 128 + SIGINT; an exception could get lost in what is being imported
+    os._exit(130)  # 128 + SIGINT; the module being imported could swallow an exception
 
 
 IS_PROGRAM = is_program()
