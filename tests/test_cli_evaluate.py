@@ -107,7 +107,7 @@ def french_english(folder: Path) -> Path:
         (("t.fr", SOURCES), ("t.de", REFERENCES), "target is de by the names of its files, but the model's is en"),
         (("a", SOURCES), ("b", ["", *REFERENCES[1:]]), "1 of 4 references are blank, the first in line 1"),
         (("a", [*SOURCES[:3], " "]), ("b", REFERENCES), "1 of 4 sources are blank, the first in line 4"),
-        (("a", SOURCES), ("b", SOURCES), "4 of 4 references are their own sources"),
+        (("a", SOURCES), ("b", SOURCES), "4 of 4 references equal their sources"),
         (("a", SOURCES), ("b", ["the same"] * 4), "All 4 references are the same"),
     ],
 )

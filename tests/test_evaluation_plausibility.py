@@ -77,13 +77,13 @@ def test_a_side_without_text_has_no_score_at_all(side):
 @pytest.mark.parametrize(
     ("mistake", "message"),
     [
-        (lambda s, r: (s, [[x] for x in s]), "40 of 40 references are their own sources"),
-        (lambda s, r: (s, [[x.upper() + " "] for x in s]), "40 of 40 references are their own sources"),
-        (lambda s, r: (s, [[x] for x in s[:30]] + r[30:]), "30 of 40 references are their own sources"),
+        (lambda s, r: (s, [[x] for x in s]), "40 of 40 references equal their sources"),
+        (lambda s, r: (s, [[x.upper() + " "] for x in s]), "40 of 40 references equal their sources"),
+        (lambda s, r: (s, [[x] for x in s[:30]] + r[30:]), "30 of 40 references equal their sources"),
         (lambda s, r: (s, [r[0]] * 40), "All 40 references are the same"),
         (lambda s, r: ([s[0]] * 40, r), "All 40 sources are the same"),
         (lambda s, r: (s, [each * 2 for each in r]), "The same references were given twice"),
-        (lambda s, r: (s, [[*each, x] for each, x in zip(r, s, strict=True)]), "are their own sources"),
+        (lambda s, r: (s, [[*each, x] for each, x in zip(r, s, strict=True)]), "equal their sources"),
     ],
 )
 def test_texts_that_are_no_test_set_are_found(mistake, message):
@@ -103,8 +103,8 @@ def test_swapped_sides_are_found_by_the_model_itself(monkeypatch):
 
     monkeypatch.setattr(hf_vanilla_transformer.translation, "target_log_probabilities", log_probabilities)
     (fault,) = faults_by_probability(None, None, *swapped, 4096, None)
-    assert fault.startswith("The sides look swapped: the model finds the sources likelier")
-    assert "(-1.0 nats a token)" in fault
+    assert fault.startswith("The sides look swapped: to the model, the sources are likelier")
+    assert "(-1.0 nats per token)" in fault
     assert faults_by_probability(None, None, sources, references, 4096, None) == []
 
 

@@ -1,4 +1,4 @@
-"""Evaluate models: scores with their signatures, a baseline from memory alone, results that can be computed again."""
+"""Evaluate models: scores with signatures, a nearest-neighbour baseline, and reproducible results."""
 
 from .baseline import nearest_neighbour_translations
 from .evaluating import EvaluationResult, ImplausibleTestSetError, ModelEvaluation, evaluate_model

@@ -1,8 +1,8 @@
-"""What memory alone reaches: translate each sentence by copying the translation of the most similar training sentence.
+"""The nearest-neighbour baseline: translate each sentence by copying that of the most similar training sentence.
 
 Similarity is the cosine between TF-IDF vectors over lower-cased words and pairs of neighbouring words, where each
 punctuation mark is a word. A term weighs its count times (ln((1 + N) / (1 + n)) + 1), where n of N training sentences
-hold it. Left out: any editing of the copied translation, and a word splitter for text written without spaces.
+contain it. Left out: any editing of the copied translation, and a word splitter for text written without spaces.
 """
 
 import re
@@ -25,8 +25,8 @@ def nearest_neighbour_translations(
         training_targets: their translations.
 
     Returns:
-        One remembered translation per source. Among equally similar sentences (nine decimals) the first wins, so a
-        source that shares no word with any gets the first translation.
+        One remembered translation per source. Ties (to nine decimals) go to the first sentence, so a source that
+        shares no word with the training text gets the first translation.
 
     Raises:
         TypeError: something is not a string.
@@ -41,10 +41,10 @@ def nearest_neighbour_translations(
 
 
 class _TermIndex:
-    """For each term the sentences that hold it, with their normalised weights, as one array cut at `starts`."""
+    """The sentences that contain each term, with their normalised weights, as one array cut at `starts`."""
 
     def __init__(self, sentences: list[str]) -> None:
-        import numpy as np  # the room is imported where no number is computed
+        import numpy as np  # imported here: importing this package must stay fast
 
         self._size = len(sentences)
         self._term_ids: dict[str, int] = {}
@@ -66,10 +66,10 @@ class _TermIndex:
         self._weights = weights / norms[self._sentences]  # (postings,)
 
     def most_similar(self, query: str) -> int:
-        """Return the index of the sentence with the highest cosine, the first of equals."""
+        """Return the index of the sentence with the highest cosine; ties go to the first."""
         import numpy as np
 
-        cosines = np.zeros(self._size)  # up to the query's norm, which is the same for all
+        cosines = np.zeros(self._size)  # not divided by the query's norm, which is the same for all
         known = sorted(self._term_ids[term] for term in _terms(query) if term in self._term_ids)
         for term, count in zip(*np.unique(np.array(known, dtype=np.int64), return_counts=True), strict=True):
             postings = slice(self._starts[term], self._starts[term + 1])

@@ -1,10 +1,10 @@
-"""What must hold of sentences before they are scored or kept: strings, as many on each side, none missing."""
+"""Checks before sentences are scored or saved: all are strings, both sides have equal length, none is missing."""
 
 from collections.abc import Iterable, Sized
 
 
 def check_texts(name: str, texts: Iterable[object]) -> list[str]:
-    """Return `texts` as a list, once it is known to hold at least one string and only strings of valid Unicode.
+    """Return `texts` as a list after checking that it holds at least one string and only strings of valid Unicode.
 
     Args:
         name: what the sentences are, for the messages.
@@ -12,7 +12,7 @@ def check_texts(name: str, texts: Iterable[object]) -> list[str]:
 
     Raises:
         TypeError: `texts` or one of its items has the wrong type.
-        ValueError: it is empty, or a string cannot be written as UTF-8.
+        ValueError: `texts` is empty, or a string cannot be encoded as UTF-8.
     """
     if isinstance(texts, (str, bytes)) or not hasattr(texts, "__iter__"):
         raise TypeError(
@@ -26,17 +26,17 @@ def check_texts(name: str, texts: Iterable[object]) -> list[str]:
 
 
 def check_references(references: Iterable[object]) -> list[list[str]]:
-    """Return a list of references for each sentence, each list of the same length.
+    """Return a list of references per sentence; all these lists have the same length.
 
     Args:
         references: for each sentence a string, or a list of strings.
 
     Raises:
         TypeError: an item is neither a string nor a list of strings.
-        ValueError: there is no sentence, no reference, or not the same number of references for each sentence.
+        ValueError: there is no sentence or no reference, or the number of references per sentence varies.
     """
     if isinstance(references, (str, bytes)) or not hasattr(references, "__iter__"):
-        return [check_texts("references", references)]  # raises: no list at all
+        return [check_texts("references", references)]  # raises: not a list
     items = list(references)
     if not any(isinstance(item, (list, tuple)) for item in items):
         return [[text] for text in check_texts("references", items)]
@@ -60,10 +60,10 @@ def check_references(references: Iterable[object]) -> list[list[str]]:
 
 
 def check_same_length(name: str, items: Sized, other_name: str, other_items: Sized) -> None:
-    """Refuse two sides of different length, naming both counts.
+    """Check that both sides have the same length.
 
     Raises:
-        ValueError: the lengths differ.
+        ValueError: the lengths differ; the message states both.
     """
     if len(items) != len(other_items):
         raise ValueError(

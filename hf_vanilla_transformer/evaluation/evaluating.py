@@ -1,6 +1,6 @@
-"""Evaluate a model on a test set: translate, score, keep the results, and enter them in the ledger they belong to.
+"""Evaluate a model on a test set: translate, score, save the results, and add them to the right ledger.
 
-`evaluate_model` takes all steps; a `ModelEvaluation` takes them one by one, for who shows progress between them.
+`evaluate_model` runs all steps; `ModelEvaluation` runs them one by one, so that a caller can show progress in between.
 """
 
 import os
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 
 
 class ImplausibleTestSetError(ValueError):
-    """What is no test set of a model's pair of languages; it is not scored unasked."""
+    """The texts do not look like a test set for the model's language pair."""
 
 
 @dataclass(frozen=True)
 class EvaluationResult:
-    """What an evaluation found.
+    """The result of an evaluation.
 
     Attributes:
-        scores: of the translations.
-        baseline: of copying the nearest neighbours in the training text, if that was asked for.
+        scores: scores of the translations.
+        baseline: scores of the nearest-neighbour baseline, if it was requested.
         settings: how the translations were made, as in `scores.json`.
-        output_dir: where translations and figures are kept.
-        ledger: the ledger that the figures were entered in; `None` if none was.
-        doubts: why these are hardly translations of the test set by this model; then no ledger is changed unasked.
-        problem: why the ledger could not be written, if so.
+        output_dir: folder of the translations and scores.
+        ledger: path of the updated ledger; `None` if none was.
+        doubts: reasons to doubt the scores; if there are any, the ledger changes only with `record=True`.
+        problem: why the ledger could not be written, if it could not.
     """
 
     scores: TranslationScores
@@ -54,7 +54,7 @@ class EvaluationResult:
     problem: str | None = None
 
     def report(self) -> str:
-        """The result for people."""
+        """The result as readable text."""
         lines = [
             f"{self.settings['model']}: {decoding_in_words(self.settings['decoding'])}",
             f"{self.settings['sentences_per_second']:,} sentences per second ({self.settings['device']}, "
@@ -81,18 +81,18 @@ def evaluate_model(
     training_text: Origin | None = None,
     **translating: Any,
 ) -> EvaluationResult:
-    """Translate a test set with a model, score the translations, keep both, and enter the figures in a ledger.
+    """Translate a test set with a model, score the translations, save both, and add the scores to a ledger.
 
     Args:
         model: a model's folder, or its name on the Hub.
         origin: the test set.
-        output_dir: where translations and figures are kept; by default a folder `evaluation/NAME` in the model's.
-        device, precision: as of `Translator.from_pretrained`.
-        overwrite, record, keep_references, training_text: as of `ModelEvaluation`.
-        translating: as of `ModelEvaluation.run`.
+        output_dir: folder for translations and scores; `evaluation/NAME` in the model's folder by default.
+        device, precision: as in `Translator.from_pretrained`.
+        overwrite, record, keep_references, training_text: as in `ModelEvaluation`.
+        translating: as in `ModelEvaluation.run`.
 
     Raises:
-        FileExistsError, FileNotFoundError, ImplausibleTestSetError, ValueError: as of `ModelEvaluation`.
+        FileExistsError, FileNotFoundError, ImplausibleTestSetError, ValueError: as in `ModelEvaluation`.
     """
     from ..translation import Translator
 
@@ -111,26 +111,26 @@ def evaluate_model(
 
 
 class ModelEvaluation:
-    """The evaluation of one model on one test set, which is read and checked when this is made.
+    """The evaluation of one model on one test set; the constructor reads and checks the test set.
 
     Args:
         model: a model's folder, or its name on the Hub.
         origin: the test set.
-        output_dir: as of `results_folder`.
-        overwrite: replace results that are there.
-        record: `None` enters a plausible score in the ledger of the model's folder, or in one in `output_dir` where
-            that is elsewhere; `True` enters any score in the model's, `False` none.
-        keep_references: put the test set itself into the ledger.
-        training_text: also score copying the translation of the most similar sentence of it.
+        output_dir: as in `results_folder`.
+        overwrite: replace existing results.
+        record: `None` adds plausible scores to the ledger in the model's folder, or in `output_dir` if that lies
+            elsewhere; `True` adds any scores to the model's ledger; `False` adds none.
+        keep_references: store sources and references in the ledger.
+        training_text: also score the nearest-neighbour baseline on this text.
 
     Attributes:
-        faults: why this is no test set of the model's pair, if it is evaluated all the same.
+        faults: reasons why the test set does not fit the model's language pair, if it is evaluated anyway.
 
     Raises:
-        FileExistsError: there are results.
-        FileNotFoundError: as of `results_folder` and `Origin.read`.
-        ImplausibleTestSetError: it is no test set of the model's pair, and `record` is `None`.
-        ValueError: there is no text, or as of `results_folder` and `Origin.read`.
+        FileExistsError: there are results already.
+        FileNotFoundError: as in `results_folder` and `Origin.read`.
+        ImplausibleTestSetError: the test set does not fit the model's language pair, and `record` is `None`.
+        ValueError: there is no text, or as in `results_folder` and `Origin.read`.
     """
 
     def __init__(
@@ -158,13 +158,13 @@ class ModelEvaluation:
     def _judge(self, faults: list[str]) -> None:
         if faults and self.record is None:
             raise ImplausibleTestSetError(
-                f"This is no test set of the model's pair. {' '.join(faults)} Mend the test set; or pass record=True "
-                "to score it and enter it in the model's ledger all the same, or record=False to score it only."
+                f"The test set does not fit the model's language pair. {' '.join(faults)} Correct the test set, pass "
+                "record=True to score it and add it to the model's ledger anyway, or record=False to score it only."
             )
         self.faults += faults
 
     def check_pairs(self, translator: "Translator", batch_tokens: int | None = None) -> None:
-        """Ask the model itself whether sources and references belong together.
+        """Check by the model's probabilities that sources and references belong together.
 
         Raises:
             ImplausibleTestSetError: they do not, and `record` is `None`.
@@ -175,15 +175,15 @@ class ModelEvaluation:
     def run(
         self, translator: "Translator", *, batch_tokens: int | None = None, **translating: Any
     ) -> EvaluationResult:
-        """Translate, score, keep, enter.
+        """Translate, score, save the results and update the ledger.
 
         Args:
-            translator: of the model.
-            batch_tokens: most source tokens of a batch.
-            translating: as of `Translator.translate`: settings such as `num_beams`, `max_source_tokens`, `progress`.
+            translator: a translator with this model.
+            batch_tokens: maximum number of source tokens in a batch.
+            translating: as in `Translator.translate`: settings such as `num_beams`, `max_source_tokens`, `progress`.
 
         Raises:
-            TypeError, ValueError: as of `Translator.translate`.
+            TypeError, ValueError: as in `Translator.translate`.
         """
         batch_tokens = _or_default(batch_tokens)
         started = time.perf_counter()
@@ -221,7 +221,7 @@ class ModelEvaluation:
         return evaluate_translations(copied, references, target_lang=language, metrics=("bleu", "chrf"))
 
     def _origin_for_people(self) -> dict[str, Any]:
-        """The model and the test set as they were given."""
+        """Model and test set as the caller named them."""
         origin = self.origin
         if origin.dataset_name is not None:
             return {"model": self.model, "test_set": f"{origin.dataset_name}, {origin.split}"}
@@ -229,7 +229,7 @@ class ModelEvaluation:
         return {"model": self.model, "source": source, "references": references}
 
     def _recorded(self, result: EvaluationResult, hypotheses: list[str]) -> EvaluationResult:
-        """The same, once it is in the ledger that it belongs to, if it may be what it seems."""
+        """The result, added to its ledger if it is plausible."""
         result = replace(result, doubts=tuple(doubts_of_scores(result.scores, validation_bleu_of(self.model))))
         if self.record is False or (result.doubts and self.record is None):
             return result
@@ -259,10 +259,10 @@ class ModelEvaluation:
 def results_folder(
     model: str | os.PathLike[str], origin: Origin, output_dir: str | os.PathLike[str] | None = None
 ) -> Path:
-    """Where the results of a model on a test set are kept: `output_dir`, or `evaluation/NAME` in the model's folder.
+    """The folder for a model's results on a test set: `output_dir`, or `evaluation/NAME` in the model's folder.
 
     Raises:
-        FileNotFoundError: no `output_dir` is given, and the model has no folder here.
+        FileNotFoundError: no `output_dir` is given, and the model is not a local folder.
         ValueError: `output_dir` is the folder of another model.
     """
     if output_dir is not None:
@@ -278,7 +278,7 @@ def results_folder(
 
 
 def is_inside(output_dir: Path, model: Path) -> bool:
-    """Whether results are kept in the folder of their model."""
+    """Whether `output_dir` lies in the model's folder."""
     return model.is_dir() and output_dir.resolve().is_relative_to(model.resolve())
 
 

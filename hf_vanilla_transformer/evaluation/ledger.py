@@ -1,8 +1,8 @@
-"""The score ledger: one JSON file in a model's folder with all it takes to compute its figures again.
+"""The score ledger: a JSON file in a model's folder that holds everything needed to reproduce its scores.
 
-An entry is one decoding of one test set: the translations themselves, the fingerprints of sources, references and
-weights, how it was decoded and scored, and the figures. References are left out unless they may be shared; the
-fingerprint tells whether someone has the right ones.
+An entry is one decoding of one test set: the translations, the fingerprints of sources, references and weights, the
+settings of decoding and scoring, and the scores. References are left out unless they may be shared; their
+fingerprint identifies them.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ from .scores import METRIC_NAMES, PERCENTILES_MARK, MetricScore, TranslationScor
 
 LEDGER_NAME = "score_ledger.json"
 N_BOOTSTRAP = 1000
-"""Resamples behind the intervals of a ledger; sacreBLEU's own number."""
+"""Bootstrap resamples for the intervals in a ledger; sacreBLEU's default."""
 
 _FORMAT = 1
 
@@ -30,18 +30,19 @@ class LedgerEntry:
     """One test set, decoded in one way.
 
     Attributes:
-        test_set: its name for people.
-        hypotheses: the translations, exact.
-        metrics: the figures.
-        decoding: as of `Translator.decoding`.
+        test_set: display name of the test set.
+        hypotheses: the exact translations.
+        metrics: the scores.
+        decoding: as in `Translator.decoding`.
         scoring: arguments of `evaluate_translations`: `target_lang`, `tokenize`, `n_bootstrap`.
-        fingerprints: SHA-256 of `hypotheses`, `sources` and, one for each set of them, `references`, as `sha256sum`
-            gives for a file of these lines.
-        weights: fingerprint of the weights that translated, `weights_fingerprint`; `None` if it is not known.
-        origin: where the test set is: `dataset_name` with `split` and languages, or `source` and `references`, paths.
-        settings: what else is worth knowing: device, dtype, batch size.
-        averaged_checkpoints: names of the checkpoints whose mean the weights are.
-        sources, references: the test set itself, if it may be shared; references are a list for each sentence.
+        fingerprints: SHA-256 of `hypotheses`, of `sources` and of each set of `references`, equal to `sha256sum` of a
+            file with these lines.
+        weights: `weights_fingerprint` of the model that translated; `None` if unknown.
+        origin: where the test set is: `dataset_name` with `split` and languages, or the paths `source` and
+            `references`.
+        settings: further information: device, dtype, batch size.
+        averaged_checkpoints: names of the checkpoints that the weights are an average of.
+        sources, references: the test set itself, if it may be shared; references are one list per sentence.
     """
 
     test_set: str
@@ -59,22 +60,22 @@ class LedgerEntry:
 
     @property
     def key(self) -> tuple[str, str]:
-        """Two entries with the same one are the same test set decoded the same way."""
+        """Identifies test set and decoding: entries of the same test set, decoded the same way, have equal keys."""
         found = {name: value for name, value in self.fingerprints.items() if name != "hypotheses"}
         return json.dumps(found, sort_keys=True), json.dumps(dict(self.decoding), sort_keys=True, default=str)
 
     @property
     def id(self) -> str:
-        """Eight letters and digits by which people tell entries of one ledger apart."""
+        """A short identifier: the first eight hexadecimal digits of the key's SHA-256."""
         return hashlib.sha256("\n".join(self.key).encode()).hexdigest()[:8]
 
     def recompute(
         self, references: Sequence[Sequence[str]], hypotheses: Sequence[str] | None = None
     ) -> TranslationScores:
-        """The figures of the stored translations, or of others, by the same metrics and settings.
+        """Score the stored translations, or others, by the same metrics and settings.
 
         Args:
-            references: for each sentence its references, those of the fingerprints.
+            references: a list of references per sentence, matching the fingerprints.
             hypotheses: other translations of the same sentences.
         """
         return evaluate_translations(
@@ -85,7 +86,7 @@ class LedgerEntry:
         )
 
     def without_paths(self) -> "LedgerEntry":
-        """The entry as strangers may see it: files by their names alone."""
+        """The entry for publication: paths are reduced to file names."""
         origin = dict(self.origin)
         if "source" in origin:
             origin["source"] = Path(origin["source"]).name
@@ -96,7 +97,7 @@ class LedgerEntry:
 
 
 def decoding_in_words(decoding: Mapping[str, Any]) -> str:
-    """Every setting of a decoding, by its name."""
+    """List the settings of a decoding as text."""
     return ", ".join(f"{name} {value}" for name, value in decoding.items())
 
 
@@ -110,14 +111,14 @@ def make_entry(
     keep_references: bool = False,
     **known: Any,
 ) -> LedgerEntry:
-    """An entry with its fingerprints.
+    """Make a ledger entry and compute its fingerprints.
 
     Args:
-        test_set, hypotheses: as of `LedgerEntry`.
-        scores: of these hypotheses.
-        sources: one for each hypothesis.
-        references: for each sentence its references.
-        keep_references: put sources and references into the entry.
+        test_set, hypotheses: as in `LedgerEntry`.
+        scores: scores of these hypotheses.
+        sources: one per hypothesis.
+        references: a list of references per sentence.
+        keep_references: store sources and references in the entry.
         known: the other attributes of `LedgerEntry`.
     """
     fingerprints = {
@@ -137,26 +138,26 @@ def make_entry(
 
 
 def weights_fingerprint(folder: str | os.PathLike[str]) -> str | None:
-    """What tells these weights from others, or `None` where there are none: the SHA-256 of the safetensors file.
+    """The SHA-256 of the safetensors file that holds the weights; `None` if there is none.
 
-    Of several files it is the SHA-256 over their names and SHA-256s.
+    For sharded weights, the SHA-256 over the names and SHA-256s of all shards.
     """
     files = sorted(Path(folder).glob("model*.safetensors"))
     return combined_fingerprint({path.name: sha256_of_file(path) for path in files})
 
 
 def combined_fingerprint(digests: Mapping[str, str]) -> str | None:
-    """The fingerprint of weights from the SHA-256 of each of their files, as a manifest has them."""
+    """The fingerprint of weights from the SHA-256 of each of their files, as listed in a manifest."""
     if len(digests) == 1:
         return f"sha256:{next(iter(digests.values()))}"
     return fingerprint([f"{name} {digests[name]}" for name in sorted(digests)]) if digests else None
 
 
 def read_ledger(folder: str | os.PathLike[str]) -> tuple[LedgerEntry, ...]:
-    """The entries of a model folder's ledger; none if it has no ledger.
+    """Read the ledger of a model's folder; without a ledger there are no entries.
 
     Raises:
-        ValueError: it is not a ledger; it may come from anywhere, so every field is checked.
+        ValueError: the file is not a valid ledger. It is untrusted, so every field is checked.
     """
     path = Path(folder) / LEDGER_NAME
     try:
@@ -170,12 +171,12 @@ def read_ledger(folder: str | os.PathLike[str]) -> tuple[LedgerEntry, ...]:
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise ValueError(
             f"{path} must be a score ledger of format {_FORMAT}, but it is damaged ({type(error).__name__}: {error}). "
-            "Download it again, or delete it and evaluate anew."
+            "Download it again, or delete it and evaluate again."
         ) from error
 
 
 def write_ledger(folder: str | os.PathLike[str], entries: Sequence[LedgerEntry]) -> Path:
-    """Write a ledger whole, in the place of one that is there."""
+    """Write a complete ledger, replacing an existing one."""
     path = Path(folder) / LEDGER_NAME
     record = {"format": _FORMAT, "entries": [_as_json(entry) for entry in entries]}
     write_atomically(path, to_json(record, indent=1) + "\n")
@@ -183,23 +184,23 @@ def write_ledger(folder: str | os.PathLike[str], entries: Sequence[LedgerEntry])
 
 
 def add_to_ledger(folder: str | os.PathLike[str], entry: LedgerEntry) -> Path:
-    """Add an entry to a folder's ledger; one of the same test set and decoding gives way, whatever its weights."""
+    """Add an entry to a folder's ledger; it replaces one with the same test set and decoding, whatever its weights."""
     others = [other for other in read_ledger(folder) if other.key != entry.key]
     return _replace_ledger(Path(folder), [*others, entry])
 
 
 def remove_from_ledger(folder: str | os.PathLike[str], *wanted: str) -> tuple[LedgerEntry, ...]:
-    """Take entries out of a folder's ledger; a card that is written afterwards knows nothing of them.
+    """Remove entries from a folder's ledger, and thereby from cards written later.
 
     Args:
-        folder: of a model.
-        wanted: of each entry its `id`, or the name of its test set if no other entry has that name.
+        folder: the model's folder.
+        wanted: the `id` of each entry, or the name of its test set if only one entry has that name.
 
     Returns:
-        The entries that were taken out.
+        The removed entries.
 
     Raises:
-        ValueError: there is no such entry, or several of that name; those there are are listed, and all stay.
+        ValueError: there is no such entry, or several have that name. The message lists all entries; none is removed.
     """
     entries = read_ledger(folder)
     found = tuple(_find(entries, each, folder) for each in wanted)
@@ -214,14 +215,14 @@ def _find(entries: Sequence[LedgerEntry], wanted: str, folder: str | os.PathLike
     those = ", ".join(f"{entry.id} ({entry.test_set})" for entry in found or entries) or "none"
     many = f"{len(found)} entries named" if found else "no entry"
     raise ValueError(
-        f"An entry is taken out of a ledger by its id, but that of {folder} has {many} {wanted!r}. There is: {those}."
+        f"A ledger's entries are removed by id, but that of {folder} has {many} {wanted!r}. Its entries: {those}."
     )
 
 
 def _replace_ledger(folder: Path, entries: Sequence[LedgerEntry]) -> Path:
-    """Write the ledger anew; where the folder's manifest has sealed the old one, as in what was published, it follows.
+    """Rewrite the ledger, and its entry in the folder's manifest if that matched the old ledger.
 
-    A ledger that is not the one that was sealed stays that: nobody may think it verified.
+    If the old ledger differed from the manifest, the new one does too: it must not pass as verified.
     """
     manifest = read_manifest(folder)
     follows = manifest is not None and LEDGER_NAME in manifest["files"] and not damaged_files(folder, [LEDGER_NAME])
@@ -266,7 +267,7 @@ def _parse(record: Mapping[str, Any]) -> LedgerEntry:
 def _parse_metric(record: Mapping[str, Any]) -> MetricScore:
     if record["name"] not in METRIC_NAMES:
         raise ValueError(f"no metric is called {record['name']!r}")
-    # versions before percentiles wrote bounds that a score cannot have, as a BLEU of 143: these are not handed on
+    # versions before percentiles wrote impossible bounds, such as a BLEU of 143: these are dropped
     interval = record.get("interval") if PERCENTILES_MARK in _text(record["signature"]) else None
     low_high = None if interval is None else (float(interval[0]), float(interval[1]))
     return MetricScore(

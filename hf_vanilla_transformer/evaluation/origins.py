@@ -1,4 +1,4 @@
-"""Where a test set is, and its texts: aligned files, or a split of a dataset."""
+"""Where a test set comes from, and its texts: aligned files, or a split of a dataset."""
 
 import os
 import re
@@ -11,8 +11,8 @@ class Texts(NamedTuple):
     """The texts of a test set.
 
     Attributes:
-        sources: one for each sentence.
-        references: for each sentence its references.
+        sources: one per sentence.
+        references: a list of references per sentence.
     """
 
     sources: list[str]
@@ -21,19 +21,19 @@ class Texts(NamedTuple):
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a test set is.
+    """Where a test set comes from: aligned files or a dataset.
 
     Attributes:
-        source: path of the file of sources, of a test set in files.
-        references: paths of its references.
-        dataset_name: of one that is a split of a dataset: `builtin-fr-en`, a Hub name, a folder or a table.
+        source: path of the source file.
+        references: paths of the reference files.
+        dataset_name: a dataset instead of files: `builtin-fr-en`, a Hub name, a folder or a table.
         dataset_config_name: configuration of a Hub dataset.
-        split: of the dataset.
-        source_lang, target_lang: languages; both name the columns of a dataset, the second alone only the rules by
-            which words are counted.
+        split: split of the dataset.
+        source_lang, target_lang: languages. Together they name the columns of a dataset; `target_lang` alone only
+            chooses the tokenisation rules of the metrics.
 
     Raises:
-        ValueError: it is neither files nor a dataset, or both.
+        ValueError: neither files nor a dataset are given, or both.
     """
 
     source: str | os.PathLike[str] | None = None
@@ -55,17 +55,17 @@ class Origin:
 
     @property
     def files(self) -> list[str]:
-        """Paths of the sources and of each of the references; none of a dataset."""
+        """Paths of the source file and the reference files; empty for a dataset."""
         return [os.fspath(path) for path in (self.source, *self.references) if path is not None]
 
     @property
     def name(self) -> str:
-        """What people call the test set."""
+        """Display name of the test set."""
         return ", ".join(self._parts())
 
     @property
     def folder_name(self) -> str:
-        """What a folder of its results is called."""
+        """Name of the folder for its results."""
         return "-".join(re.sub(r"[^\w.-]+", "_", part) for part in self._parts()) if self.dataset_name else self.name
 
     def _parts(self) -> list[str]:
@@ -77,7 +77,7 @@ class Origin:
 
     @property
     def languages(self) -> tuple[str | None, str | None]:
-        """Source and target, as far as they are said or the built-in dataset has them."""
+        """Source and target language, as given or as the built-in dataset defines them."""
         from ..data.builtin import BUILTIN_NAME
 
         if self.source_lang is None and self.dataset_name == BUILTIN_NAME:
@@ -85,7 +85,7 @@ class Origin:
         return self.source_lang, self.target_lang
 
     def as_record(self) -> dict[str, Any]:
-        """The same for a ledger, so that `verify` finds the test set: paths are absolute."""
+        """The origin for a ledger, with absolute paths, so that `verify` finds the test set."""
         languages = {"source_lang": self.source_lang, "target_lang": self.target_lang} if self.source_lang else {}
         if self.dataset_name is None:
             source, *references = (str(Path(path).absolute()) for path in self.files)
@@ -100,10 +100,10 @@ class Origin:
         return {name: value for name, value in found.items() if value is not None}
 
     def read(self) -> Texts:
-        """The texts.
+        """Read the texts.
 
         Raises:
-            FileNotFoundError, ConnectionError, ValueError: as of `load_parallel_corpus`.
+            FileNotFoundError, ConnectionError, ValueError: as in `load_parallel_corpus`.
         """
         from ..data.reading import load_parallel_corpus
 

@@ -1,8 +1,8 @@
-"""What cannot be a score of a model's pair of languages, or hardly: no such figure enters a ledger unasked.
+"""Find implausible test sets and scores, which enter a ledger only if the user insists.
 
-Before anything is translated, the test set: lines without text, sides that are one text, languages that are not the
-model's, and, by the model's own probabilities, sides that are swapped or lines that are not each other's translations.
-Afterwards, the translations: none at all, copies, a figure far below that of the model's validation.
+Before translating, the test set is checked: blank lines, identical sides, languages other than the model's, and, by
+the model's own probabilities, swapped sides or misaligned lines. Afterwards, the translations: empty ones, copies of
+the source, and a BLEU far below that of the model's validation.
 """
 
 from collections.abc import Sequence
@@ -17,16 +17,16 @@ if TYPE_CHECKING:
 Pair = tuple[str | None, str | None]
 
 _MOST = 0.5  # of the lines
-_SAMPLE = 64  # pairs whose probability is asked for
-_FEWEST = 8  # pairs that say whether lines belong together
-_SWAPPED = 2.0  # nats a token; a model that has learned nothing differs by a half
+_SAMPLE = 64  # pairs whose probability is computed
+_FEWEST = 8  # pairs needed to tell whether lines belong together
+_SWAPPED = 2.0  # nats per token; for an untrained model the directions differ by 0.5
 _TOGETHER = 0.2
 _LEARNED = 5.0  # validation BLEU of a model that translates
 _FAR_BELOW = 0.1  # of the validation BLEU; text of another domain has a quarter
 
 
 def require_text(sources: Sequence[str], references: Sequence[Sequence[str]]) -> None:
-    """Refuse a test set that has nothing on a side.
+    """Check that neither side of a test set is blank.
 
     Raises:
         ValueError: every source, or every reference of one file, is blank.
@@ -40,11 +40,11 @@ def require_text(sources: Sequence[str], references: Sequence[Sequence[str]]) ->
 
 
 def faults_of_test_set(sources: Sequence[str], references: Sequence[Sequence[str]]) -> list[str]:
-    """Why these texts are no test set, one sentence each.
+    """List what is wrong with the texts of a test set, one sentence per fault.
 
     Args:
-        sources: one for each sentence.
-        references: for each sentence its references.
+        sources: one per sentence.
+        references: a list of references per sentence.
     """
     faults = []
     for side, texts in _sides(sources, references):
@@ -57,19 +57,19 @@ def faults_of_test_set(sources: Sequence[str], references: Sequence[Sequence[str
     for stream in streams:
         same = sum(_squeezed(source) == _squeezed(text) for source, text in zip(sources, stream, strict=True))
         if same > _MOST * len(sources):
-            faults.append(f"{same:,} of {len(sources):,} references are their own sources.")
+            faults.append(f"{same:,} of {len(sources):,} references equal their sources.")
     if len(set(streams)) < len(streams):
         faults.append("The same references were given twice.")
     return faults
 
 
 def faults_of_languages(model: Pair, said: Pair, files: Sequence[str] = ()) -> list[str]:
-    """Where the languages of a test set are not those of the model, one sentence each.
+    """List differences between the languages of a test set and of the model, one sentence per difference.
 
     Args:
-        model: source and target that the model's record names, `None` where it names none.
-        said: those of the test set, as far as options or its dataset say.
-        files: paths of its sources and of each of its references, if it is in files.
+        model: source and target language from the model's record; `None` where unknown.
+        said: languages of the test set from options or its dataset; `None` where unknown.
+        files: paths of its source file and reference files, if it consists of files.
     """
     names = [languages_of_files(files[0], path) for path in files[1:]]
     if _is(model, said[::-1]) or any(_is(model, pair[::-1]) for pair in names):
@@ -94,13 +94,14 @@ def faults_by_probability(
     batch_tokens: int,
     validation_bleu: float | None,
 ) -> list[str]:
-    """What the model's own probabilities say of a test set: sides swapped, or lines that do not belong together.
+    """Find swapped sides or misaligned lines by the model's own probabilities.
 
     Args:
-        model, tokenizer: the model to score.
-        sources, references: the test set; the first reference of some sentences, spread over it, is asked about.
-        batch_tokens: most tokens of a side in a batch.
-        validation_bleu: of the model, if known: only of one that translates is it known that pairs are likelier.
+        model, tokenizer: the model to evaluate.
+        sources, references: the test set; a sample of sentences, evenly spread, is checked with its first references.
+        batch_tokens: maximum number of tokens per side of a batch.
+        validation_bleu: BLEU in validation, if known; alignment is checked only for a model that has learned to
+            translate.
     """
     pairs = [(source, each[0]) for source, each in zip(sources, references, strict=True)]
     pairs = [pair for pair in pairs if not any(map(_is_blank, pair))]
@@ -116,28 +117,28 @@ def faults_by_probability(
         forward, backward = mean(left, right), mean(right, left)
         if backward > forward + _SWAPPED:
             return [
-                f"The sides look swapped: the model finds the sources likelier as translations of the references "
-                f"({backward:.1f} nats a token) than the references as those of the sources ({forward:.1f})."
+                f"The sides look swapped: to the model, the sources are likelier as translations of the references "
+                f"({backward:.1f} nats per token) than the references as translations of the sources ({forward:.1f})."
             ]
         if len(pairs) < _FEWEST or (validation_bleu or 0) < _LEARNED:
             return []
         others = mean(left, right[1:] + right[:1])
-    except (TypeError, ValueError, RuntimeError):  # too long, too large, or a model that must be told its languages
+    except (TypeError, ValueError, RuntimeError):  # too long, too large, or a model that needs language codes
         return []
     if forward < others + _TOGETHER:
         return [
-            f"Sources and references do not belong together: the model finds the references ({forward:.1f} nats a "
-            f"token) no likelier than those of other lines ({others:.1f})."
+            f"Sources and references do not belong together: to the model, the references ({forward:.1f} nats per "
+            f"token) are no likelier than those of other lines ({others:.1f})."
         ]
     return []
 
 
 def doubts_of_scores(scores: TranslationScores, validation_bleu: float | None) -> list[str]:
-    """What is wrong with translations, one sentence each.
+    """List reasons to doubt the scores, one sentence per reason.
 
     Args:
-        scores: of the model on the test set.
-        validation_bleu: of the model, if known.
+        scores: scores of the model on the test set.
+        validation_bleu: BLEU of the model in validation, if known.
     """
     doubts = []
     if scores.empty_hypotheses > _MOST * scores.sentences:
@@ -168,7 +169,7 @@ def _sides(sources: Sequence[str], references: Sequence[Sequence[str]]) -> list[
 
 
 def _is_blank(text: str) -> bool:
-    """Without a visible character: spaces of any kind, or marks that are not printed."""
+    """Whether a text has no visible character: only white space or non-printing characters."""
     return not any(character.isprintable() and not character.isspace() for character in text)
 
 
@@ -177,7 +178,7 @@ def _squeezed(text: str) -> str:
 
 
 def _is(model: Pair, other: Pair) -> bool:
-    """Whether both sides of both are known and the same."""
+    """Whether all four languages are known and the pairs are equal."""
     return all(
         one is not None and two is not None and same_language(one, two) for one, two in zip(model, other, strict=True)
     )

@@ -1,4 +1,4 @@
-"""Keep what a score was computed from: `hypotheses.txt` and `scores.json`, so that anyone can compute it again."""
+"""Save what a score was computed from, `hypotheses.txt` and `scores.json`, so that anyone can reproduce it."""
 
 import hashlib
 import json
@@ -19,7 +19,7 @@ _LINE_BREAK = re.compile(r"\r\n|\r|\n")
 
 
 def refuse_existing_results(output_dir: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Check that `write_scores` may write to a folder; meant to be called before a long decoding, too.
+    """Check that `write_scores` may write to a folder; call it before a long decoding too.
 
     Raises:
         FileExistsError: the folder already holds results and `overwrite` is false, or it is a file.
@@ -30,7 +30,7 @@ def refuse_existing_results(output_dir: str | os.PathLike[str], *, overwrite: bo
     present = [name for name in (HYPOTHESES_FILE, SCORES_FILE) if (folder / name).exists()]
     if present and not overwrite:
         raise FileExistsError(
-            f"Results are never overwritten unasked, but {folder} already holds {' and '.join(present)}. "
+            f"Existing results are not overwritten, but {folder} already holds {' and '.join(present)}. "
             "Name another output_dir or pass overwrite=True."
         )
 
@@ -45,7 +45,7 @@ def write_scores(
     *,
     overwrite: bool = False,
 ) -> Path:
-    r"""Write the translations and their figures; each file appears whole or not at all, `scores.json` last.
+    r"""Write the translations and their scores. Each file is written atomically, `scores.json` last.
 
     `hypotheses.txt` holds translation n on line n. A line break inside a translation ("\n", "\r" or both) is written
     as one space, and `scores.json` keeps the exact text under `hypotheses_with_line_breaks`, by sentence number
@@ -53,14 +53,14 @@ def write_scores(
     a file.
 
     Args:
-        output_dir: the folder; made if it does not exist.
-        scores: the figures of these very sentences.
+        output_dir: the folder; created if it does not exist.
+        scores: the scores of exactly these sentences.
         hypotheses: the translations.
         references: as given to `evaluate_translations`; not copied, only fingerprinted: one fingerprint for the first
             references of all sentences, one for the second, and so on.
         sources: the source sentences; only fingerprinted.
-        settings: how the translations were made (model, beam size, length penalty, ...); anything that JSON can hold.
-        overwrite: replace results that are already there.
+        settings: how the translations were made (model, beam size, length penalty, ...); any JSON value.
+        overwrite: replace existing results.
 
     Returns:
         The path of `scores.json`.
@@ -68,7 +68,7 @@ def write_scores(
     Raises:
         FileExistsError: the folder already holds results and `overwrite` is false, or it is a file.
         TypeError: a sentence is not a string, or JSON cannot hold the settings.
-        ValueError: numbers of sentences differ.
+        ValueError: the numbers of sentences differ.
     """
     hypothesis_list = check_texts("hypotheses", hypotheses)
     lines = [_LINE_BREAK.sub(" ", hypothesis) for hypothesis in hypothesis_list]
@@ -96,7 +96,7 @@ def write_scores(
 def _check_scores_belong(scores: TranslationScores, hypotheses: list[str]) -> None:
     if scores.sentences != len(hypotheses):
         raise ValueError(
-            f"Scores are kept beside the sentences they were computed from, but they cover {scores.sentences:,} "
+            f"Scores must be saved with the sentences they were computed from, but they cover {scores.sentences:,} "
             f"sentences and {len(hypotheses):,} hypotheses were given. Score these hypotheses first."
         )
 
@@ -137,6 +137,6 @@ def fingerprint(lines: Sequence[str]) -> str:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Write beside the file, then rename: a reader sees the old file or the new one, never half of one."""
+    """Write to a temporary file, then rename it: a reader sees the old file or the new one, never a partial one."""
     with replaced_file(path) as beside:
         beside.write_text(text, encoding="utf-8", newline="\n")

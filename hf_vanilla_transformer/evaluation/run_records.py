@@ -1,6 +1,6 @@
-"""What a model's folder tells of the run that made it: its settings, its languages, how well it did in validation.
+"""What a model's folder records about its training run: settings, languages, validation scores.
 
-Every file may be missing or come from anywhere: what cannot be read says nothing.
+Every file may be missing, and none is trusted: unreadable files are ignored.
 """
 
 import json
@@ -15,22 +15,22 @@ import yaml
 from ..model.json_files import read_json
 
 SETTINGS_NAME = "run.yaml"
-"""The settings of a run, as a recipe that starts it again."""
+"""The settings of a run, as a recipe that repeats it."""
 
 CARD_NAME = "README.md"
 AVERAGE_RECORD_NAME = "averaged_checkpoints.json"
-"""What `average_checkpoints` leaves beside a mean."""
+"""The file that `average_checkpoints` writes beside averaged weights."""
 
 LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]{2,8})*")
 OWNER_AND_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", re.ASCII)
 _PRIVATE = re.compile(r"(^|_)token$|secret|password|hub|output_dir|logging_dir|run_name|resume")
-"""Settings that are nobody's business, by their names."""
+"""Names of settings that are never published: secrets."""
 
 
 def settings_of_run(folder: Path) -> dict[str, dict[str, Any]] | None:
-    """The settings of the run that made the model, without secrets and with files by their names alone.
+    """The settings of the run that trained the model, without secrets and with paths reduced to file names.
 
-    They are in the run's folder; a checkpoint's folder is in it.
+    They are read from the run's folder, which is the parent of a checkpoint's folder.
     """
     places = [folder, *([folder.resolve().parent] if folder.name.startswith("checkpoint-") else [])]
     for place in places:
@@ -48,7 +48,7 @@ def settings_of_run(folder: Path) -> dict[str, dict[str, Any]] | None:
 
 
 def _public(value: Any) -> Any:
-    """A path by its last part: the rest tells of somebody's machine."""
+    """Reduce a path to its last part: the rest reveals details of the machine."""
     if isinstance(value, list):
         return [_public(item) for item in value]
     if isinstance(value, str) and re.search(r"[/\\]", value):
@@ -58,7 +58,7 @@ def _public(value: Any) -> Any:
 
 
 def recorded_languages(folder: str | os.PathLike[str]) -> tuple[str | None, str | None]:
-    """Source and target of a model, by the settings of its run, else by the card of ours in its folder."""
+    """Source and target language of a model, from the settings of its run or else from the card that a push wrote."""
     found = languages_of_settings(settings_of_run(Path(folder)))
     if not found:
         languages = _languages_of_card(Path(folder) / CARD_NAME)
@@ -74,7 +74,7 @@ def languages_of_settings(settings: Mapping[str, Mapping[str, Any]] | None) -> d
 
 
 def _languages_of_card(path: Path) -> list[str]:
-    """Both languages in the metadata of a card that a push wrote; other cards' are in no order."""
+    """Both languages in the metadata of a card that a push wrote; in other cards their order has no meaning."""
     try:
         match = re.match(r"---\n(.*?)\n---\n", path.read_text(encoding="utf-8"), re.DOTALL)
         metadata = yaml.safe_load(match[1]) if match else {}
@@ -86,7 +86,7 @@ def _languages_of_card(path: Path) -> list[str]:
 
 
 def validation_bleu_of(folder: str | os.PathLike[str]) -> float | None:
-    """The best BLEU of the validations in a run's or checkpoint's record; `None` if there is none."""
+    """The best validation BLEU in the record of a run or checkpoint; `None` if there is none."""
     try:
         log = json.loads((Path(folder) / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
         return max((float(line["eval_bleu"]) for line in log if "eval_bleu" in line), default=None)
@@ -95,7 +95,7 @@ def validation_bleu_of(folder: str | os.PathLike[str]) -> float | None:
 
 
 def averaged_checkpoints(folder: str | os.PathLike[str]) -> tuple[str, ...]:
-    """Names of the checkpoints whose mean the weights in `folder` are; none if they are no mean."""
+    """Names of the checkpoints that the weights in `folder` are an average of; empty if they are not an average."""
     try:
         record = read_json(Path(folder) / AVERAGE_RECORD_NAME)
         return tuple(Path(checkpoint).name for checkpoint in record["averaged"])

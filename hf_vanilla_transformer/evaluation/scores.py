@@ -1,8 +1,7 @@
-"""Score a corpus of translations: BLEU, chrF and TER by sacreBLEU, each figure with its signature.
+"""Score a corpus of translations: BLEU, chrF and TER by sacreBLEU, each score with its signature.
 
-The figures come from the `evaluate` module `translation_scores.py` beside this file, loaded by its path, so that no
-network is needed. Its docstring says how each figure is defined. Left out: neural metrics, which need a model of their
-own.
+The scores come from the `evaluate` module `translation_scores.py` beside this file, loaded by its path, so that no
+network is needed. Its docstring defines each score. Left out: neural metrics, which need a model of their own.
 """
 
 import logging
@@ -18,23 +17,23 @@ logger = logging.getLogger(__name__)
 METRIC_FILE = Path(__file__).with_name("translation_scores.py")
 METRIC_NAMES = ("bleu", "chrf", "ter", "moses_bleu")
 PERCENTILES_MARK = "|ci:percentile|"
-"""In the signature of a figure whose interval is one of percentiles."""
+"""Part of the signature of a score with a percentile interval."""
 WRITTEN_WITHOUT_SPACES = frozenset({"bo", "ja", "km", "lo", "my", "th", "yue", "zh"})
 
 
 @dataclass(frozen=True)
 class MetricScore:
-    """One figure and what it takes to compute it again.
+    """One score and what is needed to reproduce it.
 
     Attributes:
         name: short name: `bleu`, `chrf`, `ter` or `moses_bleu`.
-        label: the name for people.
+        label: display name.
         value: 0 to 100; TER may exceed 100.
-        signature: sacreBLEU's signature, its version included; that of Moses-tokenised BLEU adds sacremoses' language
-            and version.
-        higher_is_better: false for TER alone.
-        interval: bounds of the bootstrap 95 % interval, percentiles of the resampled scores, which the signature names
-            `ci:percentile`; `None` where none was asked for.
+        signature: sacreBLEU's signature, its version included; Moses-tokenised BLEU adds sacremoses' language and
+            version.
+        higher_is_better: false only for TER.
+        interval: bounds of the 95 % bootstrap interval, percentiles of the resampled scores (`ci:percentile` in the
+            signature); `None` if not requested.
     """
 
     name: str
@@ -48,11 +47,11 @@ class MetricScore:
         return f"{self.label}: {self.figure()}  {self.signature}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The same for JSON."""
+        """Return the score as a dict for JSON."""
         return {**asdict(self), "interval": None if self.interval is None else list(self.interval)}
 
     def figure(self) -> str:
-        """The value and, where there is one, its interval, to two decimals."""
+        """The value and its interval, if any, to two decimals."""
         if self.interval is None:
             return f"{self.value:.2f}"
         return f"{self.value:.2f} [{self.interval[0]:.2f}, {self.interval[1]:.2f}]"
@@ -60,14 +59,15 @@ class MetricScore:
 
 @dataclass(frozen=True)
 class TranslationScores:
-    """The scores of one corpus; `scores["bleu"].value` gives one figure.
+    """The scores of one corpus; `scores["bleu"].value` gives one value.
 
     Attributes:
-        metrics: the figures, in the order BLEU, chrF, TER, Moses-tokenised BLEU.
-        sentences: how many sentences were scored.
-        references_per_sentence: how many references each sentence had.
-        empty_hypotheses: translations without a visible character.
-        copied_sources: translations equal to their source, surrounding space aside; `None` if no sources were given.
+        metrics: the scores, in the order BLEU, chrF, TER, Moses-tokenised BLEU.
+        sentences: number of sentences.
+        references_per_sentence: number of references per sentence.
+        empty_hypotheses: number of translations without a visible character.
+        copied_sources: number of translations equal to their source, ignoring surrounding space; `None` if no sources
+            were given.
     """
 
     metrics: tuple[MetricScore, ...]
@@ -86,7 +86,7 @@ class TranslationScores:
         return iter(self.metrics)
 
     def table(self) -> str:
-        """Return the figures for people, one per line with its signature, and the counts below."""
+        """Return the scores as readable text, one per line with its signature, and the counts below."""
         width = max(len(metric.label) for metric in self.metrics)
         figures = [metric.figure() for metric in self.metrics]
         wide = max(6, *map(len, figures))
@@ -101,15 +101,15 @@ class TranslationScores:
         return "\n".join([*lines, counts])
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the same as plain dicts, lists, strings and numbers, for JSON."""
+        """Return the scores as plain dicts, lists, strings and numbers, for JSON."""
         return {**asdict(self), "metrics": [metric.to_dict() for metric in self.metrics]}
 
 
 def load_metric() -> Any:
     """Load the `evaluate` module of this package from its file; needs no network.
 
-    `evaluate` copies the file into its modules cache (`HF_MODULES_CACHE`); a damaged copy is made again. Sentences are
-    kept in memory and not in a cache file, so processes that score at the same time share nothing.
+    `evaluate` copies the file into its modules cache (`HF_MODULES_CACHE`); a damaged copy is replaced. Sentences are
+    kept in memory, not in a cache file, so processes that score at the same time share nothing.
 
     Returns:
         An `evaluate.Metric`; `.compute(predictions=..., references=...)` gives a dict per metric.
@@ -121,13 +121,13 @@ def load_metric() -> Any:
 
 
 def _drop_damaged_copy() -> None:
-    """`evaluate` takes the copy as it finds it, cut short or not."""
+    """Delete a damaged copy: `evaluate` does not notice that it is incomplete."""
     from evaluate.config import HF_MODULES_CACHE
     from evaluate.loading import files_to_hash
     from filelock import FileLock
 
     for copy in Path(HF_MODULES_CACHE).rglob(f"{files_to_hash([str(METRIC_FILE)])}/{METRIC_FILE.name}"):
-        with FileLock(f"{copy.parent.parent}.lock"):  # that of `evaluate`
+        with FileLock(f"{copy.parent.parent}.lock"):  # the lock that `evaluate` uses
             if copy.read_bytes() != METRIC_FILE.read_bytes():
                 logger.warning("The cached copy %s is damaged; it is made again.", copy)
                 copy.unlink()
@@ -147,22 +147,22 @@ def evaluate_translations(
 
     Args:
         hypotheses: one translation per sentence, plain text: detokenised, in its own case, without subword marks.
-        references: one reference per sentence, or for each sentence a list of them, as many for each sentence.
+        references: one reference per sentence, or a list of references per sentence, all of the same length.
         sources: the source sentences, to count translations that merely copy them.
         target_lang: language code for the Moses tokeniser, such as "de" or "pt-BR"; `None` means English rules, and
             the signature says so.
         metrics: names out of "bleu", "chrf", "ter", "moses_bleu"; `None` means all. TER is slow on long sentences.
         tokenize: sacreBLEU's tokeniser for "bleu": "13a", "intl", or "zh" and "char" for text without spaces.
-        n_bootstrap: resamples of the corpus for each figure's 95 % interval, which the signature then names; 1,000
-            are usual, and give the same bounds each time (the seed is sacreBLEU's, 12345). 0 makes none.
+        n_bootstrap: resamples of the corpus for each score's 95 % interval, which the signature then names; 1,000
+            are usual. The bounds are reproducible (the seed is sacreBLEU's, 12345). 0 computes no interval.
 
     Returns:
-        Each figure with its signature, and counts of what to look at before believing them.
+        Each score with its signature, and counts of suspicious translations.
 
     Raises:
         TypeError: something is not a string.
-        ValueError: the corpus is empty, numbers of sentences or of references per sentence differ, or an option is
-            unknown.
+        ValueError: the corpus is empty, the numbers of sentences or of references per sentence differ, or an option
+            is unknown.
     """
     hypothesis_list = check_texts("hypotheses", hypotheses)
     reference_lists = check_references(references)

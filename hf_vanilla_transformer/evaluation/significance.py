@@ -1,7 +1,7 @@
-"""Whether the difference between two systems is more than chance: paired bootstrap (Koehn 2004), sacreBLEU's.
+"""Test whether two systems differ significantly: sacreBLEU's paired bootstrap (Koehn 2004).
 
-Both systems translated the same sentences. The corpus is drawn anew a thousand times with replacement; p is how often
-the difference of the drawn scores, centred, exceeds the one found. Left out: more than two systems at once.
+Both systems translated the same sentences. The corpus is resampled a thousand times with replacement; p is how often
+the centred difference of the resampled scores exceeds the observed one. Left out: more than two systems at once.
 """
 
 from collections.abc import Sequence
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One metric of two systems.
+    """Two systems compared by one metric.
 
     Attributes:
-        signature: sacreBLEU's, which names resamples and seed.
-        value, other_value: the figures of the first and of the second system.
-        p_value: probability of such a difference if there were none; below 0.05 is called significant. Equal figures
-            have 1, where sacreBLEU would say 0.001.
+        signature: sacreBLEU's signature, which names resamples and seed.
+        value, other_value: the scores of the first and the second system.
+        p_value: probability of such a difference by chance; below 0.05 is called significant. Equal scores have 1,
+            where sacreBLEU would give 0.001.
     """
 
     signature: str
@@ -50,16 +50,16 @@ def compare_systems(
     """Compare two systems on one test set by BLEU, chrF and TER.
 
     Args:
-        hypotheses, other_hypotheses: one translation for each sentence, of either system.
-        references: as of `evaluate_translations`.
+        hypotheses, other_hypotheses: the translations of each system, one per sentence.
+        references: as in `evaluate_translations`.
         tokenize: sacreBLEU's tokeniser for BLEU.
-        n_bootstrap: resamples of the corpus.
+        n_bootstrap: number of resamples of the corpus.
 
     Returns:
-        One comparison for each metric.
+        One comparison per metric.
 
     Raises:
-        TypeError, ValueError: as of `evaluate_translations`.
+        TypeError, ValueError: as in `evaluate_translations`.
     """
     import sacrebleu  # takes a second
     from sacrebleu.significance import PairedTest

@@ -5,13 +5,13 @@ its own line, because `evaluate` reads them one line at a time. Nothing here nee
 
 Sources: Post (2018) for BLEU and signatures, Popović (2015) for chrF, Snover et al. (2006) for TER. The Moses variant
 follows the older practice of `tokenizer.perl`, `lowercase.perl` and `multi-bleu.perl` in this order: text is tokenised
-by sacremoses in its own case, then lower-cased, then split at spaces. Hyphens stay (no `-a`, and none of the
-"##AT##-##AT##" compound splitting of the WMT 2014 papers), punctuation is not normalised, and XML is not escaped,
-which would rename tokens alike on both sides and change no score. Unlike `multi-bleu.perl`, which gives 0 when no
+by sacremoses with its case kept, then lower-cased, then split at spaces. Hyphens stay (no `-a`, and none of the
+"##AT##-##AT##" compound splitting of the WMT 2014 papers), punctuation is not normalised, and XML is not escaped:
+escaping renames tokens equally on both sides and changes no score. Unlike `multi-bleu.perl`, which gives 0 when no
 four-gram matches, sacreBLEU's exponential smoothing stays on.
 
-Intervals are percentiles of the bootstrap (Efron 1979; Koehn 2004 for BLEU): the corpora that sacreBLEU draws with its
-seed, scored, and the 2.5th and 97.5th of every hundred, so that bounds are scores that such a corpus can have.
+Intervals are bootstrap percentiles (Efron 1979; Koehn 2004 for BLEU): the corpora that sacreBLEU draws with its seed
+are scored, and the bounds are the 2.5th and 97.5th percentiles, so each bound is a score that such a corpus can have.
 sacreBLEU itself prints the mean of these scores plus or minus half that width, which on a small corpus leaves the
 metric's range. The signature says `ci:percentile`.
 """
@@ -42,17 +42,17 @@ _DESCRIPTION = "BLEU, chrF and TER by sacreBLEU, and lower-cased, Moses-tokenise
 _INPUTS = """
 Args:
     predictions: one translation per sentence, plain text (neither tokenised nor lower-cased).
-    references: for each sentence its reference, or a list of references; as many for each sentence.
+    references: one reference per sentence, or a list of references per sentence, all of the same length.
     metrics: names out of "bleu", "chrf", "ter", "moses_bleu"; all by default, computed in this order.
-    tokenize: sacreBLEU's tokeniser of the metric "bleu": "13a" (default), "intl", "zh" or "char".
+    tokenize: sacreBLEU's tokeniser for "bleu": "13a" (default), "intl", "zh" or "char".
     target_lang: language code for the rules of "moses_bleu", such as "de" or "pt-BR"; English rules by default.
-    n_bootstrap: resamples of the corpus for a 95 % interval, percentiles of their scores; none by default.
+    n_bootstrap: resamples of the corpus for a 95 % percentile interval; no interval by default.
 
 Returns:
-    For each metric its `label`, its `score` (0 to 100; TER may exceed 100), its `signature`, its `interval` (two
-    bounds, or `None` without resamples), and `higher_is_better`.
+    For each metric: `label`, `score` (0 to 100; TER may exceed 100), `signature`, `interval` (two bounds, or `None`
+    without resamples), and `higher_is_better`.
 """
-_SEED = 12345  # sacreBLEU's own, whatever SACREBLEU_SEED says: a figure is computed again elsewhere
+_SEED = 12345  # sacreBLEU's default, ignoring SACREBLEU_SEED: scores must be reproducible elsewhere
 _PERCENTILES = (2.5, 97.5)
 _BLEU_TOKENIZERS = ("13a", "intl", "zh", "char")  # sacreBLEU's others need a download or a package of their own
 
@@ -73,7 +73,7 @@ class _Figure(NamedTuple):
 def _figure(
     label: str, metric: Metric, predictions: list[str], streams: list[list[str]], options: _Options
 ) -> _Figure:
-    """One metric over the corpus, with the bounds of its bootstrap interval where resamples are asked for."""
+    """One metric over the corpus, with the bounds of its bootstrap interval if resamples are requested."""
     statistics = metric._extract_corpus_statistics(predictions, streams)
     score = _in_range(metric, metric._aggregate_and_compute(statistics).score)
     signature = metric.get_signature()
@@ -88,18 +88,18 @@ def _figure(
 
 
 def _resampled_scores(metric: Metric, statistics: np.ndarray, n_bootstrap: int) -> list[float]:
-    """The scores of corpora drawn with replacement, those of sacreBLEU's `_bootstrap_resample` with this seed."""
+    """The scores of resampled corpora, the same that sacreBLEU's `_bootstrap_resample` draws with this seed."""
     draw = np.random.default_rng(_SEED)
     size = len(statistics)  # (sentences, statistics of a sentence)
     scores = []
-    for _ in range(n_bootstrap):  # one at a time: all together would take gigabytes of a large corpus
+    for _ in range(n_bootstrap):  # one at a time: all at once would take gigabytes for a large corpus
         times_drawn = np.bincount(draw.choice(size, size=size, replace=True), minlength=size)
         scores.append(_in_range(metric, metric._compute_score_from_stats(times_drawn @ statistics).score))
     return scores
 
 
 def _in_range(metric: Metric, score: float) -> float:
-    """A perfect BLEU comes out as 100.00000000000004; TER alone has no upper bound."""
+    """Clip a score to its range: a perfect BLEU comes out as 100.00000000000004; only TER has no upper bound."""
     return float(score) if isinstance(metric, sacrebleu.TER) else min(float(score), 100.0)
 
 
@@ -123,7 +123,7 @@ def _moses_bleu(predictions: list[str], streams: list[list[str]], options: _Opti
     def tokenized(sentences: list[str]) -> list[str]:
         return [moses.tokenize(s, aggressive_dash_splits=False, escape=False, return_str=True) for s in sentences]
 
-    # `force` silences the advice to detokenise first: tokenised text is what this figure is about
+    # `force` silences the advice to detokenise first: this score is defined on tokenised text
     metric = sacrebleu.BLEU(lowercase=True, tokenize="none", force=True)
     label = "tokenised lower-cased BLEU (Moses, not comparable with scores of plain text)"
     figure = _figure(label, metric, tokenized(predictions), [tokenized(stream) for stream in streams], options)
@@ -135,7 +135,7 @@ _METRICS = {"bleu": _bleu, "chrf": _chrf, "ter": _ter, "moses_bleu": _moses_bleu
 
 
 def _moses_rules(target_lang: str | None) -> tuple[str, str]:
-    """Name the language whose rules sacremoses applies, and how the signature words it."""
+    """Return the language whose rules sacremoses applies, and its name in the signature."""
     if target_lang is None:
         return "en", "en-by-default"
     if not isinstance(target_lang, str) or not re.fullmatch(r"[A-Za-z]{2,3}([-_][A-Za-z0-9]+)*", target_lang):
@@ -145,7 +145,7 @@ def _moses_rules(target_lang: str | None) -> tuple[str, str]:
         )
     language = re.split("[-_]", target_lang)[0].lower()
     known = set(NonbreakingPrefixes().available_langs.values())
-    # sacremoses takes English abbreviations, silently, for a language that it does not know
+    # for an unknown language, sacremoses silently uses English abbreviations
     return language, language if language in known else f"{language}-with-en-prefixes"
 
 
