@@ -110,8 +110,8 @@ def test_what_is_unknown_says_so_and_is_no_metadata(folder):
         "- Steps: unknown",
         "Recipe: unknown.",
         "learned on unknown text.",
-        "Nobody has scored this model: unknown.",
-        "What else it is not fit for: unknown.",
+        "Unknown: this model has not been scored.",
+        "Other limits: unknown.",
     ):
         assert line in card, line
     assert metadata_of(card) == {
@@ -188,7 +188,7 @@ def test_a_block_of_code_is_not_ended_by_what_is_in_it():
     "text", ["BLEU 38", "a BLEU of 38.7", "38.7 BLEU", "| BLEU | 38 |", "**BLEU**: 38", "name: BLEU"]
 )
 def test_a_bare_score_is_refused(text):
-    with pytest.raises(ValueError, match='"BLEU" alone says nothing'):
+    with pytest.raises(ValueError, match='"BLEU" alone is ambiguous'):
         require_signatures(f"---\n---\n{text}\n")
 
 
@@ -199,12 +199,12 @@ def test_a_score_that_says_which_is_none_of_these(text):
 
 @pytest.mark.parametrize("field", ["data", "limits"])
 def test_owners_tell_no_scores_in_words(field):
-    with pytest.raises(ValueError, match=f"cannot be told in words in {field}"):
+    with pytest.raises(ValueError, match=f"cannot be stated in words in {field}"):
         CardDetails(**{field: "reaches 40 BLEU"})
 
 
 def test_a_test_set_named_after_a_score_cannot_smuggle_one_in(folder, entry):
-    with pytest.raises(ValueError, match='"BLEU" alone says nothing'):
+    with pytest.raises(ValueError, match='"BLEU" alone is ambiguous'):
         card_of(folder, [replace(entry, test_set="38.7 BLEU")])
 
 
@@ -214,7 +214,7 @@ def test_scores_of_earlier_weights_stay_out_of_the_card(folder, entry, tmp_path)
 
     notes = write_publication(folder, "someone/x", tmp_path / "out")
 
-    assert notes == ("Left out are scores of earlier weights (test_2016): evaluate again.",)
+    assert notes == ("Scores of earlier weights are left out (test_2016): evaluate again.",)
     ledger = json.loads((tmp_path / "out" / "score_ledger.json").read_text(encoding="utf-8"))
     assert [entry["decoding"]["num_beams"] for entry in ledger["entries"]] == [4]
     assert "num_beams 1" not in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")

@@ -31,7 +31,10 @@ def test_exactly_the_allow_list_is_published_and_no_token_in_any_byte(pushing, f
 
     answer = pushing.push(folder)
 
-    assert (answer.code, answer.err) == (0, "The card has no scores: `vanilla-transformer evaluate` makes them.\n")
+    assert (answer.code, answer.err) == (
+        0,
+        "The card has no scores: run `vanilla-transformer evaluate` to add them.\n",
+    )
     assert pushing.files == ALLOWED | TOKENIZER | {"illustration.html"}
     sent = pushing.hub.everything_sent()
     assert PLANTED.encode() not in sent
@@ -111,7 +114,7 @@ def test_a_card_changed_on_the_hub_is_not_overwritten_unasked(pushing, folder):
 
     refused = pushing.push(folder)
     assert refused.code == 1
-    assert "was changed since. Say what shall become of it: `--card keep` or `--card replace`." in refused.err
+    assert "was changed since. Choose what to do with it: `--card keep` or `--card replace`." in refused.err
 
     kept = pushing.push(folder, "--card", "keep")
     assert kept.code == 0

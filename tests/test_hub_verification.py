@@ -95,8 +95,8 @@ def test_a_hundredth_is_no_difference_and_more_is_one(published, scored, capsys)
 @pytest.mark.parametrize(
     ("name", "pattern", "replacement", "message"),
     [
-        ("README.md", "hypotheses: sha256:.", "hypotheses: sha256:x", "the ledger knows nothing of it"),
-        ("README.md", r"\| test \| 4 \|", "| test | 5000 |", "A row of the card's table is in no ledger"),
+        ("README.md", "hypotheses: sha256:.", "hypotheses: sha256:x", "which is not in the ledger"),
+        ("README.md", r"\| test \| 4 \|", "| test | 5000 |", "A row of the card's table is not in the ledger"),
         ("README.md", "## Limits", "38 BLEU\n\n## Limits", "The card names a score without its signature"),
         ("score_ledger.json", r'"hypotheses": \[\s*"', '"hypotheses": ["x', "not those that were scored"),
         ("score_ledger.json", '"weights": "sha256:.', '"weights": "sha256:x', "scored with other weights"),
@@ -164,8 +164,8 @@ def test_a_file_that_nothing_uses_is_an_error_that_names_what_is(side, kind, sco
     if kind == "not there":
         assert str(given) in captured.err
     else:
-        assert f"{given} is no {side} of a test set in the ledger (its fingerprint is sha256:" in captured.err
-        assert f"There is: test ({right.name}), fingerprint sha256:" in captured.err
+        assert f"{given} is not the {side} of a test set in the ledger (its fingerprint is sha256:" in captured.err
+        assert f"Give one of these: test ({right.name}), fingerprint sha256:" in captured.err
 
 
 @pytest.mark.parametrize("option", [["--source", "x"], ["--device", "cpu"]])

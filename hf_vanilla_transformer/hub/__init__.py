@@ -1,4 +1,4 @@
-"""Models on the Hub: what is published, the card, the push, and the check of a card's figures."""
+"""Models on the Hub: published files, the model card, the push, and verification of a card's scores."""
 
 from .facts import CardDetails
 from .push import Publication, Push, prepare, push_to_hub, write_publication

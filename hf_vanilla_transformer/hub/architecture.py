@@ -1,4 +1,4 @@
-"""A model's shape in words, and where it is not the paper's (Vaswani et al. 2017, sections 3 and 6.1)."""
+"""A model's architecture in words, and its deviations from the paper (Vaswani et al. 2017, sections 3 and 6.1)."""
 
 from ..evaluation.ledger import decoding_in_words
 from ..model.call_settings import PAPER_DECODING
@@ -6,7 +6,7 @@ from .facts import ModelFacts
 
 
 def describe_architecture(facts: ModelFacts) -> str:
-    """Layers, widths, heads, vocabulary, parameters, as in the paper's table 3."""
+    """State layers, widths, heads, vocabulary and parameters, as in the paper's table 3."""
     c = facts.config
     vocabulary = f"{c.vocab_size:,} tokens"
     if c.decoder_vocab_size != c.vocab_size:
@@ -24,7 +24,7 @@ def _both(encoder: int, decoder: int) -> str:
 
 
 def list_deviations(facts: ModelFacts) -> list[str]:
-    """One line for each setting that is not the paper's."""
+    """List the settings that differ from the paper, one line each."""
     c = facts.config
     separate = c.decoder_vocab_size != c.vocab_size
     widths = [c.head_widths(side) for side in ("encoder", "decoder")]
@@ -35,11 +35,11 @@ def list_deviations(facts: ModelFacts) -> list[str]:
         f"positions by the convention {c.positional_encoding!r}": c.positional_encoding != "interleaved",
         f"{c.activation_function} in the feed-forward networks, not ReLU": c.activation_function != "relu",
         "embeddings are not multiplied by sqrt(d_model)": not c.scale_embedding,
-        "encoder and decoder have embeddings of their own": not c.share_encoder_decoder_embeddings,
-        "source and target have vocabularies of their own": separate,
+        "encoder and decoder have separate embeddings": not c.share_encoder_decoder_embeddings,
+        "source and target have separate vocabularies": separate,
         "the output projection is not the embedding matrix": not c.tie_word_embeddings,
         "a bias on the logits": c.logits_bias,
-        f"heads of {free[0] if free else 0}, not d_model / heads": bool(free),
+        f"head width {free[0] if free else 0}, not d_model / heads": bool(free),
         f"dropout of attention weights, {c.attention_dropout:g}": c.attention_dropout > 0,
         f"dropout within the feed-forward networks, {c.activation_dropout:g}": c.activation_dropout > 0,
         f"decoding by default with {decoding_in_words(facts.decoding)}": not _decodes_as_the_paper(facts),

@@ -1,8 +1,8 @@
-"""The card of a model: `model_card.md` filled with what is known of it, and results as the Hub's `model-index`.
+"""The model card: the template `model_card.md` filled with what is known, and results as the Hub's `model-index`.
 
-What is unknown says so. Whatever comes from a folder, such as the name of a file, is escaped: it can end neither a
-line of YAML, nor a cell of a table, nor a block of code, and brings no HTML. A figure is written by `result_rows` and
-`model_index` alone, always with its signature.
+Unknown facts are stated as unknown. Text from a folder, such as a file name, is escaped: it can end neither a line of
+YAML, nor a table cell, nor a code block, and adds no HTML. Only `result_rows` and `model_index` write scores, always
+with their signatures.
 """
 
 import re
@@ -25,18 +25,18 @@ LANGUAGES_UNKNOWN = "an unknown language"
 _TEMPLATE = Path(__file__).with_name("model_card.md")
 _PLACEHOLDER = re.compile(r"\{(\w+)\}")
 _METRIC_TYPES = {"bleu": "sacrebleu", "chrf": "chrf", "ter": "ter", "moses_bleu": "bleu"}
-"""By the names in the Hub's list of metrics."""
+"""Names of the metrics in the Hub's list."""
 
 
 def write_card(facts: ModelFacts, repo_id: str) -> str:
-    """The text of a card.
+    """Write the text of a card.
 
     Args:
-        facts: what is known of the model.
+        facts: what is known about the model.
         repo_id: its name on the Hub.
 
     Raises:
-        ValueError: a score would stand there without its signature.
+        ValueError: the card would state a score without its signature.
     """
     sections = {
         "model_name": repo_id,
@@ -55,7 +55,7 @@ def write_card(facts: ModelFacts, repo_id: str) -> str:
         "limits": _limits(facts),
     }
     _, _, body = _template().split("---\n", 2)
-    filled = _PLACEHOLDER.sub(lambda match: sections[match[1]], body)  # one pass: what is filled in is not filled
+    filled = _PLACEHOLDER.sub(lambda match: sections[match[1]], body)  # one pass: inserted text is not searched again
     metadata = yaml.safe_dump(card_metadata(facts, repo_id), sort_keys=False, allow_unicode=True, width=10_000)
     card = f"---\n{metadata}---\n{filled}"
     require_signatures(card)
@@ -70,7 +70,7 @@ def _template() -> str:
 
 
 def card_metadata(facts: ModelFacts, repo_id: str) -> dict[str, Any]:
-    """The YAML of a card, by the Hub's names; what is not known is left out, but for the licence."""
+    """The card's YAML metadata in the Hub's terms; unknown fields are left out, except the licence."""
     languages = [code for code in (facts.source_lang, facts.target_lang) if code is not None]
     metadata: dict[str, Any] = {
         "language": languages,
@@ -87,7 +87,7 @@ def card_metadata(facts: ModelFacts, repo_id: str) -> dict[str, Any]:
 
 
 def model_index(model_name: str, entries: Sequence[LedgerEntry]) -> list[dict[str, Any]]:
-    """All figures of the ledger, in the form that the Hub renders."""
+    """All scores of the ledger, in the form that the Hub renders."""
     results = [_eval_result(entry, metric) for entry in entries for metric in entry.metrics]
     return eval_results_to_model_index(model_name, results) if results else []
 
@@ -124,7 +124,7 @@ RESULTS_HEADER = ("test set", "sentences", "metric", "figure [95 % interval]", "
 
 
 def result_rows(entries: Sequence[LedgerEntry]) -> list[tuple[str, ...]]:
-    """The cells of the table of results, escaped, one row for each figure."""
+    """The cells of the results table, escaped, one row per score."""
     return [
         (
             *(plain(entry.test_set), f"{len(entry.hypotheses):,}", plain(metric.label), metric.figure()),
@@ -143,14 +143,13 @@ def _checkpoints(names: Sequence[str]) -> str:
 
 def _results(facts: ModelFacts) -> str:
     if not facts.entries:
-        return "Nobody has scored this model: unknown."
+        return "Unknown: this model has not been scored."
     rows = [RESULTS_HEADER, tuple("---" for _ in RESULTS_HEADER), *result_rows(facts.entries)]
     table = "\n".join(f"| {' | '.join(row)} |" for row in rows)
     return (
-        f"{table}\n\nIntervals are bootstrap 95 %: percentiles of the scores of corpora drawn with replacement (how "
-        "many, and with which seed, is in the signature). All translations are in `score_ledger.json`; "
-        "`vanilla-transformer verify --model` with this repository's name computes every figure again from them, and "
-        "with `--decode` from the model."
+        f"{table}\n\nIntervals are 95 % bootstrap percentile intervals; the signature states the number of resamples "
+        "and the seed. All translations are in `score_ledger.json`; `vanilla-transformer verify --model` with this "
+        "repository's name recomputes every score from them, and with `--decode` from the model."
     )
 
 
@@ -158,16 +157,16 @@ _SCORE = re.compile(r"(?<!\w)BLEU(?![\w-])(?! \()")
 
 
 def require_signatures(card: str) -> None:
-    """Refuse a card that names a score without saying which.
+    """Refuse a card that states a score without its definition.
 
     Raises:
-        ValueError: "BLEU" stands there without its tokenisation behind it.
+        ValueError: "BLEU" is not followed by its tokenisation.
     """
     if found := _SCORE.search(card):
         line = card[: found.start()].count("\n")
         raise ValueError(
-            f'"BLEU" alone says nothing, since its variants differ by points, but the card would hold '
-            f"{card.split(chr(10))[line].strip()[:80]!r}. Give that another name; scores come from `evaluate`."
+            f'"BLEU" alone is ambiguous, since its variants differ by points, but the card would contain '
+            f"{card.split(chr(10))[line].strip()[:80]!r}. Reword this; scores come from `evaluate`."
         )
 
 
@@ -176,13 +175,13 @@ def require_signatures(card: str) -> None:
 
 def _other_uses(facts: ModelFacts, repo_id: str) -> str:
     lines = [
-        "Without that package; this runs the Python files of this repository on your computer, so read them first:\n\n"
+        "Without that package (this runs Python files from this repository on your computer, so read them first):\n\n"
         "```python\nfrom transformers import pipeline\n\n"
         f'print(pipeline("translate", model="{repo_id}", trust_remote_code=True)("..."))\n```'
     ]
     if facts.has_illustration:
         lines.append(
-            "What it does with a sentence, drawn: "
+            "How it translates a sentence, illustrated: "
             f"[illustration.html](https://huggingface.co/{repo_id}/blob/main/illustration.html), one page to download "
             "and open."
         )
@@ -256,10 +255,10 @@ def _recipe(facts: ModelFacts) -> str:
 def _limits(facts: ModelFacts) -> str:
     lines = [plain(facts.details.limits)] if facts.details.limits else []
     if (facts.recipe or {}).get("data", {}).get("dataset_name") == "builtin-fr-en":
-        lines.append("Its training text was written by a grammar: it knows some hundred words and no real text.")
+        lines.append("Its training text was generated by a grammar: a few hundred words and no natural text.")
     if facts.config.longest_sentence is not None:
-        lines.append(f"It takes at most {facts.config.longest_sentence:,} tokens.")
+        lines.append(f"A sentence may have at most {facts.config.longest_sentence:,} tokens.")
     lines.append("It translates sentence by sentence.")
     if not facts.details.limits:
-        lines.append("What else it is not fit for: unknown.")
+        lines.append("Other limits: unknown.")
     return " ".join(lines)

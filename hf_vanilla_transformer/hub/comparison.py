@@ -1,4 +1,4 @@
-"""Two models on the test sets that both have translated: whether their figures differ by more than chance."""
+"""Compare two models on the test sets that both have translated: do their scores differ significantly?"""
 
 from pathlib import Path
 
@@ -10,14 +10,14 @@ def compare_ledgers(folder: str | Path, other_folder: str | Path, test_sets: Tes
     """Compare the stored translations of two models by paired bootstrap.
 
     Args:
-        folder, other_folder: each holds a score ledger.
+        folder, other_folder: folders with a score ledger each.
         test_sets: where the references come from.
 
     Returns:
-        A line for each metric of each test set that both have, however decoded, the first model's figure first.
+        A line per metric of each shared test set, however decoded, with the first model's score first.
 
     Raises:
-        ValueError: they have no test set in common, or its references are nowhere to be found.
+        ValueError: they have no test set in common, or its references cannot be found.
     """
     others = read_ledger(other_folder)
     lines = []
@@ -28,7 +28,7 @@ def compare_ledgers(folder: str | Path, other_folder: str | Path, test_sets: Tes
             references = test_sets.references(entry) or test_sets.references(other)
             if references is None:
                 raise ValueError(
-                    f"Systems are compared by the references of {entry.test_set}, which are nowhere to be found. "
+                    f"The comparison needs the references of {entry.test_set}, which cannot be found. "
                     "Give the files: --reference FILE."
                 )
             tokenize = entry.scoring.get("tokenize", "13a")
@@ -36,7 +36,7 @@ def compare_ledgers(folder: str | Path, other_folder: str | Path, test_sets: Tes
             lines += [f"{entry.test_set}, {comparison}" for comparison in found]
     if not lines:
         raise ValueError(
-            f"Two systems are compared on one test set, but {folder} and {other_folder} have none in common in their "
-            "ledgers. Evaluate both on the same one."
+            f"Two systems are compared on the same test set, but {folder} and {other_folder} have none in common in "
+            "their ledgers. Evaluate both on the same one."
         )
     return lines

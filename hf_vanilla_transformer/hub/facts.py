@@ -1,7 +1,7 @@
-"""What is known of a model, gathered from its folder and from what its owner says; nothing is guessed.
+"""What is known about a model, from its folder and its owner; nothing is guessed.
 
 Sources: the config and weights, the tokenizer, the manifest (step, versions, text, machines, time), the settings of
-the run (`run.yaml`), the score ledger. Each field is `None` or empty where none of them says anything.
+the run (`run.yaml`), the score ledger. Fields that none of them states are `None` or empty.
 """
 
 import json
@@ -33,14 +33,14 @@ class CardDetails:
     """What only a model's owner knows.
 
     Args:
-        license: of the weights, as the Hub names it, such as `apache-2.0`.
+        license: licence of the weights, by the Hub's identifier, such as `apache-2.0`.
         source_lang, target_lang: language codes, such as `en` or `pt-BR`.
-        datasets: names on the Hub of the training data.
+        datasets: Hub names of the training data.
         data: the training data in words: release, size, licence.
         limits: what the model was not trained for.
 
     Raises:
-        ValueError: a licence or language that is no code, a dataset that is no name on the Hub, or a score in words.
+        ValueError: an invalid licence or language code, an invalid Hub name of a dataset, or a score in words.
     """
 
     license: str | None = None
@@ -59,8 +59,8 @@ class CardDetails:
         for name in ("data", "limits"):
             if "bleu" in (getattr(self, name) or "").lower():
                 raise ValueError(
-                    f"A score needs its signature, settings and interval, so it cannot be told in words in {name}. "
-                    "Score the model with `evaluate`: its figures go into the card."
+                    f"A score needs its signature, settings and interval, so it cannot be stated in words in {name}. "
+                    "Score the model with `evaluate`: the scores go into the card."
                 )
 
 
@@ -89,14 +89,14 @@ class ModelFacts:
 
     @property
     def datasets(self) -> list[str]:
-        """Names on the Hub of the training data."""
+        """Hub names of the training data."""
         named = (self.recipe or {}).get("data", {}).get("dataset_name")
         found = [named] if isinstance(named, str) and OWNER_AND_NAME.fullmatch(named) else []
         return list(dict.fromkeys([*self.details.datasets, *found]))
 
     @property
     def base_model(self) -> str | None:
-        """Name on the Hub of the model that training began from."""
+        """Hub name of the model that training started from."""
         named = (self.recipe or {}).get("model", {}).get("init_from")
         return named if isinstance(named, str) and OWNER_AND_NAME.fullmatch(named) else None
 
@@ -108,13 +108,13 @@ def gather_facts(
     entries: Sequence[LedgerEntry],
     details: CardDetails,
 ) -> ModelFacts:
-    """Read what a model's folder says.
+    """Collect the facts in a model's folder.
 
     Args:
-        folder: the model's.
+        folder: the model's folder.
         model, tokenizer: loaded from it.
-        entries: the part of the ledger that is about these weights.
-        details: what the owner says; it wins.
+        entries: the ledger's entries for these weights.
+        details: the owner's statements, which take precedence.
     """
     recipe = settings_of_run(folder)
     languages = _languages(recipe, entries)
@@ -136,7 +136,7 @@ def gather_facts(
 
 
 def _languages(recipe: Mapping[str, Any] | None, entries: Sequence[LedgerEntry]) -> dict[str, str]:
-    """Of the run, else of the test sets if they agree."""
+    """Languages of the run, or else of the test sets if they agree."""
     found = languages_of_settings(recipe)
     for side in ("source_lang", "target_lang"):
         said = {entry.origin[side] for entry in entries if isinstance(entry.origin.get(side), str)}
@@ -152,7 +152,7 @@ def _decoding(model: VanillaTransformerForConditionalGeneration) -> dict[str, An
 
 
 def _describe_tokenizer(tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Its algorithm, as the tokenizers library names it, or its class where that library is not behind it."""
+    """The algorithm, as the tokenizers library names it, or the class of a tokenizer not based on that library."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:
         return {"algorithm": type(tokenizer).__name__, "size": len(tokenizer)}

@@ -1,8 +1,8 @@
-"""Which files of a model's folder are published: a list of what may be, so that nothing else ever is.
+"""Which files of a model's folder are published: an allow-list.
 
-Weights in safetensors, configs, the tokenizer, the code that travels, the `translate` pipeline, the manifest, the
-card, the score ledger, one illustrated page. Optimizer states, the Trainer's arguments, logs and temporary files are
-not. What is published is searched for access tokens too.
+It holds weights in safetensors, configs, the tokenizer, the code for `trust_remote_code`, the `translate` pipeline,
+the manifest, the card, the score ledger and one illustrated page. Optimizer states, the Trainer's arguments, logs and
+temporary files are not published. Published files are also searched for access tokens.
 """
 
 import re
@@ -25,17 +25,17 @@ _WEIGHTS, _INDEX = "model.safetensors", "model.safetensors.index.json"
 _CONFIGS = ("config.json", "generation_config.json")
 _TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 _SHARD = re.compile(r"model-\d+-of-\d+\.safetensors")
-# what a manifest says beside its files; paths of this machine are not among it, or by their names alone
+# the manifest's fields besides its files; paths of this machine are left out or reduced to file names
 _ABOUT = ("step", "versions", "fingerprint", "text", "training", "converted_from", "averaged")
 
 
 def travelling_code() -> list[Path]:
-    """The files of this package that travel with the weights, the pipeline's among them."""
+    """The files of this package that are published with the weights, including the pipeline."""
     return sorted(path for path in _MODEL_ROOM.glob("*.py") if path.name != "__init__.py")
 
 
 def weight_files(folder: Path) -> list[Path]:
-    """The weights in one file, or the index of several and these.
+    """The file with the weights, or the index of sharded weights and the shards.
 
     Raises:
         ValueError: the index cannot be read, or names files outside the folder.
@@ -48,16 +48,16 @@ def weight_files(folder: Path) -> list[Path]:
     except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"{index} must say which files hold the weights, but it cannot be read ({error}).") from error
     if not all(isinstance(name, str) and _SHARD.fullmatch(name) for name in names):
-        raise ValueError(f"{index} must name files such as model-00001-of-00002.safetensors beside it, and does not.")
+        raise ValueError(f"{index} must name files such as model-00001-of-00002.safetensors there, but does not.")
     return [index, *(folder / name for name in names)]
 
 
 def files_of_model(folder: Path, vocabulary_files: Iterable[str]) -> list[Path]:
-    """Files that are published as they are: weights, generation config, tokenizer, the illustrated page.
+    """Files that are published unchanged: weights, generation config, tokenizer, the illustrated page.
 
     Args:
         folder: a complete model folder.
-        vocabulary_files: names under which the tokenizer's class keeps its vocabularies.
+        vocabulary_files: names of the vocabulary files of the tokenizer's class.
     """
     names = dict.fromkeys((_CONFIGS[1], *_TOKENIZER, *vocabulary_files, ILLUSTRATION_NAME))
     return [*weight_files(folder), *(folder / name for name in names if (folder / name).is_file())]
@@ -71,12 +71,12 @@ def is_publishable(name: str) -> bool:
 
 
 def stage(folder: Path, staged: Path, vocabulary_files: Iterable[str], entries: Sequence[LedgerEntry]) -> None:
-    """Copy what is published, all but the card, and seal it by a manifest of these files alone.
+    """Copy the published files, except the card, and write a manifest of exactly these files.
 
     Args:
         folder: a complete model folder.
         staged: an empty folder.
-        vocabulary_files: as of `files_of_model`.
+        vocabulary_files: as in `files_of_model`.
         entries: the ledger to publish.
     """
     for path in [*files_of_model(folder, vocabulary_files), *travelling_code()]:
@@ -89,7 +89,7 @@ def stage(folder: Path, staged: Path, vocabulary_files: Iterable[str], entries: 
 
 
 def about_the_model(folder: Path) -> dict[str, Any]:
-    """What the folder's manifest says of step, versions, text and training, fit for strangers."""
+    """Step, versions, text and training from the folder's manifest, without private paths."""
     manifest = read_manifest(folder) or {}
     about = {name: manifest[name] for name in _ABOUT if name in manifest}
     if isinstance(about.get("averaged"), list):
@@ -121,26 +121,26 @@ _BLOCK, _LONGEST = 1 << 20, 512  # bytes
 
 
 def require_no_token(folder: Path, tokens: Iterable[str]) -> None:
-    """Refuse to publish a file in which an access token stands.
+    """Refuse to publish a file that contains an access token.
 
     Args:
-        folder: what is to be published.
-        tokens: those known here; whatever looks like one of the Hub's is found too.
+        folder: the folder to publish.
+        tokens: tokens known here; anything that looks like a Hub token is found too.
 
     Raises:
-        ValueError: names the file, never the token.
+        ValueError: a file contains a token; the message names the file, never the token.
     """
     known = [token.encode() for token in tokens if len(token) >= 8]
     for path in sorted(folder.iterdir()):
         if any(_TOKEN.search(block) or any(token in block for token in known) for block in _blocks(path)):
             raise ValueError(
-                f"{path.name} holds what looks like an access token, so nothing is published. Take it out of the "
+                f"{path.name} holds what looks like an access token, so nothing is published. Remove it from the "
                 "model's folder, and revoke it: https://huggingface.co/settings/tokens"
             )
 
 
 def _blocks(path: Path) -> Iterator[bytes]:
-    """A file in pieces, each beginning with the end of the one before."""
+    """Read a file in overlapping blocks: each begins with the end of the one before."""
     end = b""
     with open(path, "rb") as file:
         while block := file.read(_BLOCK):

@@ -1,7 +1,7 @@
-"""Find the test set behind an entry of a score ledger: by its fingerprints, wherever it is.
+"""Find the test set of a ledger entry by its fingerprints.
 
-It may be in the entry itself, in a data set that the entry names, in the files that were scored on this machine, or in
-files that somebody gives. What does not have the entry's fingerprint is not taken.
+It may be in the entry itself, in a dataset that the entry names, in the files that were scored on this machine, or in
+files that the user gives. Texts without the entry's fingerprint are not used.
 """
 
 import logging
@@ -21,16 +21,16 @@ logger = logging.getLogger(__name__)
 
 
 def require_wanted(files: Sequence[str | Path], entries: Sequence[LedgerEntry], side: str) -> None:
-    """Refuse files that are of no test set in a ledger: nothing would be computed from them.
+    """Refuse files that belong to no test set in a ledger: they would be ignored.
 
     Args:
         files: text files.
-        entries: of the ledger.
+        entries: the ledger's entries.
         side: what the files are given as, `"reference"` or `"source"`.
 
     Raises:
-        FileNotFoundError: one of the files is not there.
-        ValueError: one is not UTF-8, or not wanted; says which are.
+        FileNotFoundError: one of the files does not exist.
+        ValueError: a file is not UTF-8 or belongs to no test set; the message lists the test sets.
     """
     wanted = {digest: name for entry in entries for digest, name in _texts_of(entry, side)}
     for file in map(Path, files):
@@ -39,13 +39,13 @@ def require_wanted(files: Sequence[str | Path], entries: Sequence[LedgerEntry], 
         if digest not in wanted:
             those = "; ".join(f"{name}, fingerprint {known}" for known, name in wanted.items()) or "none"
             raise ValueError(
-                f"{file} is no {side} of a test set in the ledger (its fingerprint is {digest}), so nothing would be "
-                f"computed from it. There is: {those}."
+                f"{file} is not the {side} of a test set in the ledger (its fingerprint is {digest}), so it would be "
+                f"ignored. Give one of these: {those}."
             )
 
 
 def _texts_of(entry: LedgerEntry, side: str) -> list[tuple[str, str]]:
-    """Fingerprint and name of an entry's references, or of its source."""
+    """Fingerprints and names of an entry's references, or of its source."""
     if side == "source":
         digests, names = [entry.fingerprints.get("sources")], [entry.origin.get("source")]
     else:
@@ -56,14 +56,14 @@ def _texts_of(entry: LedgerEntry, side: str) -> list[tuple[str, str]]:
 
 
 class TestSets:
-    """Texts by their fingerprint.
+    """Sources and references of test sets, found by fingerprint.
 
     Args:
         files: text files of any test sets, sources and references.
         is_local: whether the ledger was written on this machine, so that the paths in it may be opened.
 
     Raises:
-        FileNotFoundError: one of the files is not there.
+        FileNotFoundError: one of the files does not exist.
         ValueError: one is not UTF-8.
     """
 
@@ -80,7 +80,7 @@ class TestSets:
         self._texts[fingerprint(lines)] = lines
 
     def references(self, entry: LedgerEntry) -> list[list[str]] | None:
-        """For each sentence its references, or `None` if they are nowhere to be found."""
+        """A list of references per sentence, or `None` if they cannot be found."""
         streams = [self._find(entry, wanted) for wanted in entry.fingerprints.get("references", ())]
         found = [stream for stream in streams if stream is not None]
         if not found or len(found) < len(streams):
@@ -88,7 +88,7 @@ class TestSets:
         return [list(each) for each in zip(*found, strict=True)]
 
     def sources(self, entry: LedgerEntry) -> list[str] | None:
-        """The source sentences, or `None`."""
+        """The source sentences, or `None` if they cannot be found."""
         wanted = entry.fingerprints.get("sources")
         return None if wanted is None else self._find(entry, wanted)
 
@@ -100,7 +100,7 @@ class TestSets:
         return self._texts.get(wanted)
 
     def _places(self, entry: LedgerEntry, wanted: str) -> Iterator[list[str]]:
-        """One text after another that may be the wanted one, the nearest first."""
+        """Yield candidates for the wanted text, the cheapest to read first."""
         if wanted in self._texts:
             return
         if entry.sources is not None:
@@ -122,6 +122,6 @@ class TestSets:
         try:
             corpus = load_parallel_corpus(**{option: origin[option] for option in options if option in origin})
         except (OSError, ValueError) as error:
-            logger.warning(f"The data set {name} cannot be read: {error}")
+            logger.warning(f"The dataset {name} cannot be read: {error}")
             return
         yield from (list(corpus["source"]), list(corpus["target"]))

@@ -1,7 +1,7 @@
-"""Put a model on the Hub: checked, staged, and published in one commit, so that a repository is never half updated.
+"""Push a model to the Hub: checked, staged, and published in one commit, so that a repository is never half updated.
 
-A push that fails is finished by the same call again: what was uploaded is not uploaded twice, and what has not changed
-makes no commit. The token comes from `hf auth login` or `HF_TOKEN`, and is written nowhere.
+Repeat a call that failed: files already uploaded are not uploaded twice, and unchanged files make no commit. The token
+comes from `hf auth login` or `HF_TOKEN`, and is never written to disk.
 """
 
 import os
@@ -30,14 +30,14 @@ DEFAULT_BRANCH = "main"
 
 @dataclass(frozen=True)
 class Push:
-    """What came of a push.
+    """The result of a push.
 
     Attributes:
         repo_id: the repository, with its owner.
         url: its page.
         commit: the commit that holds the model now.
-        changed: whether this push made it; false if everything was there already.
-        files: all that was published.
+        changed: whether this push made the commit; false if nothing had changed.
+        files: all published files.
         notes: what the owner should know, one sentence each.
     """
 
@@ -63,26 +63,26 @@ def push_to_hub(
     """Publish a model's folder on the Hub: weights, configs, tokenizer, code, card, ledger and manifest, nothing else.
 
     Args:
-        model: a complete folder of a model of ours.
-        repo_id: `owner/name`, or a name alone for the token's owner; made if it does not exist.
-        private: whether only its owner may see it, if it is made.
-        revision: a branch that exists; the main one if not given.
-        card: what becomes of a card that somebody changed since the last push: `"keep"`, `"replace"`, or `"ask"`,
-            which raises.
-        commit_message: the first line of the commit.
-        token: an access token that may write; that of `hf auth login` or `HF_TOKEN` if not given.
-        details: what the card says and no file knows: `license`, `source_lang`, `target_lang`, `datasets`, `data`,
-            `limits`, as of `CardDetails`.
+        model: a complete folder of one of this package's models.
+        repo_id: `owner/name`, or only a name for the token's owner; created if it does not exist.
+        private: create a new repository as private.
+        revision: an existing branch; the main branch by default.
+        card: what to do with a card that was edited since the last push: `"keep"`, `"replace"`, or `"ask"`, which
+            raises an error.
+        commit_message: the first line of the commit message.
+        token: an access token with write permission; by default that of `hf auth login` or `HF_TOKEN`.
+        details: facts for the card that no file states: `license`, `source_lang`, `target_lang`, `datasets`, `data`,
+            `limits`, as in `CardDetails`.
 
     Returns:
         What was published, and where.
 
     Raises:
-        FileNotFoundError, NotADirectoryError: there is no such model folder, or something in it is missing.
-        PermissionError: no token, or one that may not write there.
-        ConnectionError: the Hub cannot be reached, or fails for longer than a few seconds; the same call goes on.
-        ValueError: the folder is not sound, not a model of ours, or holds an access token; a card that was changed; a
-            name, branch or detail that is none; or the repository changed during the push.
+        FileNotFoundError, NotADirectoryError: there is no such model folder, or it is incomplete.
+        PermissionError: there is no token, or it may not write there.
+        ConnectionError: the Hub cannot be reached, or fails for longer than a few seconds; repeat the call to resume.
+        ValueError: the folder is damaged, holds another kind of model or an access token; the card was edited; a name,
+            branch or detail is invalid; or the repository changed during the push.
     """
     if card not in CARD_CHOICES:
         raise ValueError(f"card must be one of {', '.join(CARD_CHOICES)}, got {card!r}.")
@@ -97,18 +97,18 @@ def push_to_hub(
 def write_publication(
     model: str | os.PathLike[str], repo_id: str, output: str | os.PathLike[str], **details: Any
 ) -> tuple[str, ...]:
-    """Write what `push_to_hub` would publish to a new folder, and nothing to the Hub.
+    """Write what `push_to_hub` would publish to a new folder, without contacting the Hub.
 
     Args:
-        model, repo_id, details: as of `push_to_hub`.
-        output: the folder to make.
+        model, repo_id, details: as in `push_to_hub`.
+        output: the folder to create.
 
     Returns:
-        The notes of a push.
+        The notes that a push would return.
 
     Raises:
-        FileExistsError: `output` holds something.
-        FileNotFoundError, NotADirectoryError, ValueError: as of `push_to_hub`.
+        FileExistsError: `output` is not empty.
+        FileNotFoundError, NotADirectoryError, ValueError: as in `push_to_hub`.
     """
     validate_repo_id(repo_id)
     with new_folder(output) as beside:
@@ -119,12 +119,12 @@ def write_publication(
 
 @dataclass(frozen=True)
 class Publication:
-    """A copy of what is published, and what its card can say.
+    """A copy of the files to publish, and the facts for their card.
 
     Attributes:
         staged: the folder of the copy.
-        facts: for the card.
-        notes: on what was left out.
+        facts: facts for the card.
+        notes: notes on what was left out.
     """
 
     staged: Path
@@ -132,7 +132,7 @@ class Publication:
     notes: tuple[str, ...]
 
     def write_card(self, repo_id: str, token: str | None) -> None:
-        """Add the card, and see that nothing secret is anywhere."""
+        """Add the card, and check that no file contains an access token."""
         text = write_card(self.facts, repo_id)
         (self.staged / CARD_NAME).write_text(text, encoding="utf-8", newline="\n")
         require_no_token(self.staged, _known_tokens(token))
@@ -147,7 +147,7 @@ class Publication:
         commit_message: str | None = None,
         token: str | None = None,
     ) -> Push:
-        """Make the repository if need be, and commit the copy; arguments and errors as of `push_to_hub`."""
+        """Create the repository if needed, and commit the copy; arguments and errors as in `push_to_hub`."""
         api = HfApi(token=token)
         with explained(repo_id, revision):
             repo_id = create_repository(api, repo_id, private)
@@ -161,32 +161,35 @@ class Publication:
 
 
 def prepare(folder: Path, staged: Path, details: CardDetails) -> Publication:
-    """Check a model's folder, and copy what is published of it, the card left out.
+    """Check a model's folder, and copy the files to publish, except the card.
 
     Args:
-        folder: the model's.
+        folder: the model's folder.
         staged: an empty folder.
-        details: what the owner says.
+        details: the owner's statements.
 
     Returns:
         The copy, without its card.
 
     Raises:
-        FileNotFoundError, NotADirectoryError, ValueError: as of `push_to_hub`.
+        FileNotFoundError, NotADirectoryError, ValueError: as in `push_to_hub`.
     """
     if not folder.is_dir():
         missing = NotADirectoryError if folder.exists() else FileNotFoundError
-        raise missing(f"A model's folder is pushed, but {folder} is {'a file' if folder.exists() else 'not there'}.")
+        raise missing(
+            f"A model's folder is pushed, but {folder} {'is a file' if folder.exists() else 'does not exist'}."
+        )
     return read_whole(folder, lambda: _copy_what_is_published(folder, staged, details))
 
 
 def _copy_what_is_published(folder: Path, staged: Path, details: CardDetails) -> Publication:
-    for path in staged.iterdir():  # of a first try, if the folder was written to meanwhile
+    for path in staged.iterdir():  # left by a first try, if the folder was written to meanwhile
         path.unlink()
     model, tokenizer = load_model_and_tokenizer(folder)
     if not is_ours(model):
         raise ValueError(
-            f"Models of ours are pushed, but {folder} holds one of type {model.config.model_type}. Convert it first: "
+            f"Only this package's models can be pushed, but {folder} holds one of type {model.config.model_type}. "
+            "Convert it first: "
             "vanilla-transformer convert."
         )
     entries, notes = _entries_of_these_weights(folder)
@@ -201,9 +204,9 @@ def _entries_of_these_weights(folder: Path) -> tuple[list[LedgerEntry], list[str
     weights = weights_fingerprint(folder)
     current = [entry for entry in entries if entry.weights == weights]
     left_out = [entry.test_set for entry in entries if entry.weights != weights]
-    notes = [f"Left out are scores of earlier weights ({', '.join(left_out)}): evaluate again."] if left_out else []
+    notes = [f"Scores of earlier weights are left out ({', '.join(left_out)}): evaluate again."] if left_out else []
     if not current:
-        notes.append("The card has no scores: `vanilla-transformer evaluate` makes them.")
+        notes.append("The card has no scores: run `vanilla-transformer evaluate` to add them.")
     return current, notes
 
 

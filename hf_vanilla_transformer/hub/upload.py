@@ -1,7 +1,7 @@
-"""Uploads to a repository: what is not there yet, then all of it in one commit on top of what was seen.
+"""Upload missing files to a repository, then commit all of them at once on top of the commit that was read.
 
-Where the Hub answers with an error of its own, or not at all, the same is tried again from the start: what was
-uploaded is found there, and a commit whose answer was lost is not made twice.
+If the Hub answers with a server error, or not at all, the upload is retried from the start: uploaded files are found
+there, and a commit whose answer was lost is not made twice.
 """
 
 import hashlib
@@ -24,20 +24,20 @@ logger = logging.getLogger(__name__)
 Result = TypeVar("Result")
 
 WAITS = (1.0, 2.0, 4.0)
-"""Seconds to wait before each further attempt, where the Hub answers with an error of its own or not at all."""
+"""Seconds to wait before each retry after a server error or a lost connection."""
 
 STOCK_ARGUMENTS = "training_args.bin"
-"""What the Trainer of `transformers` pushes of itself, pickled."""
+"""The pickled arguments that the Trainer of `transformers` pushes."""
 
 
 def create_repository(api: HfApi, repo_id: str, private: bool = False) -> str:
-    """Make a repository unless there is one; its full name."""
-    # asked for only if wanted: a public repository is what an organisation's own setting may forbid
+    """Create a repository if it does not exist, and return its full name."""
+    # `private` is sent only if true: an organisation may forbid asking for a public repository
     return persistently(lambda: api.create_repo(repo_id, private=private or None, exist_ok=True).repo_id)
 
 
 def persistently(attempt: Callable[[], Result]) -> Result:
-    """Try again where the Hub answers with an error of its own or the connection breaks."""
+    """Retry after a server error or a broken connection."""
     for wait in WAITS:
         try:
             return attempt()
@@ -50,7 +50,7 @@ def persistently(attempt: Callable[[], Result]) -> Result:
 
 
 class Upload:
-    """One repository's branch, and what is to become of it."""
+    """An upload to one branch of a repository."""
 
     def __init__(self, api: HfApi, repo_id: str, revision: str, card: str, message: str) -> None:
         self.api, self.repo_id, self.revision, self.card, self.message = api, repo_id, revision, card, message
@@ -58,7 +58,7 @@ class Upload:
         self.first_head: str | None = None
 
     def attempt(self, staged: Path) -> tuple[str, bool, tuple[str, ...]]:
-        """Upload what is not there yet, and commit it all at once on top of what was seen: commit, changed, files."""
+        """Upload missing files, and commit all on top of the commit that was read; return commit, changed, files."""
         self.notes.clear()
         head = self.api.model_info(self.repo_id, revision=self.revision)
         self.first_head = self.first_head or head.sha
@@ -72,7 +72,7 @@ class Upload:
         before = self._earlier_push(head.sha, there)
         if not self._may_replace_card(head.sha, there, before):
             names.remove(CARD_NAME)
-            self.notes.append("The card was kept as it is: its figures may be of other weights.")
+            self.notes.append("The card was kept as it is: its scores may belong to other weights.")
         manifest = self._with_card(staged, before, CARD_NAME in names)
         obsolete = sorted(name for name in before.get("files", {}) if name in there and name not in names)
         operations: list[CommitOperationAdd | CommitOperationDelete] = []
@@ -87,7 +87,7 @@ class Upload:
         return done.oid, done.oid != self.first_head, tuple(names)
 
     def _with_card(self, staged: Path, before: dict[str, Any], writes_card: bool) -> bytes:
-        """The manifest, which also knows the card that this push writes, or that an earlier one wrote."""
+        """The manifest, including the card that this push writes or an earlier one wrote."""
         manifest = json.loads((staged / MANIFEST_NAME).read_text(encoding="utf-8"))
         kept = _sha256(staged / CARD_NAME) if writes_card else before.get("card")
         return (json.dumps({**manifest, "card": kept}, ensure_ascii=False, indent=1) + "\n").encode()
@@ -98,7 +98,7 @@ class Upload:
         try:
             manifest = read_json(self._download(MANIFEST_NAME, commit))
             return manifest if isinstance(manifest.get("files"), dict) else {}
-        except (ValueError, AttributeError):  # somebody else's, or cut off
+        except (ValueError, AttributeError):  # written by another program, or truncated
             return {}
 
     def _may_replace_card(self, commit: str | None, there: set[str], before: dict[str, Any]) -> bool:
@@ -109,8 +109,8 @@ class Upload:
         if self.card == "keep":
             return False
         raise ValueError(
-            f"The card of {self.repo_id} is not one that a push wrote, or was changed since. Say what shall become of "
-            "it: `--card keep` or `--card replace`."
+            f"The card of {self.repo_id} was not written by a push, or was changed since. Choose what to do with it: "
+            "`--card keep` or `--card replace`."
         )
 
     def _download(self, name: str, commit: str | None) -> Path:
@@ -119,7 +119,7 @@ class Upload:
         )
 
     def _require_all(self, commit: str, names: list[str]) -> None:
-        """A `.gitignore` in the repository makes the Hub leave files out, and say nothing."""
+        """Check that all files arrived: a `.gitignore` in the repository makes the Hub drop files silently."""
         missing = sorted(set(names) - set(self.api.list_repo_files(self.repo_id, revision=commit)))
         if missing:
             raise ValueError(

@@ -1,7 +1,7 @@
-"""Compute every figure of a model's card again, from the translations in its ledger or from the model itself.
+"""Recompute every score in a model's card, from the translations in its ledger or from the model itself.
 
-The card names its figures twice, in its metadata and in its table; both are read, and each must be that of an entry of
-the ledger, whose translations are scored again. What cannot be computed is a problem too, and says what it needs.
+The card states its scores twice, in its metadata and in its table. Each must match an entry of the ledger, whose
+translations are scored again. A score that cannot be recomputed is a problem too; its message says what is needed.
 """
 
 import re
@@ -24,21 +24,21 @@ from .files import CARD_NAME
 from .ledger_texts import TestSets
 
 TOLERANCE = 0.01
-"""How much two figures may differ, in points."""
+"""How much two scores may differ, in points."""
 
-_SLACK = 1e-9  # of floating point, so that 0.01 itself is no difference
+_SLACK = 1e-9  # for floating-point error, so that a difference of 0.01 itself passes
 _FIGURE = re.compile(r"(-?[\d.]+)(?: \[(-?[\d.]+), (-?[\d.]+)\])?")
 _FIGURE_COLUMN = RESULTS_HEADER.index("figure [95 % interval]")
 
 
 @dataclass(frozen=True)
 class Check:
-    """One figure that somebody wrote, and what it is.
+    """A stated score compared with the recomputed one.
 
     Attributes:
-        test_set: its name.
-        where: who said so: the ledger, the card, the card's table, or the stored translations.
-        said, found: the figure and what was computed.
+        test_set: name of the test set.
+        where: the source of the stated score: the ledger, the card, the card's table, or the stored translations.
+        said, found: the stated and the recomputed score.
     """
 
     test_set: str
@@ -48,7 +48,7 @@ class Check:
 
     @property
     def differs(self) -> bool:
-        """Whether the value or a bound of its interval does, by more than `TOLERANCE`."""
+        """Whether the value or a bound of its interval differs by more than `TOLERANCE`."""
         pairs = [(self.said.value, self.found.value)]
         if self.said.interval is not None and self.found.interval is not None:
             pairs += zip(self.said.interval, self.found.interval, strict=True)
@@ -62,7 +62,7 @@ class Check:
 
 @dataclass
 class Verification:
-    """All checks of a model; problems are what could not be checked, or is wrong beside the figures."""
+    """All checks of a model; `problems` lists what could not be checked, and faults other than scores."""
 
     checks: list[Check] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
@@ -70,7 +70,7 @@ class Verification:
 
     @property
     def passed(self) -> bool:
-        """Whether something was checked, and all of it holds."""
+        """Whether at least one score was checked, and everything is correct."""
         return bool(self.checks) and not self.problems and not any(check.differs for check in self.checks)
 
 
@@ -78,19 +78,19 @@ def verify(folder: str | Path, test_sets: TestSets, translator: Translator | Non
     """Check the ledger of a folder, and its card if it has one.
 
     Args:
-        folder: a model's; weights need not be there if its manifest knows them.
+        folder: the model's folder; weights may be absent if its manifest lists them.
         test_sets: where references and sources come from.
-        translator: if given, every test set is translated anew with it, too.
+        translator: if given, every test set is also translated again with it.
 
     Raises:
         FileNotFoundError: there is no ledger.
-        ValueError: ledger or card cannot be read.
+        ValueError: the ledger or the card cannot be read.
     """
     folder = Path(folder)
     entries = read_ledger(folder)
     if not entries:
         raise FileNotFoundError(
-            f"Figures are verified from the translations in {LEDGER_NAME}, but {folder} has none. "
+            f"Scores are verified from the translations in {LEDGER_NAME}, but {folder} has none. "
             "`vanilla-transformer evaluate` writes it."
         )
     result = Verification()
@@ -99,7 +99,7 @@ def verify(folder: str | Path, test_sets: TestSets, translator: Translator | Non
     if (folder / CARD_NAME).is_file():
         _check_card((folder / CARD_NAME).read_text(encoding="utf-8"), entries, computed, result)
     else:
-        result.notes.append("There is no card yet: the ledger's figures were checked.")
+        result.notes.append("There is no card yet: only the ledger's scores were checked.")
     if translator is not None:
         for entry in computed:
             _check_decoding(entry, test_sets, translator, result)
@@ -107,7 +107,7 @@ def verify(folder: str | Path, test_sets: TestSets, translator: Translator | Non
 
 
 def _check_entry(entry: LedgerEntry, test_sets: TestSets, result: Verification) -> LedgerEntry | None:
-    """The entry with its figures computed anew; `None` if that cannot be done."""
+    """The entry with recomputed scores; `None` if they cannot be recomputed."""
     if fingerprint(entry.hypotheses) != entry.fingerprints.get("hypotheses"):
         result.problems.append(f"{entry.test_set}: the stored translations are not those that were scored.")
         return None
@@ -128,14 +128,14 @@ def _check_entry(entry: LedgerEntry, test_sets: TestSets, result: Verification) 
         _compare_signatures(entry, said, now, result)
     if any(_is_of_other_interval(said) for said, _ in figures):
         result.notes.append(
-            f"{entry.test_set}: its intervals are of an earlier version, which chose their bounds otherwise, and were "
-            "not computed again. Evaluate again to have them."
+            f"{entry.test_set}: its intervals are of an earlier version, which computed their bounds differently, and "
+            "were not checked. Evaluate again to update them."
         )
     return replace(entry, metrics=tuple(now for _, now in figures))
 
 
 def _is_of_other_interval(said: MetricScore) -> bool:
-    """Whether it was resampled by a version whose bounds were no percentiles."""
+    """Whether its interval comes from a version whose bounds were not percentiles."""
     return "|bs:" in said.signature and PERCENTILES_MARK not in said.signature
 
 
@@ -164,9 +164,9 @@ def _check_weights(folder: Path, entries: Sequence[LedgerEntry], result: Verific
     weights = weights_fingerprint(folder) or combined_fingerprint(sealed)
     for entry in entries:
         if entry.weights is None or weights is None:
-            result.notes.append(f"{entry.test_set}: whether these weights were scored is unknown.")
+            result.notes.append(f"{entry.test_set}: it is unknown whether these weights were scored.")
         elif entry.weights != weights:
-            result.problems.append(f"{entry.test_set} was scored with other weights than those of the model.")
+            result.problems.append(f"{entry.test_set} was scored with other weights than the model's.")
 
 
 # The card
@@ -200,7 +200,7 @@ def _check_metadata(
             _compare(entry, "the card says", _figure_of_metadata(figure, metric), metric, result)
         elif key not in known:
             name = f"{figure.dataset_name}, {figure.metric_name or figure.metric_type}"
-            result.problems.append(f"{name}: the card says {figure.metric_value}, and the ledger knows nothing of it.")
+            result.problems.append(f"{name}: the card says {figure.metric_value}, which is not in the ledger.")
 
 
 def _figure_of_metadata(figure: Any, computed: MetricScore) -> MetricScore:
@@ -210,7 +210,7 @@ def _figure_of_metadata(figure: Any, computed: MetricScore) -> MetricScore:
         return replace(computed, value=float(figure.metric_value), interval=bounds)
     except (TypeError, ValueError, LookupError) as error:
         raise ValueError(
-            f"The card's figure {figure.metric_value!r}, interval {interval!r}, must be numbers. Push the card again."
+            f"The card's score {figure.metric_value!r}, interval {interval!r}, must be numbers. Push the card again."
         ) from error
 
 
@@ -228,7 +228,7 @@ def _check_table(
     card: str, entries: Sequence[LedgerEntry], computed: Sequence[LedgerEntry], result: Verification
 ) -> None:
     known = {_without_figure(row) for row in result_rows(entries)}
-    # by the signatures that the card has, should another version of sacreBLEU compute now
+    # with the card's signatures, in case another version of sacreBLEU recomputes the scores
     signed = [_with_signatures_of(entries, entry) for entry in computed]
     figures = [(entry, metric) for entry in computed for metric in entry.metrics]
     found = {_without_figure(row): each for row, each in zip(result_rows(signed), figures, strict=True)}
@@ -236,7 +236,7 @@ def _check_table(
         match = _FIGURE.fullmatch(row[_FIGURE_COLUMN]) if len(row) == len(RESULTS_HEADER) else None
         key = _without_figure(row)
         if match is None or key not in known:
-            result.problems.append(f"A row of the card's table is in no ledger: {' | '.join(row)[:160]}")
+            result.problems.append(f"A row of the card's table is not in the ledger: {' | '.join(row)[:160]}")
         elif key in found:
             entry, metric = found[key]
             interval = (float(match[2]), float(match[3])) if match[2] else None
@@ -257,7 +257,7 @@ def _without_figure(row: Sequence[str]) -> tuple[str, ...]:
 
 
 def _rows_of_table(card: str) -> Iterator[tuple[str, ...]]:
-    """The cells of each row below the heading of the results, without the header."""
+    """The cells of each row of the results table, without the header."""
     _, _, section = card.partition("\n## Results\n")
     for line in section.partition("\n## ")[0].split("\n"):
         row = tuple(cell.strip() for cell in re.split(r"(?<!\\)\|", line)[1:-1])
@@ -269,11 +269,11 @@ def _rows_of_table(card: str) -> Iterator[tuple[str, ...]]:
 
 
 def _check_decoding(entry: LedgerEntry, test_sets: TestSets, translator: Translator, result: Verification) -> None:
-    """Translate the test set anew; other machines may round otherwise, which is told and not forgiven."""
+    """Translate the test set again; differences are reported even if only rounding on another machine causes them."""
     sources, references = test_sets.sources(entry), test_sets.references(entry)
     if sources is None or references is None:
         result.problems.append(
-            f"{entry.test_set} cannot be translated without its source (fingerprint "
+            f"{entry.test_set} cannot be translated without its source text (fingerprint "
             f"{entry.fingerprints.get('sources')}). Give the file: --source FILE."
         )
         return
@@ -283,6 +283,8 @@ def _check_decoding(entry: LedgerEntry, test_sets: TestSets, translator: Transla
     hypotheses = [translation.text for translation in translator.translate(sources, **settings, **more)]
     others = sum(now != then for now, then in zip(hypotheses, entry.hypotheses, strict=True))
     if others:
-        result.notes.append(f"{entry.test_set}: {others:,} of {len(hypotheses):,} translations came out otherwise.")
+        result.notes.append(
+            f"{entry.test_set}: {others:,} of {len(hypotheses):,} translations differ from the stored."
+        )
     for said, now in zip(entry.metrics, entry.recompute(references, hypotheses), strict=True):
         _compare(entry, "by the stored translations", said, _without_other_interval(said, now), result)
