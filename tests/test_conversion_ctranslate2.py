@@ -270,7 +270,7 @@ def test_the_folder_holds_the_tokenizer_and_the_generation_settings(tokenizer, t
 )
 def test_what_ctranslate2_has_no_form_for_is_refused_by_name(overrides, reason, tokenizer, tmp_path):
     model = VanillaTransformerForConditionalGeneration(tiny_config(vocab_size=len(tokenizer), **overrides))
-    with pytest.raises(ValueError, match=f"CTranslate2 has no form for a model with .*{reason}"):
+    with pytest.raises(ValueError, match=f"CTranslate2 cannot represent a model with .*{reason}"):
         to_ctranslate2(model, tokenizer, tmp_path / "ct2")
     assert not (tmp_path / "ct2").exists()
 

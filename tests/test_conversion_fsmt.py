@@ -80,7 +80,7 @@ def test_positions_that_are_not_fairseqs_are_refused():
         for stack in (original.model.encoder, original.model.decoder):
             stack.embed_positions.weight.normal_()
     with pytest.raises(
-        ValueError, match=r"FSMT computes its positions, but .* other numbers than fairseq's sinusoids"
+        ValueError, match=r"FSMT computes its positions, but .* tables that are not fairseq's sinusoids"
     ):
         from_fsmt(original)
 

@@ -275,7 +275,7 @@ def test_the_exported_folder_is_marians(tmp_path):
 )
 def test_what_marian_has_no_form_for_is_refused_by_name(overrides, reason):
     model = VanillaTransformerForConditionalGeneration(tiny_config(**overrides))
-    with pytest.raises(ValueError, match=rf"Marian has no form for a model with .*{reason}.* Export it to another"):
+    with pytest.raises(ValueError, match=rf"Marian cannot represent a model with .*{reason}.* Export it to another"):
         to_marian(model)
 
 
@@ -286,6 +286,6 @@ def test_all_that_stands_in_the_way_is_said_at_once():
 
 
 def test_another_class_is_refused():
-    with pytest.raises(TypeError, match="is a VanillaTransformerForConditionalGeneration, got MarianMTModel"):
+    with pytest.raises(TypeError, match="needs a VanillaTransformerForConditionalGeneration, got MarianMTModel"):
         to_marian(marian())
     assert TARGET_VOCAB != VOCAB  # the grid tells source and target apart

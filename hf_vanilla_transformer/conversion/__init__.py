@@ -1,1 +1,1 @@
-"""Other formats to and from ours, exactly: `README.md` in this folder says what each keeps and calls what."""
+"""Exact conversion from and to other formats; `README.md` in this folder lists what each format keeps."""

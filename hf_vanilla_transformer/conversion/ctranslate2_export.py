@@ -1,10 +1,10 @@
-"""Ours to CTranslate2, which serves models on processors and GPUs.
+"""Export to CTranslate2, which serves models on CPUs and GPUs.
 
 | ours | CTranslate2's |
 |---|---|
 | `q_proj`, `k_proj`, `v_proj` | one matrix, rows in that order; `q_proj` alone in encoder-decoder attention |
 | `final_logits_bias` | the bias of `decoder/projection` |
-| positional encoding, any of the five | a table, of 1,024 rows or more if sinusoids, and no further positions |
+| positional encoding, any of the five | a table of fixed length, at least 1,024 rows for sinusoids |
 | biases left out (`attention_bias=False`) | left out |
 | `decoder_start_token_id` | `decoder_start_token` |
 | generation config | `translate_options.json`, by the table of `ctranslate2_options.py` |
@@ -50,27 +50,27 @@ def to_ctranslate2(
     folder: str | os.PathLike[str],
     quantization: str = "float32",
 ) -> Path:
-    """Write a folder that `ctranslate2.Translator` runs, with vocabularies, start token and the tokenizer's files.
+    """Write a folder that `ctranslate2.Translator` loads, with vocabularies, start token and the tokenizer's files.
 
     A source is `source_tokens(tokenizer, text)` of `conversion/vocabularies.py`, its end token included. It may have
-    as many tokens as the table of positions, see `table_length`; a longer one fails.
+    as many tokens as the position table (see `table_length`); a longer one fails.
 
     Args:
-        model: left as it is.
+        model: the model; not modified.
         tokenizer: its tokenizer.
-        folder: to make; may exist if it is empty.
-        quantization: how weights are stored, as of `formats.py`; CTranslate2 computes in that type where the
-            processor can.
+        folder: the folder to create; may exist if it is empty.
+        quantization: how weights are stored, as in `formats.py`; CTranslate2 computes in that type if the CPU
+            supports it.
 
     Returns:
         `folder`.
 
     Raises:
-        TypeError: another kind of model.
+        TypeError: another class of model.
         ImportError: CTranslate2 is not installed.
-        FileExistsError: `folder` holds something.
-        ValueError: CTranslate2 has no such model, there is no such quantization, the tokenizer has more tokens than
-            the model, or the generation config names tokens outside the vocabulary.
+        FileExistsError: `folder` is not empty.
+        ValueError: CTranslate2 does not support such a model or quantization, the tokenizer has more tokens than the
+            model, or the generation config names tokens outside the vocabulary.
     """
     require_ours(model, "CTranslate2")
     EXPORT_FORMATS["ctranslate2"].require_packages()
@@ -128,7 +128,7 @@ def _new_spec(config: VanillaTransformerConfig) -> Any:
 
 
 def _fill_stack(spec: Any, stack: Any) -> None:
-    """Encoder or decoder; the encoder has a list of embeddings, since CTranslate2 knows sources with factors."""
+    """Fill encoder or decoder; the encoder has a list of embeddings, since CTranslate2 supports source factors."""
     config = stack.config
     embeddings = spec.embeddings[0] if isinstance(spec.embeddings, list) else spec.embeddings
     embeddings.weight = _array(stack.embed_tokens.weight)
@@ -155,7 +155,7 @@ def _fill_stack(spec: Any, stack: Any) -> None:
 
 
 def _fill_linear(spec: Any, *layers: nn.Linear) -> None:
-    """One matrix of several, their outputs side by side."""
+    """Fill one matrix from several layers, their outputs concatenated."""
     spec.weight = _array(torch.cat([layer.weight for layer in layers]))
     if layers[0].bias is not None:
         spec.bias = _array(torch.cat([layer.bias for layer in layers]))
@@ -166,7 +166,7 @@ def _fill_norm(spec: Any, norm: nn.LayerNorm) -> None:
 
 
 def _array(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.detach().float().cpu().numpy().copy()  # CTranslate2 rounds weights where they stand
+    return tensor.detach().float().cpu().numpy().copy()  # CTranslate2 rounds weights in place
 
 
 def _name_special_tokens(
@@ -179,6 +179,6 @@ def _name_special_tokens(
     assert start is not None  # `_ctranslate2_cannot`
     names.decoder_start_token = named(target, [start], "decoder_start_token_id")[0]
     names.eos_token = end
-    # without an unknown token, or a beginning of sentence, CTranslate2 must still be given tokens of the vocabulary
+    # a model without unknown or start-of-sentence token: CTranslate2 still needs some tokens of the vocabulary
     names.unk_token = tokenizer.unk_token or end
     names.bos_token = tokenizer.bos_token or end

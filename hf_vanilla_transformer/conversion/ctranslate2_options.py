@@ -1,4 +1,4 @@
-"""How a model decodes, as arguments of CTranslate2's `translate_batch`.
+"""Generation settings as arguments of CTranslate2's `translate_batch`.
 
 | generation config | `translate_batch` |
 |---|---|
@@ -8,7 +8,7 @@
 | `min_new_tokens`, or `min_length` less the start token | `min_decoding_length`, at least 1 |
 | `bad_words_ids`, `suppress_tokens` | `suppress_sequences`, as tokens |
 | several `eos_token_id` | `end_token`, as tokens |
-| any other that can change a translation | none: a warning names it |
+| any other setting that can change a translation | none: a warning names it |
 """
 
 import logging
@@ -24,13 +24,13 @@ from .vocabularies import target_vocabulary
 
 logger = logging.getLogger(__name__)
 
-SHORTEST_TABLE = 1024  # of sinusoids: 2 MiB at d_model 512
+SHORTEST_TABLE = 1024  # positions of sinusoids: 2 MiB at d_model 512
 CARRIED = {
     *("num_beams", "length_penalty", "repetition_penalty", "no_repeat_ngram_size", "bad_words_ids", "suppress_tokens"),
     *("max_length", "max_new_tokens", "min_length", "min_new_tokens"),
     *("decoder_start_token_id", "bos_token_id", "eos_token_id", "pad_token_id"),
 }
-NO_MATTER = {  # to the best translation
+NO_MATTER = {  # settings that do not change the best translation
     *(
         "use_cache",
         "cache_implementation",
@@ -43,16 +43,16 @@ NO_MATTER = {  # to the best translation
     *("num_return_sequences", "temperature", "top_k", "top_p", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff"),
 }
 NEUTRAL = {"early_stopping": True, "encoder_repetition_penalty": 1.0, "guidance_scale": 1.0, "num_beam_groups": 1}
-"""Values that CTranslate2 decodes by anyway."""
+"""Values that match CTranslate2's behaviour."""
 
 
 def translate_options(
     model: VanillaTransformerForConditionalGeneration, tokenizer: PreTrainedTokenizerBase
 ) -> dict[str, Any]:
-    """The model's generation settings as arguments of `translate_batch`, as far as it has them.
+    """Convert the model's generation settings to arguments of `translate_batch`, as far as they exist.
 
-    It has no limit that grows with the source: `max_decoding_length` is the model's `max_length`, or else 512. What it
-    has no argument for is left out, and a warning names it.
+    CTranslate2 has no limit that grows with the source: `max_decoding_length` is the model's `max_length`, or else
+    512. Settings without an argument are left out, and a warning names them.
 
     Raises:
         ValueError: a token that is forbidden, or ends a translation, is outside the vocabulary.
@@ -63,7 +63,7 @@ def translate_options(
     options: dict[str, Any] = {
         "beam_size": settings.num_beams or 1,
         "length_penalty": 1.0 if settings.length_penalty is None else settings.length_penalty,
-        # without one CTranslate2 gives empty translations, which beam search often finds likeliest
+        # otherwise CTranslate2 returns empty translations, which are often the likeliest in beam search
         "min_decoding_length": max(1, _shortest(settings)),
         "max_decoding_length": min(_longest(settings), table_length(model.config)),
     }
@@ -71,7 +71,7 @@ def translate_options(
         options["repetition_penalty"] = settings.repetition_penalty
     if settings.no_repeat_ngram_size:
         options["no_repeat_ngram_size"] = settings.no_repeat_ngram_size
-    # `generate` lets no bad word forbid the end
+    # in `generate`, bad words cannot forbid the end-of-sentence token
     bad_words = [word for word in settings.bad_words_ids or [] if word not in [[end] for end in ends]]
     banned = [named(tokens, word, "bad_words_ids") for word in bad_words]
     banned += [named(tokens, [token], "suppress_tokens") for token in settings.suppress_tokens or []]
@@ -81,14 +81,14 @@ def translate_options(
         options["end_token"] = named(tokens, ends, "eos_token_id")
     if left_out := settings_left_out(settings):
         logger.warning(
-            f"CTranslate2 has no argument for {', '.join(left_out)}, which `generate` decodes by: its translations "
-            "may differ. Take these out of generation_config.json to see by how much."
+            f"CTranslate2 has no argument for {', '.join(left_out)}, which `generate` uses: its translations may "
+            "differ. Remove these from generation_config.json to see by how much."
         )
     return options
 
 
 def settings_left_out(settings: GenerationConfig) -> list[str]:
-    """Names of the settings that can change a translation and that `translate_batch` has no argument for."""
+    """Names of the settings that can change a translation but have no argument in `translate_batch`."""
     return sorted(
         name
         for name, value in settings.to_diff_dict().items()
@@ -99,19 +99,19 @@ def settings_left_out(settings: GenerationConfig) -> list[str]:
 
 
 def table_length(config: VanillaTransformerConfig) -> int:
-    """Positions that the exported model has; sinusoids, which have no end here, need a table there."""
+    """Number of positions in the exported model; sinusoids, unlimited in this package, need a table there."""
     if config.longest_sentence is not None:
         return config.longest_sentence
     return max(config.max_position_embeddings, SHORTEST_TABLE)
 
 
 def target_tokens(config: VanillaTransformerConfig, tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """One token for each row of the target's embeddings."""
+    """One token per row of the target embeddings."""
     return padded_vocabulary(target_vocabulary(tokenizer), config.decoder_vocab_size or config.vocab_size, "target")
 
 
 def padded_vocabulary(tokens: Sequence[str], rows: int, side: str) -> list[str]:
-    """`tokens`, and `<unused n>` for each further row of the embeddings.
+    """Return `tokens`, followed by `<unused n>` for each further row of the embeddings.
 
     Raises:
         ValueError: there are more tokens than rows.
@@ -125,10 +125,10 @@ def padded_vocabulary(tokens: Sequence[str], rows: int, side: str) -> list[str]:
 
 
 def named(tokens: Sequence[str], ids: Iterable[int], setting: str) -> list[str]:
-    """The tokens of these ids.
+    """Return the tokens with these ids.
 
     Raises:
-        ValueError: there is none of such an id.
+        ValueError: an id is outside the vocabulary.
     """
     ids = list(ids)
     outside = [index for index in ids if not 0 <= index < len(tokens)]
@@ -141,14 +141,14 @@ def named(tokens: Sequence[str], ids: Iterable[int], setting: str) -> list[str]:
 
 
 def _shortest(settings: GenerationConfig) -> int:
-    """Fewest new tokens before the end."""
+    """Minimum number of new tokens before the end."""
     if settings.min_new_tokens is not None:
         return settings.min_new_tokens
     return (settings.min_length or 0) - 1
 
 
 def _longest(settings: GenerationConfig) -> int:
-    """Most new tokens, the end included; `max_length` counts the start token too."""
+    """Maximum number of new tokens, the end included; `max_length` also counts the start token."""
     if settings.max_new_tokens is not None:
         return settings.max_new_tokens
     return LONGEST if settings.max_length is None else max(1, settings.max_length - 1)

@@ -1,4 +1,4 @@
-"""What every export checks first: a model of ours, that the format has a form for; and how such a model decodes."""
+"""Checks that every export makes first, and the special tokens of the exported model."""
 
 import tempfile
 
@@ -12,44 +12,44 @@ LONGEST = 512
 
 
 def require_ours(model: object, format_name: str) -> None:
-    """Raise for any other class, and for a model whose weights are not all that it computes with.
+    """Check that `model` is one of this package's models and computes with its plain weights only.
 
     Args:
-        model: to be exported.
-        format_name: what it is exported to.
+        model: the model to export.
+        format_name: the format to export to.
 
     Raises:
-        TypeError: another class.
-        ValueError: adapters, quantised or sharded layers, parametrisations, hooks, or other modules or methods.
+        TypeError: another class of model.
+        ValueError: adapters, quantised or sharded layers, parametrisations, hooks, or replaced modules or methods.
     """
-    # a wrapper of PEFT answers for the model inside it, which says what is in its way
+    # a PEFT wrapper is checked through the model inside it, whose message names the adapters
     if not isinstance(model, VanillaTransformerForConditionalGeneration) and not has_adapters(model):
         raise TypeError(
-            f"What is exported is a VanillaTransformerForConditionalGeneration, got {type(model).__name__}. Load one "
+            f"An export needs a VanillaTransformerForConditionalGeneration, got {type(model).__name__}. Load one "
             "with AutoModelForSeq2SeqLM."
         )
     require_plain_weights(model, f"The export to {format_name}")
 
 
 def refuse_if_any(cannot: list[str], name: str) -> None:
-    """Raise if there is anything that a format cannot represent.
+    """Raise if the format cannot represent something of the model.
 
     Args:
-        cannot: one phrase each.
-        name: of the format.
+        cannot: what it cannot represent, one phrase each.
+        name: name of the format.
 
     Raises:
-        ValueError: there is.
+        ValueError: `cannot` is not empty.
     """
     if cannot:
-        raise ValueError(f"{name} has no form for a model with {', '.join(cannot)}. Export it to another format.")
+        raise ValueError(f"{name} cannot represent a model with {', '.join(cannot)}. Export it to another format.")
 
 
 def require_saveable_settings(settings: GenerationConfig) -> None:
-    """Refuse what `transformers` reads but does not save, such as a temperature without sampling.
+    """Refuse settings that `transformers` reads but does not save, such as a temperature without sampling.
 
     Raises:
-        ValueError: there is some.
+        ValueError: there is such a setting.
     """
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -57,18 +57,18 @@ def require_saveable_settings(settings: GenerationConfig) -> None:
     except ValueError as error:
         reason = " ".join(str(error).split())
         raise ValueError(
-            f"The settings in generation_config.json must be such that transformers saves them, but it says: {reason}"
+            f"The settings in generation_config.json must be valid, or transformers does not save them: {reason}"
         ) from error
 
 
 def start_id(model: VanillaTransformerForConditionalGeneration) -> int | None:
-    """The token that a translation starts from, as in `generate`: the generation config's, or else the config's."""
+    """The decoder's start token, as in `generate`: from the generation config, or else from the config."""
     start = model.generation_config.decoder_start_token_id
     return model.config.decoder_start_token_id if start is None else start
 
 
 def end_ids(model: VanillaTransformerForConditionalGeneration) -> list[int]:
-    """The tokens that end a translation, as in `generate`; none if neither config states one."""
+    """The end-of-sentence tokens, as in `generate`; empty if neither config states one."""
     ends = model.generation_config.eos_token_id
     ends = model.config.eos_token_id if ends is None else ends
     if ends is None:

@@ -1,4 +1,4 @@
-"""From a folder or Hub name to a folder: a model of another format made ours, or ours written in another format."""
+"""Convert a folder or Hub name to a folder: import from another format, or export to one."""
 
 import logging
 import os
@@ -19,22 +19,22 @@ logger = logging.getLogger(__name__)
 def convert_folder(
     source: str | os.PathLike[str], format_name: str, output: str | os.PathLike[str], **options: str
 ) -> VanillaTransformerForConditionalGeneration:
-    """Make a model of another format, with its tokenizer, a complete folder of ours.
+    """Convert a model of another format, with its tokenizer, to a complete folder of this package.
 
     Args:
-        source: its folder or Hub name.
+        source: the model's folder or Hub name.
         format_name: one of `IMPORT_FORMATS`.
-        output: folder to make; may exist if it is empty.
-        options: of that format.
+        output: the folder to create; may exist if it is empty.
+        options: the format's own options.
 
     Returns:
-        The model that is now in `output`.
+        The converted model, now in `output`.
 
     Raises:
         ImportError: a package that the format needs is not installed.
-        FileExistsError: `output` holds something.
-        FileNotFoundError, NotADirectoryError, ValueError: as of the format's function; no such format or option of
-            it; a tokenizer that is not the model's.
+        FileExistsError: `output` is not empty.
+        FileNotFoundError, NotADirectoryError, ValueError: as in the format's function; an unknown format or option; or
+            a tokenizer that does not fit the model.
     """
     row = row_of(format_name, IMPORT_FORMATS, "converted from")
     row.require_options(options)
@@ -51,22 +51,22 @@ def convert_folder(
 def export_folder(
     source: str | os.PathLike[str], format_name: str, output: str | os.PathLike[str], **options: str
 ) -> Path:
-    """Write a model of ours, with its tokenizer, as a folder of another format.
+    """Export one of this package's models, with its tokenizer, to a folder of another format.
 
     Args:
-        source: its folder or Hub name.
+        source: the model's folder or Hub name.
         format_name: one of `EXPORT_FORMATS`.
-        output: folder to make; may exist if it is empty.
-        options: of that format.
+        output: the folder to create; may exist if it is empty.
+        options: the format's own options.
 
     Returns:
         `output`.
 
     Raises:
         ImportError: a package that the format needs is not installed.
-        FileExistsError: `output` holds something.
-        FileNotFoundError, NotADirectoryError, ValueError: as of `load_model_and_tokenizer` and of the format's
-            function; no such format or option of it.
+        FileExistsError: `output` is not empty.
+        FileNotFoundError, NotADirectoryError, ValueError: as in `load_model_and_tokenizer` and the format's function;
+            or an unknown format or option.
     """
     row = row_of(format_name, EXPORT_FORMATS, "exported to")
     row.require_options(options)
@@ -82,16 +82,16 @@ def save_converted(
     output: str | os.PathLike[str],
     about: dict[str, object],
 ) -> Path:
-    """Make a complete folder, that translates by itself, of a converted model and its tokenizer.
+    """Save a converted model and its tokenizer as a complete folder.
 
     Args:
-        model: what a converter gave.
-        tokenizer: the original's.
-        output: folder to make; may exist if it is empty.
-        about: what the manifest says of the conversion.
+        model: the converted model.
+        tokenizer: the original's tokenizer.
+        output: the folder to create; may exist if it is empty.
+        about: facts about the conversion for the manifest.
 
     Raises:
-        FileExistsError: `output` holds something.
+        FileExistsError: `output` is not empty.
         ValueError: generation settings that `transformers` does not save.
     """
     require_saveable_settings(model.generation_config)
@@ -102,12 +102,12 @@ def save_converted(
 
 
 def require_its_tokenizer(config: object, tokenizer: PreTrainedTokenizerBase, name: str) -> None:
-    """The tokenizer may have no token beyond the model's, and must mean the same by its end and padding.
+    """Check that the tokenizer has no token without embedding, and the model's end and padding tokens.
 
-    It may have fewer: embeddings are often padded to a round number.
+    It may have fewer tokens: embeddings are often padded to a round number.
 
     Raises:
-        ValueError: not so.
+        ValueError: the tokenizer does not fit the model.
     """
     rows = {
         side: getattr(config, field) for side, field in (("source", "vocab_size"), ("target", "decoder_vocab_size"))
@@ -119,9 +119,9 @@ def require_its_tokenizer(config: object, tokenizer: PreTrainedTokenizerBase, na
                 name, f"it has {tokens[side]:,} {side} tokens where the model has embeddings for {rows[side]:,}"
             )
         if tokens[side] < rows[side]:
-            logger.info(f"{name}: no {side} token has the last {rows[side] - tokens[side]:,} embeddings.")
+            logger.info(f"{name}: the last {rows[side] - tokens[side]:,} embeddings have no {side} token.")
     ends = getattr(config, "eos_token_id", None)
-    # fairseq's end of sentence is its separator; transformers' tokenizer calls it that alone
+    # fairseq's end of sentence is its separator, the only name for it in transformers' tokenizer
     end = tokenizer.eos_token_id if tokenizer.eos_token_id is not None else tokenizer.sep_token_id
     if end not in (ends if isinstance(ends, list) else [ends]):
         raise _another_models(name, f"its end of sentence is token {end} where the model's is {ends}")

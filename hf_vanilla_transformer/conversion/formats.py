@@ -1,8 +1,8 @@
-"""The formats that models are read from and written in, a row for each.
+"""The formats that models are imported from and exported to, one row each.
 
-The commands' choices, help and errors of usage follow from these tables, and so does which function runs. A new format
-is a row and a file. Functions are named as text, `module:function` of this room, and imported when they are called, so
-that the tables need neither torch nor transformers.
+These tables define the commands' choices, help and usage errors, and which function runs. A new format is a row and a
+file. Functions are given as text, `module:function` in this folder, and imported when they are called, so that the
+tables need neither torch nor transformers.
 """
 
 from collections.abc import Callable, Mapping
@@ -14,13 +14,13 @@ from typing import Any, TypeVar
 
 @dataclass(frozen=True)
 class FormatOption:
-    """A setting that one format has.
+    """An option of one format.
 
     Attributes:
-        name: of the option, and of the keyword that the format's function takes.
+        name: name of the option and of the keyword argument of the format's function.
         help: what it does.
-        metavar: what its value is called in the help.
-        choices: all its values; none if it takes any text.
+        metavar: name of its value in the help.
+        choices: all allowed values; empty if any text is allowed.
     """
 
     name: str
@@ -29,10 +29,10 @@ class FormatOption:
     choices: tuple[str, ...] = ()
 
     def require(self, value: str) -> None:
-        """Refuse a value that the option does not have.
+        """Check a value of the option.
 
         Raises:
-            ValueError: it is none of the choices.
+            ValueError: it is not one of the choices.
         """
         if self.choices and value not in self.choices:
             raise ValueError(f"`{self.name}` must be one of {', '.join(self.choices)}, got {value!r}.")
@@ -40,16 +40,16 @@ class FormatOption:
 
 @dataclass(frozen=True)
 class Format:
-    """One format that models go to; of those that they come from it is the base.
+    """An export format, and the base class of import formats.
 
     Attributes:
-        name: as `--to` and `--from` have it.
-        title: as messages have it.
+        name: its value for `--to` or `--from`.
+        title: its name in messages.
         purpose: what it is for, in the commands' help.
-        function: of an export `function(model, tokenizer, folder, **options)`, which writes the folder and returns it;
-            of an import `function(folder_or_id, **options)`, which gives the model.
-        options: what only this format has.
-        packages: what must be installed, beside what this package needs.
+        function: for an export `function(model, tokenizer, folder, **options)`, which writes the folder and returns
+            it; for an import `function(folder_or_id, **options)`, which returns the model.
+        options: the format's own options.
+        packages: packages to install besides this package's dependencies.
     """
 
     name: str
@@ -68,10 +68,10 @@ class Format:
         return next(option for option in self.options if option.name == name)
 
     def require_options(self, given: Mapping[str, str]) -> None:
-        """Refuse options that the format does not have, and values that they do not have.
+        """Check that the format has these options, and that their values are allowed.
 
         Raises:
-            ValueError: there is one.
+            ValueError: an option or a value is unknown.
         """
         for name, value in given.items():
             if not self.has_option(name):
@@ -80,10 +80,10 @@ class Format:
             self.option(name).require(value)
 
     def require_packages(self) -> None:
-        """Refuse to begin without the packages.
+        """Check that the packages are installed.
 
         Raises:
-            ImportError: one is not installed.
+            ImportError: a package is not installed.
         """
         missing = [name for name in self.packages if find_spec(name) is None]
         if missing:
@@ -92,22 +92,22 @@ class Format:
             )
 
     def load_function(self) -> Callable[..., Any]:
-        """Import what reads or writes the format."""
+        """Import the function that reads or writes the format."""
         return load_function(self.function)
 
 
 def load_function(name: str) -> Callable[..., Any]:
-    """Import a function named as `module:function`, relative to this room."""
+    """Import a function given as `module:function`, relative to this folder."""
     module, function = name.split(":")
     return getattr(import_module(module, __package__), function)
 
 
 @dataclass(frozen=True)
 class ImportFormat(Format):
-    """A format that models come from.
+    """An import format.
 
     Attributes:
-        tokenizer: what reads the tokenizer beside it, `function(folder_or_id)`.
+        tokenizer: the function that loads the model's tokenizer, `function(folder_or_id)`.
     """
 
     tokenizer: str = "..translation.loading:load_tokenizer"
@@ -121,12 +121,12 @@ def _by_name(*rows: AnyFormat) -> dict[str, AnyFormat]:
 
 
 def row_of(name: str, formats: Mapping[str, AnyFormat], what: str) -> AnyFormat:
-    """The row of a format.
+    """Return the row of a format.
 
     Args:
-        name: of the format.
+        name: name of the format.
         formats: one of the two tables.
-        what: happens to a model, for the message.
+        what: what happens to a model, for the message.
 
     Raises:
         ValueError: there is no such row.
@@ -142,14 +142,14 @@ IMPORT_FORMATS = _by_name(
     ImportFormat(
         "marian",
         title="Marian",
-        purpose="OPUS-MT models, as transformers has them (MarianMTModel). Marian C++ trained them with the sinusoids "
-        "of Tensor2Tensor; transformers computes them a little differently. Without --positions the folder does what "
-        "transformers does; --positions tensor2tensor takes those that the model was trained with",
+        purpose="OPUS-MT models in transformers' format (MarianMTModel). Marian C++ trained them with Tensor2Tensor's "
+        "sinusoids; transformers computes slightly different ones. Without --positions the result equals "
+        "transformers' model; --positions tensor2tensor uses the sinusoids of training",
         function=".marian:from_marian",
         options=(
             FormatOption(
                 "positions",
-                "other sinusoids than those of transformers",
+                "use other sinusoids than transformers'",
                 metavar="KIND",
                 choices=("tensor2tensor",),
             ),
@@ -158,7 +158,7 @@ IMPORT_FORMATS = _by_name(
     ImportFormat(
         "fsmt",
         title="FSMT",
-        purpose="fairseq's WMT19 models, as transformers has them (FSMTForConditionalGeneration)",
+        purpose="fairseq's WMT19 models in transformers' format (FSMTForConditionalGeneration)",
         function=".fsmt:from_fsmt",
     ),
 )
@@ -168,8 +168,8 @@ EXPORT_FORMATS = _by_name(
         "ctranslate2",
         title="CTranslate2",
         purpose="for ctranslate2.Translator; translate_options.json holds the model's generation config as arguments "
-        "for translate_batch. Settings that this has no argument for (forced tokens, max_extra_tokens ...) are left "
-        "out, and a warning names each: there translations may differ",
+        "for translate_batch. Settings without an argument there (forced tokens, max_extra_tokens ...) are left out, "
+        "and a warning names each: translations may differ",
         function=".ctranslate2_export:to_ctranslate2",
         options=(
             FormatOption(
@@ -187,14 +187,14 @@ EXPORT_FORMATS = _by_name(
     Format(
         "onnx",
         title="ONNX",
-        purpose="encoder.onnx and decoder.onnx; onnx_runner.py, beside them, decodes greedily with onnxruntime",
+        purpose="encoder.onnx and decoder.onnx, with onnx_runner.py, which decodes greedily with onnxruntime",
         function=".onnx_export:to_onnx",
         packages=("onnx", "onnxscript", "onnxruntime"),
     ),
     Format(
         "marian",
         title="Marian",
-        purpose="for MarianMTModel of transformers",
+        purpose="for transformers' MarianMTModel",
         function=".marian:write_marian",
     ),
 )

@@ -1,4 +1,4 @@
-"""FSMT, fairseq's WMT19 models as `transformers` has them, to ours.
+"""Import FSMT: fairseq's WMT19 models in `transformers`' format.
 
 | FSMT's | ours |
 |---|---|
@@ -29,16 +29,16 @@ from .positions import recognise_positions
 def from_fsmt(
     source: str | os.PathLike[str] | FSMTForConditionalGeneration,
 ) -> VanillaTransformerForConditionalGeneration:
-    """Make an FSMT model ours: the same function of the same weights.
+    """Convert an FSMT model to this package's class: the same function with the same weights.
 
     Args:
-        source: a folder, a Hub name, or the model itself, which is left as it is.
+        source: a folder, a Hub name, or the model itself, which is not modified.
 
     Returns:
-        The model, in evaluation mode, in the type of its weights, with the original's generation config.
+        The model, in evaluation mode, in the dtype of its weights, with the original's generation config.
 
     Raises:
-        TypeError, FileNotFoundError, NotADirectoryError, ValueError: as of `from_marian`.
+        TypeError, FileNotFoundError, NotADirectoryError, ValueError: as in `from_marian`.
     """
     original = read_original(source, FSMTForConditionalGeneration, "fsmt")
     config = original.config
@@ -50,8 +50,8 @@ def from_fsmt(
     convention = recognise_positions(tables, ("fairseq",), config.pad_token_id)
     if convention == "learned":
         raise ValueError(
-            f"FSMT computes its positions, but {name} holds tables of other numbers than fairseq's sinusoids. Check "
-            "that its weights belong to its config."
+            f"FSMT computes its positions, but {name} holds tables that are not fairseq's sinusoids. Check that its "
+            "weights belong to its config."
         )
     weights["lm_head.weight"] = weights.pop("model.decoder.output_projection.weight")
     decoder = weights[EMBEDDINGS[1]]
@@ -78,6 +78,6 @@ def _check(config: object, name: str) -> None:
     pad, start = getattr(config, "pad_token_id", None), getattr(config, "decoder_start_token_id", None)
     if pad is None or start == pad:
         raise ValueError(
-            f"{name} has decoder_start_token_id {start} and pad_token_id {pad}: FSMT gives padding no position, so a "
-            "start from it has none, which no model here has. It starts from another token, as all of WMT19 do."
+            f"{name} has decoder_start_token_id {start} and pad_token_id {pad}: FSMT gives padding no position, which "
+            "this package cannot do for a start token. The two must differ, as in all WMT19 models."
         )

@@ -1,11 +1,11 @@
-"""Marian, as `transformers` has it (OPUS-MT), to ours and back.
+"""Import and export Marian models in `transformers`' format (OPUS-MT).
 
 The weights have the same names on both sides. What differs:
 
 | Marian's | ours |
 |---|---|
 | a table of sinusoids, sines first, never saved | `positional_encoding="concatenated"`, computed |
-| a table that holds something else | the convention that it follows, or `"learned"` |
+| a table with other values | the convention that it follows, or `"learned"` |
 | `final_logits_bias`, always there | `logits_bias=True`, or left out |
 | `share_encoder_decoder_embeddings` without `tie_word_embeddings`: three matrices | shared only if two are equal |
 """
@@ -47,22 +47,22 @@ SHARED = "model.shared.weight"
 def from_marian(
     source: str | os.PathLike[str] | MarianMTModel, positions: Literal["tensor2tensor"] | None = None
 ) -> VanillaTransformerForConditionalGeneration:
-    """Make a Marian model ours: the same function of the same weights.
+    """Convert a Marian model to this package's class: the same function with the same weights.
 
     Args:
-        source: a folder, a Hub name, or the model itself, which is left as it is.
+        source: a folder, a Hub name, or the model itself, which is not modified.
         positions: `"tensor2tensor"` for the sinusoids that Marian C++ trains with, in place of those that
             `transformers` computes: they differ by up to 0.14 within 100 tokens at d_model 512, and OPUS-MT models
             were trained with the former.
 
     Returns:
-        The model, in evaluation mode, in the type of its weights, with the original's generation config.
+        The model, in evaluation mode, in the dtype of its weights, with the original's generation config.
 
     Raises:
         TypeError: `source` is none of these.
         FileNotFoundError, NotADirectoryError: no such folder or Hub name, or no config or weights in it.
-        ValueError: another type of model, damaged weights, weights missing or left over, or a model that has no
-            counterpart here; the message says what of it.
+        ValueError: another type of model, damaged weights, missing or unexpected weights, or a model that this package
+            cannot represent; the message says why.
     """
     original = read_original(source, MarianMTModel, "marian")
     config = original.config
@@ -102,7 +102,7 @@ def _chosen_positions(asked: Literal["tensor2tensor"], found: str) -> Positional
         raise ValueError(f"`positions` may be tensor2tensor, or left out for transformers' own; got {asked!r}.")
     if found == "learned":
         raise ValueError(
-            "The positions of this model were trained, and tensor2tensor's would replace them by sinusoids. Leave "
+            "This model's positions were learned, and tensor2tensor's sinusoids would replace them. Leave "
             "`positions` out."
         )
     return asked
@@ -112,21 +112,21 @@ def _chosen_positions(asked: Literal["tensor2tensor"], found: str) -> Positional
 
 
 def to_marian(model: VanillaTransformerForConditionalGeneration) -> MarianMTModel:
-    """Make a model of ours Marian's: the same function, up to the order in which LayerNorm adds up.
+    """Convert one of this package's models to Marian: the same function, up to the order of summation in LayerNorm.
 
     The paper's interleaved sinusoids become Marian's, sines first, by one permutation of the residual stream's
     dimensions in every weight that reads or writes them. A model from `from_marian` comes back bit for bit.
 
     Args:
-        model: left as it is.
+        model: the model; not modified.
 
     Returns:
-        The model, in evaluation mode and of the same type. `max_extra_tokens`, which Marian does not know, becomes a
+        The model, in evaluation mode and in the same dtype. `max_extra_tokens`, unknown to Marian, becomes a
         `max_length` of 512 unless there is one.
 
     Raises:
-        TypeError: another kind of model.
-        ValueError: Marian has no such model; the message lists all that stands in the way.
+        TypeError: another class of model.
+        ValueError: Marian cannot represent the model; the message lists all reasons.
     """
     require_ours(model, "Marian")
     config = model.config
@@ -157,25 +157,25 @@ def write_marian(
     tokenizer: PreTrainedTokenizerBase,
     folder: str | os.PathLike[str],
 ) -> Path:
-    """Write what `to_marian` makes of a model, with its tokenizer, as a folder for `MarianMTModel`.
+    """Convert a model by `to_marian` and save it with its tokenizer as a folder for `MarianMTModel`.
 
     Args:
-        model: left as it is.
+        model: the model; not modified.
         tokenizer: its tokenizer.
-        folder: to make; may exist if it is empty.
+        folder: the folder to create; may exist if it is empty.
 
     Returns:
         `folder`.
 
     Raises:
-        TypeError, ValueError: as of `to_marian`; generation settings that `transformers` does not save.
-        FileExistsError: `folder` holds something.
+        TypeError, ValueError: as in `to_marian`; generation settings that `transformers` does not save.
+        FileExistsError: `folder` is not empty.
     """
     return save_converted(to_marian(model), tokenizer, folder, {"exported_to": {"format": "marian"}})
 
 
 def _marian_cannot(config: VanillaTransformerConfig) -> list[str]:
-    """What of a model Marian has no form for, one phrase each."""
+    """List what Marian cannot represent, one phrase each."""
     convention = config.positional_encoding
     return [
         *([f"{convention} positions"] if convention not in ("interleaved", "concatenated") else []),
@@ -186,7 +186,7 @@ def _marian_cannot(config: VanillaTransformerConfig) -> list[str]:
 
 
 def _free_head_widths(config: VanillaTransformerConfig) -> list[str]:
-    """The widths of heads that are not d_model divided by their number."""
+    """Describe head widths that differ from d_model / heads."""
     found = []
     sides: tuple[Side, ...] = ("encoder", "decoder")
     for side in sides:
@@ -197,14 +197,14 @@ def _free_head_widths(config: VanillaTransformerConfig) -> list[str]:
 
 
 def sines_first(d_model: int) -> torch.Tensor:
-    """Where each dimension of the concatenated encoding is in the interleaved one; (d_model,)."""
+    """The index in the interleaved encoding of each dimension of the concatenated one; (d_model,)."""
     return torch.cat((torch.arange(0, d_model, 2), torch.arange(1, d_model, 2)))
 
 
 READS = ("q_proj.weight", "k_proj.weight", "v_proj.weight", "fc1.weight")
-"""Weights whose columns are the residual stream's dimensions, as those of all embeddings are."""
+"""Weights whose columns are the residual stream's dimensions, like those of all embeddings."""
 WRITES = ("out_proj.weight", "out_proj.bias", "fc2.weight", "fc2.bias", "layer_norm.weight", "layer_norm.bias")
-"""Weights whose rows are."""
+"""Weights whose rows are the residual stream's dimensions."""
 NEITHER = ("q_proj.bias", "k_proj.bias", "v_proj.bias", "fc1.bias", "final_logits_bias")
 
 
@@ -216,7 +216,7 @@ def _permuted(name: str, tensor: torch.Tensor, order: torch.Tensor) -> torch.Ten
         return tensor.index_select(0, order)
     if name.endswith(NEITHER):
         return tensor
-    raise ValueError(f"It is not known how {name} meets the residual stream, so its order cannot be changed.")
+    raise ValueError(f"It is unknown how {name} uses the residual stream, so its dimensions cannot be reordered.")
 
 
 def _zero_biases(weights: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
@@ -232,7 +232,7 @@ def _marian_config(model: VanillaTransformerForConditionalGeneration) -> MarianC
         decoder_vocab_size=config.decoder_vocab_size,
         share_encoder_decoder_embeddings=config.share_encoder_decoder_embeddings,
         tie_word_embeddings=config.tie_word_embeddings,
-        # its default, 0, would end every sentence with whatever token that is
+        # the default, 0, would force token 0 at the end of every sentence
         forced_eos_token_id=model.generation_config.forced_eos_token_id,
         dtype=model.dtype,
     )
@@ -243,7 +243,7 @@ def _marian_generation_config(model: VanillaTransformerForConditionalGeneration)
     if getattr(generation_config, "gnmt_length_penalty", None) is not None:
         alpha = generation_config.gnmt_length_penalty
         del generation_config.gnmt_length_penalty
-        logger.warning(f"Marian knows no gnmt_length_penalty {alpha}: `length_penalty` 1.0 holds unless it is set.")
+        logger.warning(f"Marian knows no gnmt_length_penalty ({alpha}): it uses `length_penalty`, 1.0 if not set.")
     if getattr(generation_config, "max_extra_tokens", None) is not None:
         del generation_config.max_extra_tokens
         if generation_config.max_length is None and generation_config.max_new_tokens is None:

@@ -1,13 +1,13 @@
-"""Ours to ONNX, through `transformers.exporters`: two graphs, the source once and one step of the target.
+"""Export to ONNX through `transformers.exporters`: one graph for the source, one for a single decoding step.
 
 | graph | inputs | outputs |
 |---|---|---|
 | `encoder.onnx` | `input_ids`, `attention_mask` | `cross_keys.n`, `cross_values.n` of each decoder layer n |
 | `decoder.onnx` | `decoder_input_ids`, `attention_mask`, `cross_*.n`, `past_*.n` | `logits`, `present_*.n` |
 
-Shapes: tokens of the source and their mask (batch, source_len), the target's last token (batch, 1), logits (batch,
-vocab), keys and values (batch, heads, length, width). The past may have length 0, so that the first step needs no
-graph of its own. Weights are float32.
+Shapes: source tokens and their mask (batch, source_len), the target's last token (batch, 1), logits (batch, vocab),
+keys and values (batch, heads, length, width). The past may have length 0, so that the first step needs no separate
+graph. Weights are float32.
 """
 
 import contextlib
@@ -41,21 +41,21 @@ def to_onnx(
     tokenizer: PreTrainedTokenizerBase,
     folder: str | os.PathLike[str],
 ) -> Path:
-    """Write a folder that onnxruntime runs; `onnx_runner.py`, copied into it, decodes greedily.
+    """Write a folder for onnxruntime, with a copy of `onnx_runner.py`, which decodes greedily.
 
     Args:
-        model: left as it is.
+        model: the model; not modified.
         tokenizer: its tokenizer, saved beside the graphs.
-        folder: to make; may exist if it is empty.
+        folder: the folder to create; may exist if it is empty.
 
     Returns:
         `folder`.
 
     Raises:
-        TypeError: another kind of model.
-        ImportError: a package is missing, or this transformers has no exporters.
-        FileExistsError: `folder` holds something.
-        ValueError: the generation config asks for more than greedy decoding there knows.
+        TypeError: another class of model.
+        ImportError: a package is missing, or the installed transformers has no exporters.
+        FileExistsError: `folder` is not empty.
+        ValueError: the generation config has settings that `onnx_runner.py` does not support.
     """
     require_ours(model, "ONNX")
     if find_spec("transformers.exporters") is None:
@@ -76,7 +76,7 @@ def to_onnx(
 
 
 class SourceGraph(nn.Module):
-    """The encoder, and what every step of the decoder needs of it."""
+    """The encoder, and the keys and values that every decoder step reads."""
 
     def __init__(self, model: VanillaTransformerForConditionalGeneration) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class SourceGraph(nn.Module):
         self.layers = model.model.decoder.layers
 
     def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> dict[str, Tensors]:
-        """(batch, source_len) each to keys and values of each layer, (batch, heads, source_len, d_k or d_v)."""
+        """Map inputs (batch, source_len) to each layer's keys and values (batch, heads, source_len, d_k or d_v)."""
         states = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         pairs = [layer.encoder_attn.keys_and_values(states, states, None) for layer in self.layers]
         return {"cross_keys": [key for key, _ in pairs], "cross_values": [value for _, value in pairs]}
@@ -106,11 +106,11 @@ class StepGraph(nn.Module):
         past_keys: Tensors,
         past_values: Tensors,
     ) -> dict[str, Any]:
-        """The last token (batch, 1) and the past to logits (batch, vocab) and the past with that token."""
+        """Map the last token (batch, 1) and the past to logits (batch, vocab) and the extended past."""
         cache = EncoderDecoderCache(_cache(past_keys, past_values), _cache(cross_keys, cross_values))
         cache.is_updated = dict.fromkeys(range(len(cross_keys)), True)
         batch, _, source_len, _ = cross_keys[0].shape
-        # keys and values stand for the encoder's states, of which only the length is read
+        # the keys stand in for the encoder's states, of which only the length is read
         encoded = BaseModelOutput(last_hidden_state=cross_keys[0].new_zeros(batch, source_len, 1))
         outputs = self.model(
             decoder_input_ids=decoder_input_ids,
@@ -138,7 +138,7 @@ def _export_graphs(model: VanillaTransformerForConditionalGeneration, folder: Pa
     from transformers.exporters import OnnxConfig, OnnxExporter
 
     batch, source_len, past_len = (torch.export.Dim(name) for name in ("batch", "source_len", "past_len"))
-    # lengths of an example, none of them 1, which the exporter would take for a constant
+    # lengths of the example; none is 1, which the exporter would treat as a constant
     tokens = torch.full((2, 5), model.config.vocab_size - 1)
     mask = torch.ones_like(tokens)
     of_source = {0: batch, 1: source_len}
@@ -148,7 +148,7 @@ def _export_graphs(model: VanillaTransformerForConditionalGeneration, folder: Pa
     config = model.config
     widths = {name: cross[f"cross_{name}"][0].shape[-1] for name in ("keys", "values")}
     layers = range(config.decoder_layers)
-    # a tensor of its own for each: the exporter would take one that stands twice for one input
+    # separate tensors: the exporter would merge inputs that share one
     past = {
         f"past_{name}": [torch.zeros(2, config.decoder_attention_heads, 3, width) for _ in layers]
         for name, width in widths.items()
@@ -182,7 +182,7 @@ def _export_graphs(model: VanillaTransformerForConditionalGeneration, folder: Pa
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """The exporter reports each stage on stdout and each operator that it does not need as a warning."""
+    """Silence the exporter, which prints each stage and warns about each operator that it does not need."""
     disabled = logging.root.manager.disable
     logging.disable(logging.WARNING)
     try:

@@ -1,8 +1,8 @@
-"""Greedy decoding of an exported model with onnxruntime and numpy alone; a copy of this file lies in each export.
+"""Greedy decoding of an exported model with only onnxruntime and numpy; every export contains a copy of this file.
 
-`OnnxTranslator(folder).generate(input_ids, attention_mask)` gives the tokens that `generate(num_beams=1,
-do_sample=False)` gives. `encoder.onnx` reads the source once and returns the keys and values of encoder-decoder
-attention; `decoder.onnx` is one step: the last token, those keys and values, and those of the past.
+`OnnxTranslator(folder).generate(input_ids, attention_mask)` returns the same tokens as `generate(num_beams=1,
+do_sample=False)`. `encoder.onnx` reads the source once and returns the keys and values of encoder-decoder attention;
+`decoder.onnx` is one step: it reads the last token, those keys and values, and those of the past.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ HONOURED = {
     *("max_length", "max_new_tokens", "max_extra_tokens", "min_length", "min_new_tokens"),
     *("bad_words_ids", "suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id"),
 }
-NO_MATTER = {  # to the most probable token
+NO_MATTER = {  # settings that do not change the most probable token
     *("num_beams", "length_penalty", "early_stopping", "renormalize_logits", "use_cache", "transformers_version"),
     *(
         "do_sample",
@@ -41,7 +41,7 @@ DEFAULT_MAX_LENGTH = 20  # of `generate`, start token included
 
 
 def refuse_unknown_settings(settings: dict[str, Any]) -> None:
-    """Refuse what would change the most probable token and is not written here.
+    """Refuse settings that would change the most probable token but are not implemented here.
 
     Raises:
         ValueError: there is such a setting.
@@ -55,13 +55,13 @@ def refuse_unknown_settings(settings: dict[str, Any]) -> None:
     )
     if unknown:
         raise ValueError(
-            f"Greedy decoding in onnxruntime knows the settings {', '.join(sorted(HONOURED))}, but the generation "
-            f"config also has {', '.join(unknown)}. Take these out of generation_config.json."
+            f"Greedy decoding in onnxruntime supports the settings {', '.join(sorted(HONOURED))}, but the generation "
+            f"config also has {', '.join(unknown)}. Remove these from generation_config.json."
         )
 
 
 def _require_as_exported(folder: Path) -> None:
-    """Compare all files with the manifest that the export wrote; it may have been deleted after a change."""
+    """Compare all files with the export's manifest; without a manifest nothing is compared."""
     manifest = folder / "manifest.json"
     if not manifest.is_file():
         return
@@ -74,8 +74,8 @@ def _require_as_exported(folder: Path) -> None:
     changed = [name for name, sha256 in sealed.items() if _sha256(folder / name) != sha256]
     if changed:
         raise ValueError(
-            f"{folder} must hold what was exported there, but {', '.join(changed[:3])} differs by its manifest.json. "
-            "Export again, or delete that file if the change was yours."
+            f"{folder} must hold what was exported there, but {', '.join(changed[:3])} differs from manifest.json. "
+            "Export again, or delete manifest.json if you made the change."
         )
 
 
@@ -93,13 +93,13 @@ class OnnxTranslator:
     """An exported model in onnxruntime.
 
     Args:
-        folder: what `export --to onnx` wrote.
-        providers: of onnxruntime, e.g. `["CUDAExecutionProvider"]`; the processor's if not given.
+        folder: a folder written by `export --to onnx`.
+        providers: providers of onnxruntime, e.g. `["CUDAExecutionProvider"]`; the CPU by default.
 
     Raises:
         FileNotFoundError: a file of the export is missing.
-        ValueError: the generation config asks for what greedy decoding here does not know, or a file is not the one
-            that was exported.
+        ValueError: the generation config has settings that are not supported here, or a file has changed since the
+            export.
     """
 
     def __init__(self, folder: str | os.PathLike[str], providers: Sequence[str] | None = None) -> None:
@@ -126,15 +126,15 @@ class OnnxTranslator:
         """Decode greedily.
 
         Args:
-            input_ids: whole numbers, lists or an array, (batch, source_len), padded.
-            attention_mask: (batch, source_len), 1 at tokens; made from `pad_token_id` if not given.
+            input_ids: integers, lists or an array, (batch, source_len), padded.
+            attention_mask: (batch, source_len), 1 at tokens; derived from `pad_token_id` by default.
             max_new_tokens: at least 1, in place of the generation config's limits.
 
         Returns:
             int64 (batch, 1 + new tokens): the start token, the translation with its end, padding.
 
         Raises:
-            ValueError: an input of another kind or shape, or no new token allowed.
+            ValueError: an input has another type or shape, or no new token is allowed.
         """
         input_ids = _whole_numbers("input_ids", input_ids)
         if attention_mask is None:
@@ -168,7 +168,7 @@ class OnnxTranslator:
         return dict(zip([output.name for output in session.get_outputs()], values, strict=True))
 
     def _limits(self, attention_mask: np.ndarray, max_new_tokens: int | None) -> np.ndarray:
-        """Most new tokens of each sentence; (batch,)."""
+        """Maximum number of new tokens per sentence; (batch,)."""
         extra = self.settings.get("max_extra_tokens")
         if max_new_tokens is None and extra is not None:
             return attention_mask.sum(-1) + extra
@@ -181,16 +181,16 @@ class OnnxTranslator:
         return np.full(len(attention_mask), most)
 
     def _constrain(self, logits: np.ndarray, tokens: np.ndarray, limits: np.ndarray) -> np.ndarray:
-        """The logits (batch, vocab) of the next token after `tokens` (batch, length), forbidden ones at -inf.
+        """Set the logits (batch, vocab) of tokens that may not follow `tokens` (batch, length) to -inf.
 
-        In the order of `generate`, where what suppresses comes after what forces, and a target is made to end at its
-        own limit, (batch,).
+        As in `generate`, suppressed tokens are applied after forced ones, and each target is forced to end at its own
+        limit, (batch,).
         """
         settings, length = self.settings, tokens.shape[1]
         logits = logits.copy()
         ends = np.atleast_1d(settings["eos_token_id"])
         for *before, last in settings.get("bad_words_ids") or []:
-            is_end = not before and last in ends  # which `generate` lets nobody forbid so
+            is_end = not before and last in ends  # `generate` does not let bad words forbid the end
             if len(before) <= length and not is_end:
                 said = (tokens[:, length - len(before) :] == before).all(-1)
                 logits[said, last] = -np.inf

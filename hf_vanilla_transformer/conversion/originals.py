@@ -1,6 +1,6 @@
-"""The model that is to become ours: read it, and account for everything that it holds.
+"""Read a model to import, and account for every setting and tensor in it.
 
-`FIELDS` are what configs of the BART family call as we do; what a format calls otherwise is in its own file.
+`FIELDS` are the settings that configs of the BART family name as ours does; other names are in each format's file.
 """
 
 import logging
@@ -29,7 +29,7 @@ FIELDS = (
 POSITIONS = tuple(f"model.{side}.embed_positions.weight" for side in SIDES)
 EMBEDDINGS = tuple(f"model.{side}.embed_tokens.weight" for side in SIDES)
 
-# Older configs carry these over from other models of their family; those read here compute none of it
+# Older configs copied these from other models of the family; the classes read here compute none of them
 _NOT_COMPUTED = {
     "normalize_before": "LayerNorm before each sub-layer",
     "normalize_embedding": "LayerNorm on the embeddings",
@@ -38,17 +38,17 @@ _NOT_COMPUTED = {
 
 
 def read_original(source: Any, model_class: type[PreTrainedModel], model_type: str) -> Any:
-    """The model in memory, or that of a folder or Hub name, in the type its weights were saved in.
+    """Return the model itself, or load it from a folder or Hub name in the dtype of its saved weights.
 
     Args:
         source: an instance of `model_class`, or a folder or Hub name of one.
-        model_class: the one class that is read.
+        model_class: the only class that is accepted.
         model_type: its name in configs.
 
     Raises:
         TypeError: another kind of object.
-        FileNotFoundError, NotADirectoryError, ValueError: of `load_model_and_report`; tensors that are missing or left
-            over, infinities or NaN; settings that `model_class` does not compute.
+        FileNotFoundError, NotADirectoryError, ValueError: as in `load_model_and_report`; missing or unexpected
+            tensors, infinities or NaN; settings that `model_class` does not compute.
     """
     if isinstance(source, model_class):
         model, name = source, type(source).__name__
@@ -61,7 +61,7 @@ def read_original(source: Any, model_class: type[PreTrainedModel], model_type: s
         require_matching_weights(report, name)
     else:
         raise TypeError(
-            f"What is converted is a model folder, a Hub name or a {model_class.__name__}, got "
+            f"A conversion needs a model folder, a Hub name or a {model_class.__name__}, got "
             f"{type(source).__name__}. Give one of these."
         )
     require_finite_weights(model, name)
@@ -70,9 +70,9 @@ def read_original(source: Any, model_class: type[PreTrainedModel], model_type: s
 
 
 def _restore_shared_embeddings(model: Any, report: dict[str, Any]) -> None:
-    """Fill both stacks' embeddings from the one matrix that was saved for both.
+    """Fill both stacks' embeddings from the single matrix that was saved.
 
-    With an untied output `transformers` 4 shared and saved one matrix; 5 looks for three and makes up two of them.
+    With an untied output, `transformers` 4 shared and saved one matrix; 5 expects three and initialises the other two.
     """
     missing = set(report["missing_keys"])
     if getattr(model.config, "share_encoder_decoder_embeddings", False) and "model.shared.weight" not in missing:
@@ -87,45 +87,47 @@ def _check_settings(config: PreTrainedConfig, name: str) -> None:
         if getattr(config, field, False):
             raise ValueError(
                 f"The config of {name} says {field}={getattr(config, field)}, {what}, which transformers' "
-                f"{config.model_type} does not compute: converted weights would be wrong in one of the two readings. "
+                f"{config.model_type} does not compute, so it is unclear how the weights were trained. "
                 f"If its translations are good in transformers, set {field} to false in its config.json."
             )
     dropped = [side for side in SIDES if getattr(config, f"{side}_layerdrop", 0)]
     if dropped:
-        logger.warning(f"{name} was trained with layer drop in its {' and '.join(dropped)}; fine-tuning will not be.")
+        logger.warning(
+            f"{name} was trained with layer drop in its {' and '.join(dropped)}; fine-tuning will not use it."
+        )
 
 
 def common_fields(config: PreTrainedConfig) -> dict[str, Any]:
-    """Those settings of a config that ours calls by the same names."""
+    """The settings that both configs have under the same name."""
     return {name: getattr(config, name) for name in FIELDS}
 
 
 def new_config(name: str, **fields: Any) -> VanillaTransformerConfig:
-    """Our config of these fields.
+    """Make our config from these fields.
 
     Raises:
-        ValueError: there is no such model of ours; the message says which field cannot be.
+        ValueError: our config does not allow these values; the message names the field.
     """
     try:
-        # training left out what the original has no positions for
+        # in training, the original had no positions beyond this
         return VanillaTransformerConfig(trained_source_length=fields["max_position_embeddings"], **fields)
     except StrictDataclassError as error:  # wraps the sentence that says what is wrong
-        raise ValueError(f"{name} has no counterpart here. {error.__cause__ or error}") from error
+        raise ValueError(f"{name} cannot be converted. {error.__cause__ or error}") from error
 
 
 def new_model(
     config: VanillaTransformerConfig, weights: Mapping[str, torch.Tensor], generation_config: GenerationConfig
 ) -> VanillaTransformerForConditionalGeneration:
-    """A model of ours, in evaluation mode, that holds copies of exactly these weights.
+    """Make our model, in evaluation mode, with copies of exactly these weights.
 
     Args:
         config: its config.
         weights: under our names, tied ones under each of their names.
-        generation_config: how it decodes; copied.
+        generation_config: its generation config; copied.
 
     Raises:
-        ValueError: tensors are left over, missing or of another shape, or tied though they differ; special or forced
-            tokens are outside the vocabulary.
+        ValueError: tensors are left over, missing or of another shape, or would be tied though they differ; special or
+            forced tokens are outside the vocabulary.
     """
     with torch.device("meta"):
         model = VanillaTransformerForConditionalGeneration(config)
@@ -140,10 +142,10 @@ def new_model(
 
 
 def require_same_tensors(given: Mapping[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]) -> None:
-    """Every tensor has its place, and every place its tensor.
+    """Check that the given tensors match the wanted ones in name and shape.
 
     Raises:
-        ValueError: not so; the message lists all that are left over, missing or of another shape.
+        ValueError: they do not; the message lists all that are left over, missing or of another shape.
     """
     shapes = {name: tuple(tensor.shape) for name, tensor in given.items()}
     expected = {name: tuple(tensor.shape) for name, tensor in wanted.items()}
@@ -159,16 +161,16 @@ def require_same_tensors(given: Mapping[str, torch.Tensor], wanted: Mapping[str,
 
 
 def require_same_values(given: Mapping[str, torch.Tensor], found: Mapping[str, torch.Tensor]) -> None:
-    """Tying weights replaces all but one of them, which must not change any.
+    """Check that tying weights, which replaces all but one of them, has changed no values.
 
     Raises:
-        ValueError: it did; the message lists which.
+        ValueError: it has; the message lists which.
     """
     changed = [name for name in sorted(given) if not is_same_tensor(found[name], given[name])]
     if changed:
         raise ValueError(
-            f"Weights that the converted model ties must be one and the same, but {', '.join(changed)} would be "
-            "replaced by another. Check that config and weights come from the same model."
+            f"Weights that the converted model ties must be equal, but {', '.join(changed)} would be replaced by "
+            "another. Check that config and weights come from the same model."
         )
 
 
@@ -177,7 +179,7 @@ FORCED_TOKENS = ("forced_bos_token_id", "forced_eos_token_id")
 
 
 def require_known_tokens(config: VanillaTransformerConfig, generation_config: GenerationConfig) -> None:
-    """Tokens that begin, end or pad a target must be in its vocabulary.
+    """Check that the tokens that begin, end or pad a target are in its vocabulary.
 
     Raises:
         ValueError: one is not; the message names all such settings.
@@ -198,9 +200,9 @@ def require_known_tokens(config: VanillaTransformerConfig, generation_config: Ge
 
 
 def copied_generation_config(original: GenerationConfig) -> GenerationConfig:
-    """All settings of `original`, as settings of the model's own.
+    """Copy all settings of `original` and clear its mark as derived from a model config.
 
-    One that says it only mirrors a model's config loses what else it holds when it is loaded.
+    A generation config with that mark loses its other settings when it is loaded.
     """
     copied = GenerationConfig.from_dict(original.to_dict())
     copied._from_model_config = False
@@ -208,5 +210,5 @@ def copied_generation_config(original: GenerationConfig) -> GenerationConfig:
 
 
 def is_same_tensor(one: torch.Tensor, other: torch.Tensor) -> bool:
-    """Whether two weights are one, by what they hold."""
+    """Whether two weights have equal values."""
     return one is other or (one.shape == other.shape and torch.equal(one, other))

@@ -1,4 +1,4 @@
-"""Which positional encoding a stored table holds: sinusoids are recognised by their numbers, or they were trained."""
+"""Recognise the positional encoding in a stored table: known sinusoids by their values, anything else as learned."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import torch
 from ..model.configuration_vanilla_transformer import PositionalEncoding, VanillaTransformerConfig
 from ..model.modeling_vanilla_transformer import SinusoidalPositionalEncoding
 
-# Rounded to half precision, sinusoids are off by up to 2^-9 (bfloat16); two conventions differ by more than 0.3
+# Sinusoids in half precision are off by up to 2^-9 (bfloat16); two conventions differ by more than 0.3
 _TOLERANCE = 4e-3
 
 
@@ -19,16 +19,16 @@ def recognise_positions(
     Args:
         tables: row n is the encoding of position n; (positions, d_model) each.
         candidates: the sinusoids to try, likeliest first.
-        pad_token_id: what fairseq's positions are counted from.
+        pad_token_id: where fairseq's positions start.
 
     Raises:
-        ValueError: one table is a sinusoid and the other is not, or another one.
+        ValueError: the two tables follow different conventions.
     """
     found = [_recognise(table, candidates, pad_token_id) for table in tables]
     if len(set(found)) > 1:
         raise ValueError(
-            f"Both stacks must count positions alike, but the encoder's table is {found[0]} and the decoder's "
-            f"{found[1]}, which no model here has."
+            f"Encoder and decoder must use the same positional encoding, but the encoder's table is {found[0]} and "
+            f"the decoder's {found[1]}, which this package does not support."
         )
     return found[0]
 

@@ -1,4 +1,4 @@
-"""The tokens of each side by their ids: most tokenizers have one vocabulary, some of Marian's and FSMT's two."""
+"""The tokens of each side by id: most tokenizers have one vocabulary, some of Marian's and FSMT's have two."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ if TYPE_CHECKING:
 
 
 def source_tokens(tokenizer: PreTrainedTokenizerBase, text: str) -> list[str]:
-    """A source for CTranslate2: the tokens of what `tokenizer(text)` encodes, end included, by their source names."""
+    """Tokenise a source for CTranslate2: the source tokens of the ids in `tokenizer(text)`, end included."""
     ids: list[int] = tokenizer(text).input_ids
     if not has_two_vocabularies(tokenizer):
         return list(tokenizer.convert_ids_to_tokens(ids))
-    tokens = source_vocabulary(tokenizer)  # `convert_ids_to_tokens` names ids by the target's
+    tokens = source_vocabulary(tokenizer)  # `convert_ids_to_tokens` uses the target vocabulary
     return [tokens[index] for index in ids]
 
 
 def source_vocabulary(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Token n of the list has id n; ids that no token has are named `<unused n>`."""
+    """List the source tokens by id; ids without a token become `<unused n>`."""
     return _by_id({**getattr(tokenizer, "encoder", {}), **tokenizer.get_vocab()})
 
 
 def target_vocabulary(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """As `source_vocabulary`, of the tokens that translations are made of."""
+    """List the target tokens by id, as in `source_vocabulary`."""
     if not has_two_vocabularies(tokenizer):
         return source_vocabulary(tokenizer)
-    # what ids are decoded by; tokens that were added later count on both sides
+    # the vocabulary for decoding ids; tokens that were added later belong to both sides
     decoder: Mapping[int, str] = tokenizer.decoder
     return _by_id({**{token: index for index, token in decoder.items()}, **tokenizer.get_added_vocab()})
 
 
 def has_two_vocabularies(tokenizer: PreTrainedTokenizerBase) -> bool:
-    """Whether an id means one token in a source and another in a target."""
+    """Whether source and target have different vocabularies."""
     encoder, decoder = (getattr(tokenizer, name, None) for name in ("encoder", "decoder"))
     if not isinstance(encoder, Mapping) or not isinstance(decoder, Mapping):
         return False
