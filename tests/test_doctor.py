@@ -138,7 +138,7 @@ FAULTS: dict[str, tuple[str, str, Edit, bool]] = {
     ),
     "a tensor too many": (
         "complete weights",
-        "no use for model.encoder.layers.7.fc1.bias",
+        "unexpected model.encoder.layers.7.fc1.bias",
         lambda f: edit_weights(f, lambda w: w.update({"model.encoder.layers.7.fc1.bias": torch.zeros(32)})),
         True,
     ),
@@ -155,14 +155,19 @@ FAULTS: dict[str, tuple[str, str, Edit, bool]] = {
         lambda folder: edit_json(folder / "config.json", pad_token_id=5),
         True,
     ),
-    "no length": ("generation settings", "no length is set", settings(max_length=None), True),
+    "no length": ("generation settings", "no length limit is set", settings(max_length=None), True),
     "another end": (
         "generation settings",
         "`eos_token_id` is 3, but 2 in config.json",
         settings(eos_token_id=3),
         True,
     ),
-    "an end that is no token": ("generation settings", "no token of the target", settings(eos_token_id=999), True),
+    "an end that is no token": (
+        "generation settings",
+        "outside the target vocabulary",
+        settings(eos_token_id=999),
+        True,
+    ),
     "sampling": ("generation settings", "`do_sample` is true", settings(do_sample=True), True),
     "too many returned": (
         "loads",
@@ -170,7 +175,7 @@ FAULTS: dict[str, tuple[str, str, Edit, bool]] = {
         lambda f: edit_json(f / "generation_config.json", num_return_sequences=3, num_beams=2),
         True,
     ),
-    "sources without end": ("source text", "4 of 4 sentences do not end in `</s>`", without_end, True),
+    "sources without end": ("source text", "4 of 4 sentences do not end with `</s>`", without_end, True),
     "no end learned": (
         "end of sentence learned",
         "0 of 4 translations end by themselves",
@@ -196,7 +201,7 @@ def test_a_vocabulary_larger_than_the_embeddings_is_named(sound, tmp_path):
         tokenizer.save_pretrained(folder)
 
     failed = failures(damaged(sound, tmp_path / "model", add_a_token))
-    assert failed["vocabulary"] == "the tokenizer names 301 tokens, but the model has embeddings for 300"
+    assert failed["vocabulary"] == "the tokenizer has 301 tokens, but the model has embeddings for 300"
 
 
 def test_targets_read_by_the_sources_tokenizer_are_named(tmp_path):
@@ -310,7 +315,7 @@ def test_the_table_says_what_was_found_and_what_to_do(sound, tmp_path, capsys):
     assert main(["doctor", "--model", str(folder)]) == 1
     table = capsys.readouterr().out
     assert "generation settings      FAIL" in table
-    assert "-> Mend generation_config.json" in table
+    assert "-> Correct generation_config.json" in table
     assert table.endswith(f"1 of {len(CHECKS)} checks failed.\n")
 
 

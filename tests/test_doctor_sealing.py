@@ -96,10 +96,10 @@ def test_a_sealed_folder_is_sealed_again_to_no_effect(folder: Path):
         (["--accept", "config.json"], "--accept is for --seal", 2),
         (
             ["--seal", "--accept", "config.json"],
-            "Only a file that differs from the manifest is accepted, but config",
+            "Only a file that differs from the manifest can be accepted, but config",
             1,
         ),
-        (["--seal", "--accept", "nothing"], "but nothing does not. Leave out --accept nothing", 1),
+        (["--seal", "--accept", "nothing"], "but nothing does not differ. Leave out --accept nothing", 1),
     ],
 )
 def test_wrong_usage_is_told(options: list[str], message: str, code: int, folder: Path, capsys: pytest.CaptureFixture):
@@ -110,7 +110,7 @@ def test_wrong_usage_is_told(options: list[str], message: str, code: int, folder
 
 def test_a_name_on_the_hub_is_not_sealed(capsys: pytest.CaptureFixture[str]):
     assert main(["doctor", "--model", "org/name", "--seal"]) == 1
-    assert "A folder here is sealed, but org/name is none" in capsys.readouterr().err
+    assert "Only a local folder can be sealed, but org/name is not one" in capsys.readouterr().err
 
 
 def test_the_report_says_what_was_accepted(folder: Path, capsys: pytest.CaptureFixture[str]):

@@ -1,6 +1,6 @@
-"""Does the model decode as it should, whatever the batch, the padding and the cache?
+"""Does the model decode correctly, whatever the batch, the padding and the cache?
 
-Everything is compared as log-probabilities in float32, for targets of a few tokens, with two ways of computing them.
+Each check computes the log-probabilities of short targets in two ways, in float32, and compares them.
 """
 
 from collections.abc import Iterator
@@ -13,11 +13,11 @@ from transformers import GenerationConfig, GenerationMixin
 from ..model.configuration_vanilla_transformer import is_ours
 from .findings import LONGEST_TARGET, Finding, Patient
 
-TOLERANCE = 1e-3  # natural logarithm; float32 differs by 1e-5, a fault by 0.1 and more
+TOLERANCE = 1e-3  # nats; rounding in float32 causes 1e-5, a fault 0.1 or more
 
 
 def check_greedy(patient: Patient) -> Finding:
-    """Whether greedy decoding takes what a beam of one takes, found without `generate` and without a cache."""
+    """Whether greedy decoding by `generate` takes the likeliest tokens, computed without a cache."""
     name = "greedy = beam 1"
     wrong, count = [], 0
     for place, ids in enumerate(patient.source_ids):
@@ -30,13 +30,13 @@ def check_greedy(patient: Patient) -> Finding:
         if not follows_the_likeliest(patient, ids, tokens):
             wrong.append(place)
     if wrong:
-        remedy = "`generate` does not give the model's likeliest tokens: look at its cache and its start token."
+        remedy = "`generate` does not choose the model's likeliest tokens: check its cache and its start token."
         return Finding(name, "fail", f"sentences {numbers(wrong)} differ", remedy)
-    return Finding(name, "pass", f"{count} tokens are the likeliest of full passes")
+    return Finding(name, "pass", f"{count} tokens are the likeliest without a cache")
 
 
 def follows_the_likeliest(patient: Patient, ids: list[int], tokens: list[int]) -> bool:
-    """Whether each token after the first is as likely as any by one pass over all of them, up to rounding."""
+    """Whether each token after the first is the likeliest in a single pass over all of them, up to rounding."""
     if tokens[0] != patient.start:
         return False
     with torch.inference_mode():
@@ -46,7 +46,7 @@ def follows_the_likeliest(patient: Patient, ids: list[int], tokens: list[int]) -
 
 
 def check_cache(patient: Patient) -> Finding:
-    """Whether one token at a time with a cache gives what one pass over all of them gives."""
+    """Whether decoding token by token with a cache equals a single pass over all tokens."""
     worst = 0.0
     with torch.inference_mode():
         for ids, target in zip(patient.source_ids, patient.targets, strict=True):
@@ -54,7 +54,7 @@ def check_cache(patient: Patient) -> Finding:
             decoder_ids = torch.tensor([[patient.start, *target]])
             whole = patient.log_probabilities(source, mask, decoder_ids)
             worst = max(worst, difference(whole, token_by_token(patient, source, mask, decoder_ids)))
-    remedy = "Keys and values of the past are kept wrongly: decode with `use_cache=False` until the model is mended."
+    remedy = "The cache of keys and values is wrong: decode with `use_cache=False` until the model is fixed."
     return compared("cached = uncached", worst, remedy)
 
 
@@ -76,42 +76,42 @@ def token_by_token(patient: Patient, ids: torch.Tensor, mask: torch.Tensor, deco
 
 
 def check_batch(patient: Patient) -> Finding:
-    """Whether a sentence in a batch, padded on the right, is what it is alone."""
-    remedy = "Padding changes what the model sees: decode one sentence at a time, and look at its masks."
+    """Whether a sentence in a right-padded batch gives the same output as alone."""
+    remedy = "Padding changes the model's output: decode one sentence at a time, and check its masks."
     return compared("batch = single", batch_difference(patient, "right"), remedy)
 
 
 def check_padding(patient: Patient) -> Finding:
-    """Whether padding on the left changes nothing either; many models count positions regardless."""
+    """Whether padding on the left changes nothing either; many models count padding as positions."""
     name = "padding on either side"
     worst = batch_difference(patient, "left")
     side = patient.tokenizer.padding_side
     if worst < TOLERANCE:
         return Finding(name, "pass", f"largest difference {worst:.1e}")
     if is_ours(patient.model):
-        return compared(name, worst, "Positions are counted past padding: look at its masks.")
+        return compared(name, worst, "Padding must not change positions or attention: check its masks.")
     if side == "left":
-        remedy = 'This model counts positions from 0 regardless: set `padding_side="right"` and save the tokenizer.'
+        remedy = 'This model counts padding as positions: set `padding_side="right"` and save the tokenizer.'
         return Finding(name, "fail", f"the tokenizer pads on the left, which changes up to {worst:.2f}", remedy)
     return Finding(name, "note", "must be right-padded", "The tokenizer does so; do not change its `padding_side`.")
 
 
 def check_end(patient: Patient) -> Finding:
-    """Whether translations end by themselves."""
+    """Whether translations end with the end-of-sentence token."""
     name = "end of sentence learned"
     finished = sum(translation.finished for translation in patient.translations)
     found = f"{finished} of {len(patient.translations)} translations end by themselves"
     if finished:
         return Finding(name, "pass", found)
     remedy = (
-        "If `eos_token_id` is right, the model was trained on targets without their end: tokenise targets so that "
-        "they end in it, and do not mask it in the labels."
+        "If `eos_token_id` is right, the model was trained on targets without end of sentence: tokenise targets so "
+        "that they end with it, and do not mask it in the labels."
     )
     return Finding(name, "fail", found, remedy)
 
 
 def batch_difference(patient: Patient, side: Literal["left", "right"]) -> float:
-    """The largest between a batch padded on that side and each sentence alone."""
+    """The largest difference between a batch padded on that side and each sentence alone."""
     source, mask = batched(patient.source_ids, patient.pad, side)
     longest = max(map(len, patient.targets))
     rows = [[patient.start, *target] for target in patient.targets]
@@ -128,7 +128,7 @@ def batch_difference(patient: Patient, side: Literal["left", "right"]) -> float:
 def batched(
     rows: list[list[int]], pad: int, side: Literal["left", "right"] = "right"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Ids and mask, (sentences, longest) each."""
+    """Pad sentences to a batch: ids and mask, (sentences, longest) each."""
     longest = max(map(len, rows))
     masks = [[1] * len(row) for row in rows]
     fill = [[0] * (longest - len(row)) for row in rows]
@@ -147,20 +147,20 @@ def batched(
 
 
 def difference(one: torch.Tensor, other: torch.Tensor) -> float:
-    """The largest; infinite where one of the two is no number."""
+    """The largest absolute difference; infinite if either tensor contains NaN."""
     # the bias of OPUS-MT's padding token is minus infinity
     largest = (one.nan_to_num(neginf=-1e4) - other.nan_to_num(neginf=-1e4)).abs().max()
     return float("inf") if one.isnan().any() or other.isnan().any() else float(largest)
 
 
 def compared(name: str, worst: float, remedy: str) -> Finding:
-    """Pass or fail by a difference of log-probabilities."""
+    """Pass or fail by the largest difference of log-probabilities."""
     found = f"log-probabilities differ by at most {worst:.1e}"
     return Finding(name, "pass", found) if worst < TOLERANCE else Finding(name, "fail", found, remedy)
 
 
 def numbers(places: list[int]) -> str:
-    """Sentences, counted from 1."""
+    """List numbers of sentences, counted from 1."""
     return ", ".join(str(place + 1) for place in places)
 
 

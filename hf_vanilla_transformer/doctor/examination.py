@@ -1,4 +1,4 @@
-"""All checks, in an order in which the first failure is likely the cause of those after it."""
+"""All checks, ordered so that the first failure is probably the cause of later ones."""
 
 import logging
 import os
@@ -48,11 +48,11 @@ def examine(
 
     Args:
         folder_or_id: a model folder, or a name on the Hub.
-        texts: source sentences to examine it with; some are made of its vocabulary if none are given.
+        texts: source sentences for the checks; by default, sentences made from the vocabulary.
         accept: files that may differ from the folder's manifest.
 
     Yields:
-        What each check finds, as it is done; `CHECKS` names them.
+        The finding of each check, one by one; `CHECKS` names them.
 
     Raises:
         FileNotFoundError, NotADirectoryError: no such folder or Hub name.
@@ -61,11 +61,11 @@ def examine(
     yield guarded("manifest", lambda folder: check_manifest(folder, accept), folder)
     yield guarded("finite weights", check_finite_weights, folder)
     try:
-        with trusting(folder):  # what differs was reported, and may be what is to be examined
+        with trusting(folder):  # differing files were reported above, and are examined all the same
             model, report = load_model_and_report(folder_or_id)
             tokenizer = load_tokenizer(folder_or_id)
     except (ValueError, FileNotFoundError) as error:
-        yield Finding("loads", "fail", str(error), "Mend this first: nothing else can be examined.")
+        yield Finding("loads", "fail", str(error), "Fix this first: nothing else can be examined.")
         for name in (*AS_SAVED, *IN_FLOAT32):
             yield Finding(name, "not examined", "the model does not load")
         return
@@ -79,7 +79,7 @@ def examine(
 
 
 def folder_of(folder_or_id: str | os.PathLike[str]) -> Path:
-    """Where the files of a model are, downloaded if need be."""
+    """The folder with a model's files, downloaded if necessary."""
     folder = Path(folder_or_id).expanduser()
     if folder.exists():
         if not folder.is_dir():
@@ -87,24 +87,24 @@ def folder_of(folder_or_id: str | os.PathLike[str]) -> Path:
         return folder
     from transformers.utils import cached_file
 
-    load_model_and_report(folder_or_id)  # says what is wrong with a name, and downloads
+    load_model_and_report(folder_or_id)  # raises for an unknown name, and downloads
     return Path(str(cached_file(str(folder_or_id), "config.json", local_files_only=True))).parent
 
 
 def guarded(name: str, check: Callable[[Examined], Finding], patient: Examined) -> Finding:
-    """What a check finds; that it cannot be made is a failure too."""
+    """Run a check; an error in it is a failure too."""
     try:
         with quiet():
             return check(patient)
     except Exception as error:  # whatever a broken model raises is a finding
         message = str(error).strip().split("\n")[0]
         found = f"{type(error).__name__}: {message}" if message else type(error).__name__
-        return Finding(name, "fail", f"cannot be examined: {found}", "Mend the failures above first.")
+        return Finding(name, "fail", f"cannot be examined: {found}", "Fix the failures above first.")
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Without warnings of `transformers` or this package: the table says what there is to say."""
+    """Silence warnings of `transformers` and this package: the table of findings replaces them."""
     loggers = [logging.getLogger(name) for name in ("transformers", __package__.split(".")[0])]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

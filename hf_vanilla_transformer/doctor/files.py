@@ -1,4 +1,4 @@
-"""Is a model's folder whole? What can be seen without running the model."""
+"""Is a model's folder complete and undamaged? Checks without running the model."""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -14,7 +14,7 @@ NAMES_SHOWN = 5
 
 
 def check_manifest(folder: Path, accept: Sequence[str] = ()) -> Finding:
-    """Whether every file is the one that was saved, or may be another."""
+    """Whether every file is as saved, or accepted as changed."""
     name = "manifest"
     try:
         manifest = read_manifest(folder)
@@ -25,19 +25,19 @@ def check_manifest(folder: Path, accept: Sequence[str] = ()) -> Finding:
         outcome: Outcome = "note" if MANIFEST_NAME in accept else "fail"
         return Finding(name, outcome, str(error), "Copy or download the folder again.")
     if manifest is None:
-        return Finding(name, "note", f"there is no {MANIFEST_NAME}: nothing tells whether files changed", "--seal")
+        return Finding(name, "note", f"there is no {MANIFEST_NAME}: changed files cannot be detected", "--seal")
     if problems:
-        remedy = "Copy or download the folder again; or, if the change is meant, seal it: --seal " + " ".join(
+        remedy = "Copy or download the folder again; or, if the change is intended, seal it: --seal " + " ".join(
             f"--accept {file}" for file in unsound
         )
         return Finding(name, "fail", listed(problems), remedy)
     if others:
         return Finding(name, "note", listed(others), "accepted" if accept else "which changes no output")
-    return Finding(name, "pass", f"{len(manifest['files'])} files are those that were saved")
+    return Finding(name, "pass", f"{len(manifest['files'])} files are as saved")
 
 
 def check_finite_weights(folder: Path) -> Finding:
-    """Whether all weights are numbers."""
+    """Whether all weights are finite."""
     name = "finite weights"
     wrong, count = [], 0
     try:
@@ -51,35 +51,35 @@ def check_finite_weights(folder: Path) -> Finding:
         return Finding(name, "fail", f"{folder} holds no *.safetensors", "Save the model with `save_pretrained`.")
     if wrong:
         return Finding(
-            name, "fail", f"infinities or NaN in {listed(wrong)}", "Take another checkpoint, or train again."
+            name, "fail", f"infinities or NaN in {listed(wrong)}", "Use another checkpoint, or train again."
         )
     return Finding(name, "pass", f"{count:,} numbers")
 
 
 def check_complete_weights(patient: Patient) -> Finding:
-    """Whether the file holds each tensor that the config describes and no other."""
+    """Whether the file holds exactly the tensors that the config describes."""
     name = "complete weights"
     problems = []
     for key, what in (
         ("missing_keys", "lacks"),
-        ("unexpected_keys", "has no use for"),
-        ("mismatched_keys", "has in another shape"),
+        ("unexpected_keys", "has the unexpected"),
+        ("mismatched_keys", "has the wrong shape for"),
     ):
         names = sorted(entry if isinstance(entry, str) else entry[0] for entry in patient.report.get(key) or ())
         if names:
             problems.append(f"the file {what} {listed(names)}")
     if problems:
-        remedy = "Check that config.json and the weights come from the same model; what is missing would be random."
+        remedy = "Check that config.json and the weights come from the same model; missing weights would be random."
         return Finding(name, "fail", "; ".join(problems), remedy)
     return Finding(name, "pass", f"{len(patient.model.state_dict())} tensors, each in its place")
 
 
 def check_ties(patient: Patient) -> Finding:
-    """Whether weights that the config ties are one, in memory and in the file."""
+    """Whether weights that the config ties are shared in memory and equal in the file."""
     name = "ties"
     ties = meant_ties(patient)
     if not ties:
-        return Finding(name, "pass", "none are meant to be")
+        return Finding(name, "pass", "the config ties none")
     weights = dict(patient.model.named_parameters(remove_duplicate=False))
     apart = [
         f"{one} and {other}"
@@ -94,29 +94,29 @@ def check_ties(patient: Patient) -> Finding:
     ]
     if apart:
         remedy = (
-            "The config says that they are one. Set `tie_word_embeddings` (and, for models of ours, "
+            "The config says that they are tied. Set `tie_word_embeddings` (and, for this package's models, "
             "`share_encoder_decoder_embeddings`) as the model was trained, or take the weights from another copy."
         )
         return Finding(name, "fail", listed(list(dict.fromkeys(apart))), remedy)
-    return Finding(name, "pass", f"{len(ties)} weights share another's memory")
+    return Finding(name, "pass", f"{len(ties)} weights share the memory of another")
 
 
 def meant_ties(patient: Patient) -> dict[str, str]:
-    """By the config alone: `from_pretrained` forgets the ties of weights that differ in the file."""
+    """The ties that the config alone asks for: `from_pretrained` drops ties of weights that differ in the file."""
     config = type(patient.model.config).from_pretrained(patient.folder)
     with torch.device("meta"):
         return dict(type(patient.model)(config).all_tied_weights_keys)
 
 
 def saved_tensors(folder: Path) -> Iterator[tuple[str, torch.Tensor]]:
-    """Every tensor of a folder, one after the other."""
+    """Yield every tensor in a folder."""
     for path in sorted(folder.glob("*.safetensors")):
         with safe_open(path, framework="pt") as file:
-            for key in file.keys():  # noqa: SIM118 - a file is no dict
+            for key in file.keys():  # noqa: SIM118 - a file is not a dict
                 yield key, file.get_tensor(key)
 
 
 def listed(names: list[str]) -> str:
-    """Up to five names, and how many more there are."""
+    """List up to five names, and the number of further ones."""
     more = f" and {len(names) - NAMES_SHOWN:,} more" if len(names) > NAMES_SHOWN else ""
     return ", ".join(names[:NAMES_SHOWN]) + more

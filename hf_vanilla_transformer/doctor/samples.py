@@ -1,4 +1,4 @@
-"""Sentences in no language, made of a tokenizer's own vocabulary, for models whose language nobody told us."""
+"""Artificial sentences made from a tokenizer's vocabulary, for models whose language is unknown."""
 
 import random
 
@@ -8,16 +8,16 @@ WORDS = (3, 11, 6, 8)
 
 
 def sample_sentences(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """Sentences of so many words each, the same at each call."""
+    """Make sentences of fixed lengths in words, the same at each call."""
     generator = random.Random(0)
     words = vocabulary_words(tokenizer)
     if not words:
-        raise ValueError("The tokenizer has no token that is a word: give sentences of your own by --text.")
+        raise ValueError("The tokenizer has no token that is a word. Give your own sentences with --text.")
     return [" ".join(generator.choice(words) for _ in range(count)) for count in WORDS]
 
 
 def vocabulary_words(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The tokens that are text which the tokenizer takes up again without an unknown token, at most 500."""
+    """Up to 500 tokens whose text the tokenizer encodes without an unknown token."""
     generator = random.Random(0)
     special = set(tokenizer.all_special_ids)
     ids = sorted(i for i in tokenizer.get_vocab().values() if i not in special)

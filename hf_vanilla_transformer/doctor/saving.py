@@ -1,4 +1,4 @@
-"""Is a model that was saved and loaded again the same, to the last bit?"""
+"""Is a model bit-identical after saving and loading?"""
 
 import tempfile
 from pathlib import Path
@@ -13,13 +13,13 @@ from .findings import Finding, Patient
 
 
 def check_saving(patient: Patient) -> Finding:
-    """Whether weights and log-probabilities survive a file bit for bit."""
+    """Whether weights and log-probabilities are bit-identical after saving and loading."""
     name = "save and load"
     with tempfile.TemporaryDirectory(prefix="doctor-") as folder:
         patient.model.save_pretrained(folder)
         with trusting(folder):
             again = load_model(Path(folder))
-    remedy = "Something of the model is in no file: every tensor must be a parameter or a persistent buffer."
+    remedy = "Part of the model is not saved: every tensor must be a parameter or a persistent buffer."
     before, after = patient.model.state_dict(), again.state_dict()
     changed = sorted(key for key in before | after if not same(before.get(key), after.get(key)))
     if changed:
@@ -33,11 +33,11 @@ def check_saving(patient: Patient) -> Finding:
         ]
     if not same(*logits):
         return Finding(name, "fail", "the same weights give other logits", remedy)
-    return Finding(name, "pass", f"{len(before)} tensors and the logits are bit-equal")
+    return Finding(name, "pass", f"{len(before)} tensors and the logits are bit-identical")
 
 
 def same(one: torch.Tensor | None, other: torch.Tensor | None) -> bool:
-    """Whether two tensors are, bit for bit, NaN included."""
+    """Whether two tensors are bit-identical, NaN included."""
     if one is None or other is None or one.dtype != other.dtype or one.shape != other.shape:
         return False
     return torch.equal(one.contiguous().view(torch.uint8), other.contiguous().view(torch.uint8))
