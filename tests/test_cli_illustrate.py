@@ -85,7 +85,7 @@ def test_a_file_that_is_no_page_of_ours_stays_and_nothing_is_loaded(tmp_path, mo
     (tmp_path / name).write_text("<title>mine</title>", encoding="utf-8")
     output = ["--output", name] if name != "illustration.html" else []
     assert main(["illustrate", "--model", "nowhere", "--text", "merci", *output]) == 1
-    assert f"replaces an earlier page and no other file, but {name} is another one" in capsys.readouterr().err
+    assert f"may replace only an earlier page, but {name} is another file" in capsys.readouterr().err
     assert (tmp_path / name).read_text(encoding="utf-8") == "<title>mine</title>"
 
 

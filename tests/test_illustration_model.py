@@ -358,7 +358,7 @@ def test_layers_that_do_something_else_are_not_shown_as_the_papers(tokenizer):
     model = model_for(tokenizer)
     model.model.encoder.layers[1].register_forward_hook(lambda module, args, output: output * 1.5)
     recording = record(model, [5, 6, 2], [1, 7])
-    with pytest.raises(UnknownParts, match="do more than the paper's"):
+    with pytest.raises(UnknownParts, match="compute more than the paper's"):
         take_layers_apart(model, recording)
 
 
@@ -386,8 +386,8 @@ def test_the_model_is_left_as_it_was(tokenizer):
     [
         ("", None, ValueError, "`text` must be a sentence, but it is empty"),
         ("   ", None, ValueError, "`text` must be a sentence, but it is empty"),
-        (["merci"], None, TypeError, "`text` is one sentence, a string, but it is"),
-        ("merci", 5, TypeError, "`target` is one sentence, a string, but it is 5"),
+        (["merci"], None, TypeError, "`text` must be one sentence, a string, got"),
+        ("merci", 5, TypeError, "`target` must be one sentence, a string, got 5"),
         ("merci " * 200, None, ValueError, "at most 128 tokens, but `text` has 1,002"),
         ("merci", "thanks " * 200, ValueError, "at most 128 tokens, but `target` has 1,002"),
         ("half \ud83d", None, ValueError, "`text` holds half of a surrogate pair"),
@@ -427,7 +427,7 @@ def test_a_page_replaces_an_earlier_page_and_no_other_file(tokenizer, tmp_path):
     illustration = illustrate(model_for(tokenizer), tokenizer, TEXT)
     assert illustration.save(page).read_text(encoding="utf-8") == illustration.html
     other.write_text("mine", encoding="utf-8")
-    with pytest.raises(FileExistsError, match="replaces an earlier page and no other file"):
+    with pytest.raises(FileExistsError, match="may replace only an earlier page"):
         illustration.save(other)
     assert other.read_text(encoding="utf-8") == "mine"
 

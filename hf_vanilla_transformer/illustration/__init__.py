@@ -1,7 +1,7 @@
-"""Pictures of one's own trained model: one sentence through it as an offline page, in a notebook, and as figures.
+"""Illustrate a trained model: how it translates one sentence, as an offline page, in a notebook, and as figures.
 
-`contents` is what a page shows, as lists; `page` builds it, knowing neither torch nor transformers; the templates are
-plain HTML, CSS and JavaScript. `collecting` and what it imports fill the contents from a model.
+`contents` holds what a page shows, as plain lists; `page` builds the page, without torch or transformers; the
+templates are plain HTML, CSS and JavaScript. `collecting` and its imports fill the contents from a model.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,7 +1,7 @@
-"""A recorded pass taken apart: what each head computed, and the stages of each layer in the order of figure 1.
+"""Analyse a recorded pass: what each head computed, and the stages of each layer in the order of figure 1.
 
-Whatever is handed on was checked against the model's own next number: scores give its attention weights, sums are what
-its LayerNorm read. Where a model does something else, it is left out and `UnknownParts` says what.
+Every result is checked against the model's own next value: scores must give its attention weights, sums must equal the
+input of its LayerNorm. If a model computes something else, `UnknownParts` says what, and the page leaves it out.
 """
 
 from typing import Any
@@ -16,21 +16,21 @@ POSITION_NAMES = {
     "interleaved": "the paper's: sine and cosine alternate",
     "concatenated": "sines, then cosines, with the paper's wavelengths (Marian in transformers)",
     "tensor2tensor": "sines, then cosines (Tensor2Tensor, Marian C++)",
-    "fairseq": "sines, then cosines, positions counted from padding on (fairseq)",
-    "learned": "learned, one vector a position (table 3, row E)",
+    "fairseq": "sines, then cosines, positions counted from the padding id (fairseq)",
+    "learned": "learned, one vector per position (table 3, row E)",
 }
 MOST_POSITIONS = 64
 
 
-class UnknownParts(Exception):  # noqa: N818  # no error of a caller's: the page says it and goes on
-    """A model's layers are not those of the paper; the message says in what, for a reader."""
+class UnknownParts(Exception):  # noqa: N818  # not an error for callers: the page shows the message instead
+    """A model's layers differ from the paper's; the message tells the reader how."""
 
 
 def take_attention_apart(model: Any, recording: Recording) -> dict[str, Attention]:
     """Queries, keys, scores and values of all three kinds of attention.
 
     Raises:
-        UnknownParts: they cannot be read, or the weights do not follow from them.
+        UnknownParts: they cannot be read, or do not produce the model's attention weights.
     """
     kinds = {
         "encoder": ("encoder", "self_attn"),
@@ -49,7 +49,7 @@ def take_attention_apart(model: Any, recording: Recording) -> dict[str, Attentio
 
 
 def weights_alone(recording: Recording) -> dict[str, Attention]:
-    """What any model gives: the attention weights."""
+    """Only the attention weights, which any model returns."""
     return {
         kind: Attention([Heads(to_array(weights)) for weights in layers])
         for kind, layers in recording.attention.items()
@@ -60,7 +60,7 @@ def take_layers_apart(model: Any, recording: Recording) -> dict[str, list[Layer]
     """The stages of each layer.
 
     Raises:
-        UnknownParts: its sub-layers are not joined by residual connections and LayerNorm, before or after them.
+        UnknownParts: the sub-layers are not joined by residual connections and pre- or post-LayerNorm.
     """
     return {side: [_layer(layer, side, recording) for layer in _known_layers(model, side)] for side in SIDES}
 
@@ -82,21 +82,21 @@ def take_embeddings_apart(model: Any, recording: Recording) -> dict[str, Embeddi
         scaled = recording.passages[embedding].made * scale
         total = recording.passages[first].given
         if scaled.shape != total.shape:
-            raise UnknownParts("This model's layers are wider or narrower than its embeddings.")
+            raise UnknownParts("This model's layers and embeddings differ in width.")
         found[side] = Embeddings(to_array(scaled), to_array(total), scaled.shape[1])
     return found
 
 
 def read_positions(model: Any, recording: Recording) -> Positions:
-    """The positional encoding in use, of as many positions as there are, at most 64; else of the sentence's.
+    """The positional encoding in use: up to 64 positions, or only the sentence's if no more can be computed.
 
     Raises:
-        UnknownParts: the model adds no vector for the position.
+        UnknownParts: the model adds no position vectors.
     """
     encoder = stack_of(model, "encoder")
     if getattr(encoder, "embed_positions", None) is None:
         raise UnknownParts(
-            "This model adds no vector for the position to its embeddings; it knows positions in another way."
+            "This model adds no position vectors to its embeddings; it represents positions in another way."
         )
     if is_ours(model):
         convention = model.config.positional_encoding
@@ -120,7 +120,7 @@ def _known_layers(model: Any, side: str) -> list[Any]:
     layers = list(getattr(stack_of(model, side), "layers", ()))
     if not layers or not all(has_known_parts(layer, side) for layer in layers):
         raise UnknownParts(
-            f"The layers of {type(model).__name__} are not built of the paper's parts under names that are known here."
+            f"The layers of {type(model).__name__} do not have the paper's parts under names known to this package."
         )
     return layers
 
@@ -131,7 +131,7 @@ def _scaling(module: Any, heads: Heads) -> float:
 
 
 def _split(rows: torch.Tensor, heads: int) -> torch.Tensor:
-    """(tokens, heads * width) to (heads, tokens, width)."""
+    """Reshape (tokens, heads * width) to (heads, tokens, width)."""
     return rows.view(rows.shape[0], heads, -1).transpose(0, 1)
 
 
@@ -148,7 +148,7 @@ def _heads(module: Any, weights: torch.Tensor, recording: Recording, causal: boo
     if not torch.allclose(again, weights, atol=recording.tolerance) or not torch.allclose(
         weights @ value, output, atol=recording.tolerance * max(1.0, float(value.abs().max()))
     ):
-        raise UnknownParts("This model's attention weights are not the softmax of scaled dot products alone.")
+        raise UnknownParts("This model's attention weights are not simply the softmax of scaled dot products.")
     return Heads(*(to_array(tensor) for tensor in (weights, scores, query, key, value, output)))
 
 
@@ -166,7 +166,7 @@ def _layer(layer: Any, side: str, recording: Recording) -> Layer:
     work = [("inner", second.given), ("output", second.made)]
     x = _add_and_norm(stages, x, "feed-forward", work, recording.passages[layer.final_layer_norm], recording.tolerance)
     if not _same(x, recording.passages[layer].made, recording.tolerance):
-        raise UnknownParts("This model's layers do more than the paper's.")
+        raise UnknownParts("This model's layers compute more than the paper's.")
     return Layer(stages, sum(parameter.numel() for parameter in layer.parameters()))
 
 
@@ -178,7 +178,7 @@ def _add_and_norm(
     norm: Passage,
     tolerance: float,
 ) -> torch.Tensor:
-    """Append the stages of one sub-layer, LayerNorm after the sum as in the paper, or before; its output."""
+    """Append the stages of one sub-layer, with post-LayerNorm as in the paper or pre-LayerNorm; return its output."""
     total = x + work[-1][1]
     normed = _stage("norm", sublayer, norm.made, norm.given)
     inside = [_stage(kind, sublayer, values) for kind, values in work]
@@ -196,7 +196,7 @@ def _same(one: torch.Tensor, other: torch.Tensor, tolerance: float) -> bool:
 
 
 def _stage(kind: str, sublayer: str, values: torch.Tensor, normed: torch.Tensor | None = None) -> Stage:
-    """`normed` is what LayerNorm read, whose mean and deviation it takes out."""
+    """Make a stage; `normed` is the input of LayerNorm, whose mean and deviation are stored."""
     of = values if normed is None else normed
     return Stage(
         kind,

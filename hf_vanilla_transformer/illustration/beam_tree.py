@@ -1,8 +1,8 @@
-"""The tree of a beam search, seen from inside `generate` itself, for any model that it decodes.
+"""The tree of a beam search, observed inside `generate`, for any model that it decodes.
 
-A logits processor that changes nothing is called at each step with the hypotheses that are alive and the
-log-probabilities of what may follow them; the next call shows which were kept. So the tree is that of the search that
-returned the translation, not of another one, and its best leaf is checked against what was returned.
+A logits processor that changes nothing is called at each step with the active hypotheses and the log-probabilities of
+their continuations; the next call shows which were kept. So the tree belongs to the very search that returned the
+translation, and its best leaf is checked against the returned sequence.
 """
 
 from collections.abc import Sequence
@@ -16,17 +16,17 @@ from ..model.call_settings import as_ids, settle
 from .contents import Beam, Node
 from .distributions import Naming
 
-NEVER = -1e8  # `transformers` scores what is not to be chosen with -1e9
+NEVER = -1e8  # `transformers` scores candidates that must not be chosen with -1e9
 TOLERANCE = 1e-3
 
 
-class UnclearSearch(Exception):  # noqa: N818  # no error of a caller's: the page says it and goes on
-    """What was seen does not explain what was returned; the message says why, for a reader."""
+class UnclearSearch(Exception):  # noqa: N818  # not an error for callers: the page shows the message instead
+    """The observed search does not explain the returned sequence; the message tells the reader why."""
 
 
 @dataclass
 class SeenStep:
-    """The rows that were alive, (beams, length), and the best that may follow each, (beams, some)."""
+    """The active hypotheses, (beams, length), and the best continuations of each, (beams, candidates)."""
 
     rows: list[list[int]]
     log_probabilities: list[list[float]]
@@ -34,11 +34,11 @@ class SeenStep:
 
 
 class Watcher(LogitsProcessor):
-    """Writes down what the search sees, and hands it on unchanged.
+    """Records the scores in a search, and returns them unchanged.
 
     Args:
-        count: candidates that a step considers.
-        normalises: whether the scores handed in are still to be turned into log-probabilities.
+        count: number of candidates per step.
+        normalises: whether the scores must still be normalised to log-probabilities.
     """
 
     def __init__(self, count: int, normalises: bool) -> None:
@@ -55,15 +55,15 @@ class Watcher(LogitsProcessor):
 
 @dataclass
 class Search:
-    """One sentence decoded: what was seen, and what was returned.
+    """The search for one sentence: what was observed, and what was returned.
 
     Attributes:
-        steps: in order.
-        prompt_len: decoder tokens before the first new one.
+        steps: the steps in order.
+        prompt_len: number of decoder tokens before the first new one.
         returned: new tokens of each hypothesis, with the end of sentence, best first.
-        scores: theirs, normalised; of greedy decoding none.
-        width: beams.
-        ends: ids that end a sentence.
+        scores: their normalised scores; empty for greedy decoding.
+        width: number of beams.
+        ends: end-of-sentence ids.
     """
 
     steps: list[SeenStep]
@@ -75,12 +75,12 @@ class Search:
 
 
 def search(model: Any, source_ids: Sequence[int], **settings: Any) -> Search:
-    """Decode one sentence by `generate`, watched.
+    """Decode one sentence by `generate`, and record the search.
 
     Args:
         model: an encoder-decoder of `transformers`.
         source_ids: the sentence, with its end.
-        settings: of `generate`; those not given are the model's. Sampling is switched off.
+        settings: settings of `generate`; the model's own by default. Sampling is switched off.
     """
     settled = settle(settings, None, model.generation_config)
     width, ends = settled.num_beams, list(settled.eos_ids or as_ids(model.config.eos_token_id))
@@ -94,7 +94,7 @@ def search(model: Any, source_ids: Sequence[int], **settings: Any) -> Search:
             logits_processor=LogitsProcessorList([watcher]),
             **{"do_sample": False, "num_return_sequences": width, **settings},
             return_dict_in_generate=True,
-            output_scores=width > 1,  # of greedy decoding the watcher has them, and asking for them is slower
+            output_scores=width > 1,  # in greedy decoding the watcher has them, and requesting them is slower
         )
     prompt = watcher.steps[0].rows[0]
     scores = getattr(found, "sequences_scores", None)
@@ -113,26 +113,26 @@ def _until_end(tokens: list[int], ends: list[int]) -> list[int]:
 
 
 def length_penalty(model: Any, settings: dict[str, Any]) -> tuple[str, Any]:
-    """How this model's hypotheses are normalised: in words, and as a function of the number of tokens."""
+    """The length normalisation of this model's hypotheses: in words, and as a function of the number of tokens."""
     settled = settle(settings, None, model.generation_config)
     return settled.normaliser_in_words(), settled.normaliser
 
 
 class TreeBuilder:
-    """Turns what was seen into nodes, step by step."""
+    """Turns the recorded steps into nodes."""
 
     def __init__(self, found: Search, normaliser: Any, name: Naming) -> None:
         self.found, self.normaliser, self.name = found, normaliser, name
         self.nodes: list[Node] = []
-        self.tokens: list[tuple[int, ...]] = []  # of each node, from the first new one
+        self.tokens: list[tuple[int, ...]] = []  # new tokens of each node
 
     def build(self, penalty: str) -> Beam:
-        """All steps, then which leaf was returned.
+        """Build the tree, and find the returned leaf.
 
         Raises:
-            UnclearSearch: what was returned is not among the leaves, or has another score.
+            UnclearSearch: the returned sequence is not among the leaves, or has another score.
         """
-        alive: list[int] = [-1]  # the node that each row of the batch is; at first all rows are the start
+        alive: list[int] = [-1]  # the node of each row of the batch; at first all rows are the start
         for number, seen in enumerate(self.found.steps):
             following = self.found.steps[number + 1].rows if number + 1 < len(self.found.steps) else None
             alive = self._step(seen, alive, following, number + 1)
@@ -142,8 +142,8 @@ class TreeBuilder:
             own = self.nodes[index].score
             if own is None or abs(own - score) > TOLERANCE * max(1.0, abs(score)):
                 raise UnclearSearch(
-                    "The search's own scores hold more than log-probabilities and a length penalty, so its tree "
-                    "cannot be drawn truly."
+                    "The search's scores contain more than log-probabilities and a length penalty, so its tree "
+                    "cannot be drawn correctly."
                 )
         return Beam(self.found.width, penalty, self.nodes, returned[0], scores[0], returned)
 
@@ -168,17 +168,17 @@ class TreeBuilder:
         made = {tokens: first + place for place, tokens in enumerate(self.tokens[first:])}
         wanted = [tuple(row[len(self.found.prompt) :]) for row in following]
         if not all(tokens in made for tokens in wanted):
-            raise UnclearSearch("The search went on with hypotheses that were not among the best seen.")
+            raise UnclearSearch("The search continued with hypotheses that were not among the best observed.")
         return [made[tokens] for tokens in wanted]
 
     def _fate(self, tokens: tuple[int, ...], rank: int, following: list[list[int]] | None) -> str:
-        """Ended ones count only among the first `width`, as the search has it."""
+        """The fate of a node; ended ones count only among the first `width`, as in the search."""
         if tokens[-1] in self.found.ends:
             return "finished" if rank < self.found.width else "pruned"
         if following is not None:
             rows = {tuple(row[len(self.found.prompt) :]) for row in following}
             return "kept" if tokens in rows else "pruned"
-        if list(tokens) in self.found.returned:  # cut by the limit of the length
+        if list(tokens) in self.found.returned:  # stopped by the length limit
             return "finished"
         return "stopped" if rank < self.found.width else "pruned"
 
@@ -186,14 +186,14 @@ class TreeBuilder:
         for index in range(len(self.nodes) - 1, -1, -1):
             if self.tokens[index] == tuple(tokens):
                 return index
-        raise UnclearSearch("What the search returned is not among the hypotheses that were seen.")
+        raise UnclearSearch("The returned sequence is not among the observed hypotheses.")
 
 
 def build_tree(model: Any, found: Search, settings: dict[str, Any], name: Naming) -> Beam:
-    """The tree of a watched search.
+    """Build the tree of a recorded search.
 
     Raises:
-        UnclearSearch: it does not explain what was returned.
+        UnclearSearch: it does not explain the returned sequence.
     """
     penalty, normaliser = length_penalty(model, settings)
     return TreeBuilder(found, (lambda tokens: 1.0) if found.width == 1 else normaliser, name).build(

@@ -1,4 +1,4 @@
-"""Everything that a page shows, collected from a model: decode, record one pass, take it apart."""
+"""Collect everything that a page shows from a model: decode, record one pass, analyse it."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -25,13 +25,13 @@ USUAL_SMOOTHING = 0.1  # section 5.4
 
 
 class Collector:
-    """Collects from one model.
+    """Collects the contents of a page from one model.
 
     Args:
         model: an encoder-decoder of `transformers`.
         tokenizer: its tokenizer.
-        settings: of `generate`.
-        progress: told what is done next, in a few words.
+        settings: settings of `generate`.
+        progress: called before each step with a short description.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Collector:
         target_ids: Sequence[int] | None,
         name: str | None,
     ) -> Contents:
-        """The contents of a page; arguments as of `illustrate`."""
+        """Collect the contents of a page; arguments as in `illustrate`."""
         self.progress("decoding")
         with inference(self.model):
             found = search(self.model, source_ids, **self.settings)
@@ -65,7 +65,7 @@ class Collector:
             target=self._name(best),
             decoder_inputs=self._name([*found.prompt, *best[:-1]]),
             attention=attention or weights_alone(recording),
-            # of a prompt of several tokens the first ones predict what was given
+            # the first tokens of a longer prompt predict given tokens
             steps=read_steps(recording.logits[len(found.prompt) - 1 :], best, self._name_alone),
             layers=self._unless_unknown("layers", lambda: take_layers_apart(self.model, recording)) or {},
             embeddings=self._unless_unknown("embeddings", lambda: take_embeddings_apart(self.model, recording)) or {},
@@ -130,10 +130,10 @@ class Collector:
     def _align(
         self, source_ids: Sequence[int], target: Sequence[Token], recording: Recording
     ) -> tuple[list[str], list[str], torch.Tensor]:
-        """Words of both sides and how much attention each target word pays to each source word, for every layer.
+        """Words of both sides, and the attention of each target word to each source word in every layer.
 
-        The attention that predicts a token is that of the position before it. A word's is the mean of its tokens', and
-        what it pays to a word of the source is the sum over that word's tokens.
+        A token is predicted by the attention at the position before it. The attention is averaged over the tokens of a
+        target word and summed over the tokens of a source word.
         """
         source = self._name(source_ids, is_target=False)
         weights = torch.stack([layer.mean(0) for layer in recording.attention["cross"]])  # (layers, target, source)

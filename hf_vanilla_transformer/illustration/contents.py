@@ -1,7 +1,7 @@
-"""What a page shows, as plain lists and tokens: any encoder-decoder whose arrays can be written so can be shown.
+"""What a page shows, as plain lists and tokens, for any encoder-decoder.
 
-Neither torch nor transformers is known here. Sizes use: source_len, target_len (decoder inputs, which are as many as
-outputs), heads, d_k, d_v, d_model, shown (the first dimensions of a long vector).
+This file needs neither torch nor transformers. Sizes use: source_len, target_len (number of decoder inputs, equal to
+that of outputs), heads, d_k, d_v, d_model, shown (the first dimensions of a long vector).
 """
 
 from collections.abc import Sequence
@@ -14,9 +14,9 @@ class Token:
     """One token as a reader sees it.
 
     Attributes:
-        text: what it stands for, without the space before it.
-        id: its row of the vocabulary.
-        continues: whether it goes on with the word that the token before it began.
+        text: its text, without the space before it.
+        id: its id in the vocabulary.
+        continues: whether it continues the word of the token before it.
     """
 
     text: str
@@ -26,10 +26,10 @@ class Token:
 
 @dataclass(frozen=True)
 class Array:
-    """Numbers in rows: `values` has the product of `shape` entries, the last axis fastest.
+    """A flat array in row-major order: `values` has as many entries as `shape` requires.
 
     Raises:
-        ValueError: it has not.
+        ValueError: the number of values does not match `shape`.
     """
 
     shape: tuple[int, ...]
@@ -70,7 +70,7 @@ class Attention:
 
     Attributes:
         layers: from the bottom up.
-        scaling: what scores are multiplied by, 1 / sqrt(d_k) in the paper; None if it is not known.
+        scaling: factor of the scores, 1 / sqrt(d_k) in the paper; None if unknown.
     """
 
     layers: Sequence[Heads]
@@ -82,13 +82,13 @@ class Stage:
     """A vector for each token at one place inside a layer (figure 1).
 
     Attributes:
-        kind: `input`, `heads` (joined), `projected` (times W^O), `inner` (of the feed-forward network), `output` (of
-            it), `sum` (with the residual) or `norm` (after LayerNorm).
+        kind: `input`, `heads` (concatenated), `projected` (times W^O), `inner` (hidden layer of the feed-forward
+            network), `output` (its output), `sum` (with the residual) or `norm` (after LayerNorm).
         sublayer: `self-attention`, `encoder-decoder attention`, `feed-forward`, or empty for the input.
         values: (tokens, shown).
-        width: of the whole vectors.
-        mean, deviation: over the whole vector of each token; the deviation divides by `width`, as LayerNorm does.
-        active: of `inner`: how many of each token's entries are not zero.
+        width: full width of the vectors.
+        mean, deviation: over the full vector of each token; the deviation divides by `width`, as LayerNorm does.
+        active: only for `inner`: number of non-zero entries per token.
     """
 
     kind: str
@@ -102,7 +102,7 @@ class Stage:
 
 @dataclass(frozen=True)
 class Layer:
-    """One layer from inside: its stages in order, and how many numbers it has learned."""
+    """The inside of one layer: its stages in order, and its number of parameters."""
 
     stages: Sequence[Stage]
     parameters: int = 0
@@ -110,11 +110,11 @@ class Layer:
 
 @dataclass(frozen=True)
 class Embeddings:
-    """What enters a stack (sections 3.4 and 3.5).
+    """The input of a stack (sections 3.4 and 3.5).
 
     Attributes:
-        tokens: rows of the embedding matrix as they are added to the positions, scaled; (tokens, shown).
-        total: with the positional encoding; likewise.
+        tokens: scaled embeddings, before positions are added; (tokens, shown).
+        total: their sum with the positional encoding; (tokens, shown).
         width: d_model.
     """
 
@@ -128,7 +128,7 @@ class Positions:
     """The positional encoding in use (section 3.5).
 
     Attributes:
-        name: of the convention, for a reader.
+        name: readable name of the convention.
         values: (positions, d_model).
     """
 
@@ -138,7 +138,7 @@ class Positions:
 
 @dataclass(frozen=True)
 class Candidate:
-    """A word that the model considered: its logit and its probability."""
+    """A token that the model considered: its logit and its probability."""
 
     token: Token
     logit: float
@@ -150,11 +150,11 @@ class Step:
     """The distribution over the vocabulary at one output position (section 3.4).
 
     Attributes:
-        chosen: what the translation has there.
-        candidates: the likeliest, best first, and the chosen one even if it is not among them.
-        rest: probability of all others together.
-        others: how many they are.
-        histogram: logits of the whole vocabulary, counted in equal intervals from `lowest` to `highest`.
+        chosen: the token of the translation.
+        candidates: the likeliest tokens, best first, and the chosen one even if it is not among them.
+        rest: total probability of all other tokens.
+        others: number of other tokens.
+        histogram: histogram of the logits of the whole vocabulary, in equal intervals from `lowest` to `highest`.
     """
 
     chosen: Candidate
@@ -171,13 +171,13 @@ class Node:
     """A partial hypothesis of beam search.
 
     Attributes:
-        step: tokens it has, from 1.
+        step: number of its tokens, from 1.
         parent: index of the hypothesis that it continues, -1 for the start.
-        token: the one it adds.
-        log_probability: of that token, natural logarithm.
-        total: of all its tokens.
-        fate: `kept`, `pruned`, `finished` (kept for the end), or `stopped` (alive when the search ended).
-        score: of a finished one, normalised by its length.
+        token: the token it adds.
+        log_probability: log-probability of that token, natural logarithm.
+        total: sum of the log-probabilities of all its tokens.
+        fate: `kept`, `pruned`, `finished` (ended and kept), or `stopped` (active when the search ended).
+        score: score of a finished hypothesis, normalised by its length.
     """
 
     step: int
@@ -195,11 +195,11 @@ class Beam:
 
     Attributes:
         width: hypotheses kept at each step.
-        penalty: how scores are normalised, for a reader.
-        nodes: parents before children.
-        best: index of the hypothesis that was returned.
-        score: that `generate` returned for it.
-        returned: what it returned, best first, indices of `nodes`.
+        penalty: readable description of the length normalisation.
+        nodes: hypotheses, parents before children.
+        best: index of the best returned hypothesis.
+        score: the score that `generate` returned for it.
+        returned: indices of all returned hypotheses, best first.
     """
 
     width: int
@@ -212,15 +212,15 @@ class Beam:
 
 @dataclass(frozen=True)
 class Guess:
-    """A model's output at one position of a given target, set against what was wanted (section 5.4).
+    """A model's output at one position of a given target, compared with that target (section 5.4).
 
     Attributes:
-        log_probability: of the wanted token; its negative is the cross-entropy with the one-hot target, and the KL
-            divergence from it too, in nats.
-        smoothed_cross_entropy: with the smoothed target.
+        log_probability: log-probability of the target token; its negative is both the cross-entropy with the one-hot
+            target and the KL divergence from it, in nats.
+        smoothed_cross_entropy: cross-entropy with the smoothed target.
         smoothed_kl: KL divergence of the output from the smoothed target.
-        columns: probabilities of the tokens of `Training.columns`.
-        candidates: the likeliest words.
+        columns: probabilities of the tokens in `Training.columns`.
+        candidates: the likeliest tokens.
     """
 
     log_probability: float
@@ -236,13 +236,13 @@ class Training:
 
     Attributes:
         text: the target.
-        tokens: with the end of sentence.
-        columns: each token of the target once, in order of appearance.
+        tokens: its tokens with the end of sentence.
+        columns: each distinct token of the target, in order of appearance.
         smoothing: epsilon of the smoothed target.
-        vocabulary: size of the target's.
-        untrained, trained: a guess for each token; of a freshly initialised model of the same shape, and of this one.
-        source_words, target_words: words that tokens were joined to.
-        alignment: for each decoder layer the attention of target words to source words, mean over heads;
+        vocabulary: size of the target vocabulary.
+        untrained, trained: a guess per token, by a freshly initialised model of the same shape and by this model.
+        source_words, target_words: words made by joining tokens.
+        alignment: attention of target words to source words in each decoder layer, mean over heads;
             (layers, target words, source words).
     """
 
@@ -260,19 +260,19 @@ class Training:
 
 @dataclass(frozen=True)
 class Contents:
-    """All that a page shows. What a model does not give is None, and `missing` says why.
+    """Everything that a page shows. Parts that a model does not provide are None, and `missing` says why.
 
     Attributes:
-        model: its name.
-        facts: pairs of a label and a value, both shown as they are.
+        model: name of the model.
+        facts: pairs of a label and a value, both shown unchanged.
         source_text, source: the sentence and its tokens.
-        target_text, target: the translation and its tokens, those that the decoder gave.
-        decoder_inputs: what the decoder read, as many: the start token, then all outputs but the last.
+        target_text, target: the translation and its tokens, the decoder's outputs.
+        decoder_inputs: the decoder's input, one token per output: the start token, then all outputs but the last.
         attention: by `encoder`, `decoder` and `cross` (encoder-decoder).
-        layers: of `encoder` and `decoder`, from the bottom up.
-        embeddings: likewise.
-        sublayers: of one layer of each, by the names of figure 1.
-        missing: a sentence for each of `projections`, `layers`, `embeddings`, `positions`, `beam`, where they are.
+        layers: by `encoder` and `decoder`, from the bottom up.
+        embeddings: by `encoder` and `decoder`.
+        sublayers: of one layer of each stack, by the names of figure 1.
+        missing: for `projections`, `layers`, `embeddings`, `positions` and `beam`, a sentence if they are missing.
     """
 
     model: str

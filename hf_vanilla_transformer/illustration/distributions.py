@@ -13,16 +13,16 @@ TOP_GUESSES = 5
 BINS = 48
 
 Naming = Callable[[Sequence[int]], list[Token]]
-"""Ids to tokens, each alone."""
+"""Maps ids to tokens, each id on its own."""
 
 
 def read_steps(logits: torch.Tensor, chosen: Sequence[int], name: Naming) -> list[Step]:
-    """What the softmax said at each position.
+    """The output distribution at each position.
 
     Args:
         logits: (target_len, vocab).
-        chosen: the token that the translation has at each position.
-        name: of ids.
+        chosen: the token of the translation at each position.
+        name: maps ids to tokens.
     """
     return [_step(row, index, name) for row, index in zip(logits, chosen, strict=True)]
 
@@ -54,16 +54,16 @@ def _candidates(ids: list[int], logits: torch.Tensor, probabilities: torch.Tenso
 def read_guesses(
     logits: torch.Tensor, wanted: Sequence[int], columns: Sequence[int], smoothing: float, name: Naming
 ) -> list[Guess]:
-    """A model's output against the one-hot and the smoothed target, at each position.
+    """Compare a model's output with the one-hot and the smoothed target, at each position.
 
     The smoothed target is (1 - eps) one-hot + eps / vocab, as in training.
 
     Args:
         logits: (target_len, vocab).
-        wanted: the target.
+        wanted: the target ids.
         columns: ids whose probabilities are kept.
         smoothing: eps, in [0, 1).
-        name: of ids.
+        name: maps ids to tokens.
     """
     vocab = logits.shape[1]
     target = torch.full((vocab,), smoothing / vocab, dtype=torch.float64)
@@ -89,7 +89,7 @@ def read_guesses(
 
 
 def untrained_twin(model: Any) -> Any:
-    """A model of the same class and shape as it was before its first step, always the same one."""
+    """A freshly initialised model of the same class and shape, with a fixed seed."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         twin = type(model)(copy.deepcopy(model.config))

@@ -1,4 +1,4 @@
-"""What a model is, in pairs of words and numbers."""
+"""Facts about a model, as pairs of a label and a value."""
 
 import os
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ Names = Sequence[str]
 
 
 def model_name(model: Any) -> str:
-    """The last part of where it was loaded from, or its class."""
+    """The last part of the path or name it was loaded from, or else its class."""
     path = str(getattr(model, "name_or_path", "") or "").rstrip("/\\")
     return os.path.basename(path) or type(model).__name__
 
 
 def model_facts(model: Any, settings: dict[str, Any]) -> list[tuple[str, str]]:
-    """Pairs of a label and a value, those that the config states."""
+    """Pairs of a label and a value, as far as the config states them."""
     config = model.config
     layers = _both(config, ("encoder_layers", "num_layers"), ("decoder_layers", "num_decoder_layers"))
     heads = _both(config, ("encoder_attention_heads", "num_heads"), ("decoder_attention_heads", "num_heads"))
@@ -35,9 +35,9 @@ def model_facts(model: Any, settings: dict[str, Any]) -> list[tuple[str, str]]:
         "class": type(model).__name__,
         "parameters": f"{model.num_parameters():,}",
         "layers, encoder + decoder": layers,
-        "width of a vector, d_model": width and f"{width:,}",
+        "vector width, d_model": width and f"{width:,}",
         "heads": heads,
-        "width of a head, d_k": d_k and f"{d_k:,}",
+        "head width, d_k": d_k and f"{d_k:,}",
         "feed-forward width, d_ff": inner,
         "vocabulary": vocabulary,
         "positional encoding": _positions(config),
@@ -52,7 +52,7 @@ def _first(config: Any, names: Names) -> Any:
 
 
 def _both(config: Any, encoder: Names, decoder: Names) -> str | None:
-    """One number if it is the same on both sides."""
+    """Both values, or one number if they are equal."""
     one, other = _first(config, encoder), _first(config, decoder)
     if one is None or other is None:
         return None

@@ -1,4 +1,4 @@
-"""Figures for papers and slides, each as PNG and SVG: attention, positions, rates, smoothing, probabilities."""
+"""Figures for papers and slides, as PNG and SVG: attention, positions, learning rate, smoothing, probabilities."""
 
 import os
 import warnings
@@ -29,7 +29,7 @@ STYLE = {
     "axes.spines.right": False,
     "axes.titlesize": 9.0,
     "axes.titlelocation": "left",
-    "svg.hashsalt": "hf_vanilla_transformer",  # the same figure is the same file
+    "svg.hashsalt": "hf_vanilla_transformer",  # equal figures give identical files
 }
 
 
@@ -43,14 +43,14 @@ def draw_figures(
     """Draw all figures of one sentence, each as PNG and as SVG.
 
     Args:
-        contents: as of a page.
-        folder: where they go; made if it is not there. Files of the same names are replaced.
-        d_model: for the paper's learning rate, where none are given.
+        contents: the contents of a page.
+        folder: folder for the figures; created if it does not exist. Files with the same names are replaced.
+        d_model: width for the paper's learning-rate formula, used if `learning_rates` is empty.
         learning_rates: steps and rates of the model's own run.
         progress: called with the name of each figure before it is drawn.
 
     Returns:
-        Where they are.
+        The paths of the files.
 
     Raises:
         NotADirectoryError: `folder` is a file.
@@ -79,7 +79,7 @@ def _write(job: "Callable[[], Figure]", base: Path) -> list[Path]:
 
     paths = []
     with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # tokens may be of any script
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")  # tokens may be in any script
         figure = job()
         for kind, metadata in (("png", {"Software": None}), ("svg", {"Date": None})):
             path = base.with_suffix(f".{kind}")
@@ -116,7 +116,7 @@ def _attention_job(contents: Contents, kind: str, attention: Attention) -> "Call
 
 
 def _attention(title: str, attention: Attention, queries: list[str], keys: list[str]) -> "Figure":
-    """A grid: a row for each layer, a column for each head; each map has a row for each token that attends."""
+    """A grid with a row per layer and a column per head; each map has a row per attending token."""
     layers, heads = len(attention.layers), attention.layers[0].weights.shape[0]
     side = max(1.3, 0.14 * max(len(queries), len(keys)))
     figure = _new_figure(heads * side + 1.4, layers * side * len(queries) / len(keys) + 1.4)
@@ -175,7 +175,7 @@ def _learning_rate(d_model: int, logged: Sequence[tuple[int, float]]) -> "Figure
 
 
 def _smoothed_target(contents: Contents) -> "Figure":
-    """The target distribution at the first position, over the words of the target and all others together."""
+    """The target distribution at the first position, over the target's tokens and all others together."""
     training = contents.training
     tokens = training.columns if training else list({token.id: token for token in contents.target}.values())
     smoothing = training.smoothing if training else 0.1
@@ -198,7 +198,7 @@ def _smoothed_target(contents: Contents) -> "Figure":
 
 
 def _token_probabilities(contents: Contents) -> "Figure":
-    """How sure the model is of each token of its translation; where greedy's choice is another, it is named."""
+    """The probability of each token of the translation; a likelier token, if any, is named."""
     steps = contents.steps
     figure = _new_figure(max(4.0, 0.45 * len(steps) + 1.5), 2.8)
     axes = figure.subplots()

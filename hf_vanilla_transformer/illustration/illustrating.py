@@ -1,4 +1,4 @@
-"""`illustrate`: one sentence through a model, as a page, in a notebook, and as figures."""
+"""`illustrate`: show how a model translates one sentence, as a page, in a notebook, and as figures."""
 
 import html
 import os
@@ -20,7 +20,7 @@ FRAME_HEIGHT = 900
 
 @dataclass(frozen=True, repr=False)
 class Illustration:
-    """A page about one sentence; in a notebook it shows itself, in a frame of its own.
+    """A page about one sentence; a notebook displays it in a frame.
 
     Attributes:
         contents: what it shows, as plain lists.
@@ -33,16 +33,16 @@ class Illustration:
 
     @cached_property
     def html(self) -> str:
-        """The whole page, one HTML file that needs nothing else."""
+        """The whole page as one self-contained HTML file."""
         return build_page(self.contents)
 
     def save(self, path: str | os.PathLike[str]) -> Path:
-        """Write the page, in place of an earlier one if there is one, at once and whole; where it is.
+        """Write the page atomically, replacing an earlier page, and return its path.
 
         Raises:
             ValueError: `path` does not end in .html.
-            FileExistsError: a file is there that is no page of `illustrate`.
-            FileNotFoundError: its folder does not exist.
+            FileExistsError: the file exists and is not a page of `illustrate`.
+            FileNotFoundError: the folder of `path` does not exist.
             IsADirectoryError: `path` is a folder.
         """
         place = check_place(path)
@@ -53,7 +53,7 @@ class Illustration:
     def draw_figures(
         self, folder: str | os.PathLike[str], progress: Callable[[str], object] | None = None
     ) -> list[Path]:
-        """PNG and SVG files for papers and slides; where they are. `progress` is told the name of each before."""
+        """Write figures as PNG and SVG, and return their paths. `progress` is called with each figure's name."""
         from .figures import draw_figures
 
         return draw_figures(self.contents, folder, self.d_model, self.learning_rates, progress)
@@ -82,24 +82,24 @@ def illustrate(
     progress: Callable[[str], object] | None = None,
     **settings: Any,
 ) -> Illustration:
-    """Translate a sentence and take the translation apart: attention, layers, steps, beams.
+    """Translate a sentence and show how: attention, layers, decoding steps, beams.
 
     Args:
-        model: an encoder-decoder of `transformers` that gives attention weights (ours, Marian, T5, ...); it is left
-            as it was.
+        model: an encoder-decoder of `transformers` that returns attention weights (ours, Marian, T5, ...); it is not
+            modified.
         tokenizer: its tokenizer.
         text: the sentence, at most 128 tokens.
         target: a translation of it, at most 128 tokens, to show what training sees.
-        name: of the model, to be shown; that of its folder if not given.
-        progress: called before each part of the work with a few words on what it is.
-        settings: of `generate`, such as `num_beams`; those not given come from the model's generation config.
+        name: displayed name of the model; by default the name of its folder.
+        progress: called before each step with a short description.
+        settings: settings of `generate`, such as `num_beams`; the model's generation config by default.
 
     Returns:
-        The page: `.save("page.html")`, `.html`, `.draw_figures("figures")`; in a notebook it shows itself.
+        The page: `.save("page.html")`, `.html`, `.draw_figures("figures")`; a notebook displays it.
 
     Raises:
-        TypeError: a text that is no string.
-        ValueError: a text that is empty or too long, or a model without attention weights.
+        TypeError: a text is not a string.
+        ValueError: a text is empty or too long, or the model returns no attention weights.
     """
     from .collecting import Collector
 
@@ -112,13 +112,13 @@ def illustrate(
 
 
 def encode(tokenizer: Any, text: str, what: str, model: Any) -> list[int]:
-    """A sentence's ids, with its end; checked.
+    """Encode a sentence, with its end token, and check its length.
 
     Raises:
-        TypeError, ValueError: as of `illustrate`.
+        TypeError, ValueError: as in `illustrate`.
     """
     if not isinstance(text, str):
-        raise TypeError(f"`{what}` is one sentence, a string, but it is {text!r:.60}.")
+        raise TypeError(f"`{what}` must be one sentence, a string, got {text!r:.60}.")
     check_sentences([text], lambda _: f"`{what}`")
     if not text.strip():
         raise ValueError(f"`{what}` must be a sentence, but it is empty. Give some words.")

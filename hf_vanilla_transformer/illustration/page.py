@@ -1,8 +1,7 @@
-"""One offline HTML file out of lists and tokens; knows neither torch nor transformers.
+"""Build one offline HTML file from plain contents, without torch or transformers.
 
-Text from outside reaches the page in one place only, a block of JSON in which nothing can end the block, and from
-there the screen as text nodes. A Content-Security-Policy allows the page's own script and style, by their hashes, and
-no request at all.
+Untrusted text enters the page in one place only, a JSON block that its content cannot end, and is displayed as text
+nodes. A Content-Security-Policy allows only the page's own script and style, by their hashes, and no requests.
 """
 
 import base64
@@ -27,17 +26,17 @@ SCRIPTS = (
     *("layer.js", "heads.js", "decoding.js", "beam.js", "training.js", "main.js"),
 )
 LONGEST_PAGE = 2_900_000
-"""Characters that a page should stay under; as many of its numbers as must be are rounded more coarsely for it."""
+"""Target size of a page in characters; numbers are rounded more coarsely to meet it."""
 DETAILS = [(16, 16, 1024), (16, 16, 256), (8, 16, 1024), (8, 16, 256), (8, 16, 128), (8, 8, 128), (8, 8, 64)]
-"""Bits of vectors, bits of attention, entries shown of vectors of d_model or d_ff: from fine to coarse."""
+"""Bits of vectors, bits of attention, shown entries of vectors of width d_model or d_ff; from fine to coarse."""
 DIGITS = 7
 """Significant digits of the numbers that are not quantised."""
 
 
 def build_page(contents: Contents) -> str:
-    """The whole page as one string of HTML.
+    """Build the whole page as one HTML string.
 
-    Numbers are rounded as finely as a page of 2.9 MB allows; each section says how finely.
+    Numbers are rounded as finely as a page of 2.9 MB allows; each section states the precision.
 
     Args:
         contents: what to show.
@@ -59,20 +58,20 @@ def build_page(contents: Contents) -> str:
         "data": data,
         "script": script,
     }
-    # in one pass: nothing that is put in is searched again
+    # one pass: inserted text is not searched again
     return re.sub(r"<!-- page:(\w+) -->", lambda match: parts[match[1]], template("page.html"))
 
 
 @cache
 def template(name: str) -> str:
-    """A file of the folder `templates`."""
+    """Read a file from the folder `templates`."""
     return (files(__package__) / "templates" / name).read_text(encoding="utf-8")
 
 
 def page_data(contents: Contents) -> str:
-    """What the page's script reads: JSON that holds no character with a meaning in HTML."""
+    """The data for the page's script: JSON without characters that have a meaning in HTML."""
     room = LONGEST_PAGE - _templates_length()
-    # writing takes a second, so what is too long by its arrays alone is not written at all
+    # writing takes a second, so a precision whose arrays alone are too long is skipped
     for detail in [detail for detail in DETAILS if _length_of_arrays(contents, *detail) <= room] or DETAILS[-1:]:
         written = _escape(to_json(_written(contents, *detail), ensure_ascii=True, separators=(",", ":")))
         if len(written) <= room:
@@ -81,7 +80,7 @@ def page_data(contents: Contents) -> str:
 
 
 def _length_of_arrays(contents: Contents, vector_bits: int, attention_bits: int, shown: int) -> float:
-    """Characters that the arrays will take, four of base64 for three bytes."""
+    """Number of characters for the arrays: four of base64 per three bytes."""
     vectors, weights = 0, 0
     for attention in contents.attention.values():
         for heads in attention.layers:
@@ -99,7 +98,7 @@ def _templates_length() -> int:
 
 
 def _escape(text: str) -> str:
-    """Everything beyond ASCII is escaped already, line separators and halves of surrogate pairs too."""
+    """Escape HTML characters; non-ASCII ones, including line separators and lone surrogates, are escaped already."""
     return text.replace("&", "\\u0026").replace("<", "\\u003c").replace(">", "\\u003e")
 
 
@@ -133,7 +132,7 @@ def _written(contents: Contents, vector_bits: int, attention_bits: int, shown: i
 
 
 class _Vectors:
-    """Writes long vectors: how finely, and how much of them."""
+    """Writes long vectors, quantised and cut to the shown entries."""
 
     def __init__(self, bits: int, shown: int) -> None:
         self.bits, self.shown = bits, shown
@@ -202,7 +201,7 @@ def _training(contents: Contents, bits: int) -> dict[str, Any] | None:
 
 
 def _rounded(value: Any) -> Any:
-    """Floats anywhere inside to `DIGITS` significant digits."""
+    """Round floats at any depth to `DIGITS` significant digits."""
     if isinstance(value, float):
         return float(f"{value:.{DIGITS}g}")
     if isinstance(value, dict):

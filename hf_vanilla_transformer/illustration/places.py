@@ -1,19 +1,19 @@
-"""Where a page may go; light, so that a wrong place is refused before anything is loaded."""
+"""Check the path of a page; without heavy imports, so that a wrong path fails before anything is loaded."""
 
 import os
 from pathlib import Path
 
 ENDING = ".html"
 TITLE = "<title>The Illustrated Transformer: "
-"""Stands near the beginning of each page."""
+"""Appears near the beginning of each page."""
 _BEGINNING = 4096
 
 
 def check_ending(path: str | os.PathLike[str]) -> Path:
-    """The place of a page, by its name alone.
+    """Check the ending of a page's path.
 
     Raises:
-        ValueError: it ends in something else than .html.
+        ValueError: it does not end in .html.
     """
     place = Path(path)
     if place.suffix.lower() != ENDING:
@@ -22,11 +22,11 @@ def check_ending(path: str | os.PathLike[str]) -> Path:
 
 
 def check_place(path: str | os.PathLike[str]) -> Path:
-    """Where a page may go: to a new file, or in place of an earlier page.
+    """Check a page's path: it must be a new file or an earlier page.
 
     Raises:
-        ValueError: it ends in something else than .html.
-        FileExistsError: a file is there that is no page of `illustrate`.
+        ValueError: it does not end in .html.
+        FileExistsError: the file exists and is not a page of `illustrate`.
         FileNotFoundError: its folder does not exist.
         IsADirectoryError: it is a folder.
     """
@@ -38,8 +38,7 @@ def check_place(path: str | os.PathLike[str]) -> Path:
         raise FileNotFoundError(f"There is no folder {place.absolute().parent} for the page. Make it first.")
     if place.exists() and not _is_a_page(place):
         raise FileExistsError(
-            f"A page replaces an earlier page and no other file, but {place} is another one. Move it, or give another "
-            "name."
+            f"A page may replace only an earlier page, but {place} is another file. Move it, or give another name."
         )
     return place
 

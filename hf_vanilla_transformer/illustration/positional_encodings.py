@@ -1,4 +1,4 @@
-"""The two sinusoidal encodings that the page compares (section 3.5), written out in plain Python."""
+"""The two sinusoidal encodings that the page compares (section 3.5), in plain Python."""
 
 import math
 

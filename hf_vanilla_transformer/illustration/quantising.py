@@ -1,4 +1,4 @@
-"""Numbers small enough for a page: whole numbers of 8 or 16 bits, with the step that one of them stands for."""
+"""Quantise numbers for a page to integers of 8 or 16 bits with a common step."""
 
 import base64
 import math
@@ -16,9 +16,9 @@ def quantise(numbers: Array, bits: int, low: float | None = None, high: float | 
     """Write an array as unsigned integers: value n is `low + step * n`, at most half a step off.
 
     Args:
-        numbers: finite all of them.
+        numbers: finite numbers.
         bits: 8 or 16.
-        low, high: the range, that of the values if not given; what lies outside is cut off.
+        low, high: the range, by default that of the values; values outside are clipped.
 
     Returns:
         `shape`, `bits`, `low`, `step`, and `data`, base64 of little-endian integers.
@@ -41,7 +41,7 @@ def quantise(numbers: Array, bits: int, low: float | None = None, high: float | 
 
 
 def restore(written: dict[str, Any]) -> Array:
-    """The values that a page reads from what `quantise` wrote."""
+    """Restore the values from the output of `quantise`."""
     codes = array(CODES[written["bits"]], base64.b64decode(written["data"]))
     if sys.byteorder == "big":
         codes.byteswap()
@@ -49,7 +49,7 @@ def restore(written: dict[str, Any]) -> Array:
 
 
 def first_columns(numbers: Array, most: int) -> Array:
-    """The first `most` entries of each row, the last axis being cut."""
+    """The first `most` entries of each row (the last axis)."""
     *rows, width = numbers.shape
     if width <= most:
         return numbers

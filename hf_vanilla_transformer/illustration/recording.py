@@ -1,9 +1,9 @@
-"""One forward pass of a translation, with everything a page shows of it: attention, vectors inside layers, logits.
+"""Record one forward pass of a translation for the page: attention, vectors inside layers, logits.
 
-Any encoder-decoder of `transformers` that gives attention weights is recorded. The vectors inside a layer are read by
-hooks where layers have the parts of the BART family (ours, Marian, FSMT): `q_proj`, `k_proj`, `v_proj`, `out_proj`,
-`fc1`, `fc2` and a LayerNorm for each sub-layer. Whether they are joined as the paper says is checked on the recorded
-numbers themselves, so that nothing is shown that the model does not do.
+This works for any encoder-decoder of `transformers` that returns attention weights. Hooks read the vectors inside a
+layer if it has the parts of the BART family (ours, Marian, FSMT): `q_proj`, `k_proj`, `v_proj`, `out_proj`, `fc1`,
+`fc2` and a LayerNorm for each sub-layer. The recorded values show whether these are connected as in the paper, so the
+page never shows something that the model does not compute.
 """
 
 from array import array
@@ -24,7 +24,7 @@ PROJECTIONS = ("q_proj", "k_proj", "v_proj", "out_proj")
 
 @dataclass
 class Passage:
-    """What went into a module and what came out of it, each (tokens, width)."""
+    """Input and output of a module, each (tokens, width)."""
 
     given: torch.Tensor
     made: torch.Tensor
@@ -32,9 +32,9 @@ class Passage:
 
 @dataclass
 class Recording:
-    """Attention weights by `encoder`, `decoder` and `cross`, a (heads, queries, keys) for each layer; logits
-    (target_len, vocab); what passed through each module that was listened to; and how far two ways to the same number
-    may be apart, relative to their size."""
+    """Attention weights by `encoder`, `decoder` and `cross`, (heads, queries, keys) per layer; logits
+    (target_len, vocab); input and output of each recorded module; and the relative tolerance for comparing two
+    computations of the same value."""
 
     attention: dict[str, list[torch.Tensor]]
     logits: torch.Tensor
@@ -43,16 +43,16 @@ class Recording:
 
 
 def record(model: Any, source_ids: Sequence[int], decoder_ids: Sequence[int], inside: bool = True) -> Recording:
-    """Read a source and a translation of it once, with eager attention; the model is left as it was.
+    """Run a source and its translation through the model once, with eager attention; the model is not modified.
 
     Args:
         model: an encoder-decoder of `transformers`.
         source_ids: the sentence, with its end.
         decoder_ids: the start token and the translation without its last token.
-        inside: whether to keep what passes through the modules of each layer.
+        inside: whether to record inputs and outputs of the modules in each layer.
 
     Raises:
-        ValueError: the model gives no attention weights.
+        ValueError: the model returns no attention weights.
     """
     source = torch.tensor([list(source_ids)], device=model.device)
     decoder_inputs = torch.tensor([list(decoder_ids)], device=model.device)
@@ -74,8 +74,8 @@ def record(model: Any, source_ids: Sequence[int], decoder_ids: Sequence[int], in
     for name, layers in found.items():
         if not layers or any(weights is None for weights in layers):
             raise ValueError(
-                f"A page shows attention, but {type(model).__name__} gives no attention weights ({name}). Use a model "
-                "with eager attention."
+                f"A page shows attention, but {type(model).__name__} returns no attention weights ({name}). Use a "
+                "model with eager attention."
             )
     attention = {name: [plain(weights[0]) for weights in layers] for name, layers in found.items()}
     is_half = outputs.logits.dtype in (torch.bfloat16, torch.float16)
@@ -83,12 +83,12 @@ def record(model: Any, source_ids: Sequence[int], decoder_ids: Sequence[int], in
 
 
 def plain(tensor: torch.Tensor) -> torch.Tensor:
-    """The same numbers in float32, on the processor."""
+    """Convert to float32 on the CPU."""
     return tensor.detach().float().cpu()
 
 
 def to_array(tensor: torch.Tensor) -> Array:
-    """The same numbers without torch."""
+    """Convert a tensor to an `Array`."""
     values = array("f")
     values.frombytes(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return Array(tuple(tensor.shape), values)
@@ -96,7 +96,7 @@ def to_array(tensor: torch.Tensor) -> Array:
 
 @contextmanager
 def eager_attention(model: Any) -> Iterator[None]:
-    """Attention that keeps its weights; afterwards the model's own again."""
+    """Switch to eager attention, which returns its weights; restore the model's own afterwards."""
     before = getattr(model.config, "_attn_implementation", None)
     if before in (None, "eager"):
         yield
@@ -120,7 +120,7 @@ def sublayers_of(layer: nn.Module, side: str) -> list[tuple[str, str]]:
 
 
 def has_known_parts(layer: nn.Module, side: str) -> bool:
-    """Whether a layer is built of the parts that are read."""
+    """Whether a layer has the parts that are read."""
     attention = [getattr(layer, name, None) for name, _ in sublayers_of(layer, side)]
     norms = [norm for _, norm in sublayers_of(layer, side)]
     parts = [*norms, "fc1", "fc2", "final_layer_norm"]
@@ -146,7 +146,7 @@ def _modules_to_hear(model: Any) -> list[nn.Module]:
 
 @contextmanager
 def _listening(modules: list[nn.Module]) -> Iterator[dict[nn.Module, Passage]]:
-    """Keep what passes through `modules`."""
+    """Record inputs and outputs of `modules`."""
     passages: dict[nn.Module, Passage] = {}
 
     def keep(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], made: Any) -> None:
@@ -164,7 +164,7 @@ def _listening(modules: list[nn.Module]) -> Iterator[dict[nn.Module, Passage]]:
 
 @contextmanager
 def _hooks_taken_off(model: nn.Module) -> Iterator[None]:
-    """Take off what `transformers` leaves on layers that were asked for attention; with it our own search stops."""
+    """Remove the hooks that `transformers` leaves on layers after returning attention; they disable our own search."""
     flag = "_output_capturing_hooks_installed"
     before = {module: (set(module._forward_hooks), flag in vars(module)) for module in model.modules()}
     try:
@@ -178,6 +178,6 @@ def _hooks_taken_off(model: nn.Module) -> Iterator[None]:
 
 
 def _rows(tensor: torch.Tensor) -> torch.Tensor:
-    """(tokens, width): of one sentence, whichever of its axes counts batches. Copied: some models add in place."""
+    """Copy one sentence to (tokens, width), whichever axis is the batch; some models later add in place."""
     tensor = plain(tensor)
     return (tensor.reshape(-1, tensor.shape[-1]) if tensor.dim() > 2 else tensor.squeeze(0)).clone()

@@ -1,4 +1,4 @@
-"""Tokens as a reader sees them: the text that each stands for, and which of them make one word."""
+"""Readable tokens: the text of each, and which of them form a word."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,18 +7,18 @@ from .contents import Token
 
 WORD_STARTS = ("Ġ", "▁", " ")
 SPACE = "␣"
-"""A token that is nothing but the space before a word."""
+"""A token that is only the space before a word."""
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 PRINTABLE = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
 
 
 def readable_tokens(ids: Sequence[int], tokenizer: Any, is_target: bool = False) -> list[Token]:
-    """What each id stands for: its own text, or its name in the vocabulary where that is no whole letter.
+    """The text of each id, or its name in the vocabulary if the text is not a whole character.
 
     Args:
-        ids: of one sentence.
-        tokenizer: any of `transformers`.
-        is_target: whether they are the target's, for tokenizers that keep two vocabularies.
+        ids: ids of one sentence.
+        tokenizer: any tokenizer of `transformers`.
+        is_target: whether they are target ids, for tokenizers with two vocabularies.
     """
     special = set(tokenizer.all_special_ids)
     tokens: list[Token] = []
@@ -33,7 +33,7 @@ def readable_tokens(ids: Sequence[int], tokenizer: Any, is_target: bool = False)
 
 
 def tokens_alone(ids: Sequence[int], tokenizer: Any, is_target: bool = False) -> list[Token]:
-    """As `readable_tokens`, of ids that do not follow one another: a piece of a word is known by its name alone."""
+    """As `readable_tokens`, for unrelated ids: only its name tells whether a token continues a word."""
     tokens = []
     for index in ids:
         (token,) = readable_tokens([index], tokenizer, is_target)
@@ -45,7 +45,7 @@ def tokens_alone(ids: Sequence[int], tokenizer: Any, is_target: bool = False) ->
 
 
 def words_of(tokens: Sequence[Token]) -> list[list[int]]:
-    """Indices of tokens, word by word."""
+    """Group the indices of tokens by word."""
     words: list[list[int]] = []
     for index, token in enumerate(tokens):
         if token.continues and words:
@@ -67,15 +67,15 @@ def _text(index: int, name: str, tokenizer: Any) -> str:
     if getattr(tokenizer, "backend_tokenizer", None) is None:
         return bare or SPACE
     text = tokenizer.decode([index], skip_special_tokens=False, clean_up_tokenization_spaces=False)
-    if REPLACEMENT in text and REPLACEMENT not in name:  # part of a letter's bytes
+    if REPLACEMENT in text and REPLACEMENT not in name:  # part of a character's bytes
         return _bytes_of(name) or name
     return text.strip(" ") or SPACE
 
 
 def _bytes_of(name: str) -> str | None:
-    """The bytes that a name of byte-level BPE stands for, as `‹F0 9F›`; None if it is none.
+    """The bytes of a byte-level BPE token, as `‹F0 9F›`; None for other tokens.
 
-    There, printable bytes stand for themselves and the others, in order, for U+0100 and what follows (GPT-2).
+    In its name, printable bytes stand for themselves, and the others are mapped in order to U+0100 onwards (GPT-2).
     """
     others = [byte for byte in range(256) if byte not in PRINTABLE]
     table = {**{chr(byte): byte for byte in PRINTABLE}, **{chr(256 + n): byte for n, byte in enumerate(others)}}

@@ -2,9 +2,9 @@
 
 const ATTENTION_STEPS = [
   ["query", "The token's query: what this head looks for on its behalf."],
-  ["key", "Every token has a key, against which the query is held."],
+  ["key", "Every token has a key, with which the query is compared."],
   ["score", "Score: the query times each key."],
-  ["scaled", "Divided by the square root of dₖ, so that large scores do not flatten the softmax's slope."],
+  ["scaled", "Divided by the square root of dₖ, so that large scores do not push the softmax into regions of tiny gradients."],
   ["weight", "Softmax: the scores become weights that add up to 1."],
   ["weighted", "Each value, faded by its weight; added up, they are what the token takes in."],
 ];

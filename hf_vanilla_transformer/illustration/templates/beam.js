@@ -4,7 +4,7 @@ const FATES = {
   kept: "kept: it goes on",
   pruned: "pruned",
   finished: "finished",
-  stopped: "alive when the search ended",
+  stopped: "active when the search ended",
 };
 const COLUMN = 150;
 const START = 84;

@@ -70,7 +70,7 @@ function positionMaps() {
   };
   const { name, values, interleaved, halves } = page.positions;
   return [
-    card(...map(`In use here: ${name}`, values), colourLegend("−1", "1"), note(`Rows are positions from 0 on, columns dimensions; ± ${roundingOf(readArray(values))}.`)),
+    card(...map(`In use here: ${name}`, values), colourLegend("−1", "1"), note(`Rows are positions from 0, columns are dimensions; ± ${roundingOf(readArray(values))}.`)),
     make(
       "div",
       { class: "pair" },

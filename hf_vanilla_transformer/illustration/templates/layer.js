@@ -5,7 +5,7 @@ const STAGES = {
   heads: (stage, layer) => ["Concat", `the ${layer.heads} heads of ${stage.sublayer}, side by side`],
   projected: () => ["× Wᴼ", "mixed into one vector of the model's width"],
   sum: (stage) => ["+", `the residual connection: ${stage.sublayer} is added to what came in`],
-  norm: (stage, layer) => ["LayerNorm", `mean ${written(stage.mean[layer.token], 0.01)} and deviation ${written(stage.deviation[layer.token], 0.01)} taken out, then a learned gain and bias`],
+  norm: (stage, layer) => ["LayerNorm", `mean ${written(stage.mean[layer.token], 0.01)} and deviation ${written(stage.deviation[layer.token], 0.01)} removed, then a learned gain and bias`],
   inner: (stage, layer) => ["W₁", `the feed-forward network's inner layer: ${stage.active[layer.token].toLocaleString("en")} of ${stage.width.toLocaleString("en")} neurons are not zero`],
   output: () => ["× W₂", "back to the model's width"],
 };

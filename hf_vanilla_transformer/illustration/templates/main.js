@@ -67,7 +67,7 @@ function setUpWords() {
   const quoted = (text) => make("b", {}, "“", make("bdi", {}, onOneLine(text)), "”");
   document.getElementById("lead").append(quoted(page.source.text), " becomes ", quoted(page.target.text), ".");
   const shown = page.layers.encoder?.[0]?.stages[0];
-  const cut = shown && shown.values.shape[1] < shown.width ? ` Of vectors of ${shown.width} numbers the first ${shown.values.shape[1]} are shown.` : "";
+  const cut = shown && shown.values.shape[1] < shown.width ? ` Only the first ${shown.values.shape[1]} of ${shown.width} numbers of each vector are shown.` : "";
   document.getElementById("rounding").textContent =
     "All numbers are this model's own, from one pass over this sentence, rounded to whole steps so that the page stays " +
     `small; each section says by how much they can be off.${cut}`;

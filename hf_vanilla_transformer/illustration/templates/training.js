@@ -15,7 +15,7 @@ function fillTraining(place) {
     detail.replaceChildren(...positionDetail(training, position));
   };
   place.append(
-    note("Rows are the positions of the target, columns its words and all other words together. Training draws the model's map towards that of the target."),
+    note("Rows are the positions of the target, columns its words and all other words together. Training moves the model's map towards that of the target."),
     ...targetMaps(training),
     make("h3", {}, "One position"),
     card(tokenPicker("Position", training.tokens, 0, show), detail),
@@ -114,7 +114,7 @@ function lossTable(training) {
     "div",
     {},
     scrollPanel("Losses by position", grid, true),
-    note("Against the one-hot target cross-entropy and KL divergence are the same number, since it has no entropy of its own; against the smoothed one they differ by its entropy, which no model can go below."),
+    note("Against the one-hot target cross-entropy and KL divergence are the same number, since its entropy is zero; against the smoothed one they differ by its entropy, which no model can go below."),
   );
 }
 
