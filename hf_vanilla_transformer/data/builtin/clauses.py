@@ -38,7 +38,7 @@ BE_PAST = ("was", "were", "was", "were", "were", "were")
 
 
 class Predicate(NamedTuple):
-    """A verb with what follows it; `clitic` is an object pronoun, `agreement` the form it gives a participle."""
+    """A verb with its complements; `clitic` is an object pronoun, `agreement` the form it gives a participle."""
 
     verb: Verb
     french: Words

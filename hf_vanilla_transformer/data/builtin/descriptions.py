@@ -1,4 +1,4 @@
-"""What the built-in corpus says of things: how they are, where they are, that there are some, and what this is."""
+"""Descriptions in the built-in corpus: what things are like, where they are, that they exist, and what they are."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ IT_IS = (("est", "était"), ("sont", "étaient"))
 
 
 def definite(draw: Draw, noun: Noun) -> Nominal:
-    """A definite, demonstrative or possessed thing without adjective, as a subject."""
+    """A definite, demonstrative or possessive noun phrase without adjective, as a subject."""
     plural = pick_number(draw, noun, 0.3)
     draw.lemmas.append(noun.lemma)
     group = noun_group(noun, plural, ())
@@ -61,7 +61,7 @@ def predicative(subject: Nominal, adjective: Adjective) -> Predicate:
 
 
 def spot(draw: Draw, lemma: str) -> Pair:
-    """On the table, behind the door: anywhere but in the thing itself."""
+    """On the table, behind the door: any place except inside the thing."""
     french_words, english_words, lemmas = draw.one(SPOTS)
     noun = NOUNS[draw.one([name for name in lemmas if name != lemma])]
     draw.lemmas.append(noun.lemma)

@@ -47,7 +47,7 @@ bonne année | happy new year
 """
 
 EXPRESSIONS = tuple((french, english) for french, english in (row.split(" | ") for row in TABLE.strip().split("\n")))
-# What may be said to someone by name: bonjour paul, merci beaucoup mon ami.
+# Expressions that may address someone: bonjour paul, merci beaucoup mon ami.
 ADDRESSED = tuple(french for french, _ in EXPRESSIONS if "étudiant" not in french)
 FRIENDS = (
     *((name, name) for name, _ in NAMES),

@@ -1,6 +1,6 @@
 """Inflection and spelling of French and English, as far as the built-in corpus needs them.
 
-Regular inflection is computed here; what is irregular stands in the tables of `nouns.py`, `adjectives.py`, `verbs.py`.
+Regular inflection is computed here; irregular forms are in the tables of `nouns.py`, `adjectives.py` and `verbs.py`.
 Left out: the aspirated h (no word of the lexicon has one), capital letters, and every tense the grammar does not use.
 """
 
@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 VOWELS = frozenset("aeiouyhàâéèêëîïôûùœ")
 ELIDING = frozenset({"je", "me", "te", "se", "le", "la", "ne", "de", "que", "ce"})
-AN_EXCEPTIONS = frozenset({"useful"})  # a vowel on paper, a consonant in the mouth
+AN_EXCEPTIONS = frozenset({"useful"})  # spelled with a vowel, pronounced with a consonant
 IMPERFECT_ENDINGS = ("ais", "ais", "ait", "ions", "iez", "aient")
 ER_ENDINGS = ("e", "es", "e", "ons", "ez", "ent")
 

@@ -80,7 +80,7 @@ class Draw:
         return self.random() < probability
 
     def forget(self) -> None:
-        """Forget the words recorded so far: a sentence starts."""
+        """Start a sentence: forget the words recorded so far."""
         self.links, self.lemmas = [], []
 
     def link(self, first: str, second: str) -> None:
@@ -177,12 +177,12 @@ def counted(draw: Draw, noun: Noun, group: tuple[Words, Words]) -> Nominal:
 
 
 def possessor(draw: Draw, subject: Nominal | None) -> tuple[int, str]:
-    """Whose thing it is: the subject's mostly; a third person only where the subject is that person."""
+    """The owner of a thing: usually the subject; a third person only if the subject is that person."""
     if subject is not None and subject.english == ["who"] and not subject.lemma:
-        subject = None  # who forgot his or her key?
+        subject = None  # avoids the ambiguity of his or her
     if subject is not None and draw.chance(0.7):
         return subject.person, subject.gender
-    if subject is not None and subject.person in (1, 4):  # tu beside votre would be two manners in one sentence
+    if subject is not None and subject.person in (1, 4):  # avoids mixing tu and votre
         return draw.one((0, 3)), "m"
     return draw.one((0, 0, 1, 3, 4)), "m"
 
@@ -196,7 +196,7 @@ def owned_by(draw: Draw, group: tuple[Words, Words], noun: Noun, plural: bool, s
 
 
 def pick_number(draw: Draw, noun: Noun, probability: float) -> bool:
-    """Plural or not: never of what is uncountable and of most places, always of shoes."""
+    """Whether to use the plural: never for mass nouns and most places, always for shoes."""
     if "pair" in noun.tags:
         return True
     counted_noun = noun.tags.isdisjoint(SINGLE) or not noun.tags.isdisjoint(("home", "sight"))

@@ -1,4 +1,4 @@
-"""What can be said of a subject in the built-in corpus: predicates by family, with their places and times.
+"""Predicates of the built-in corpus, by family, with their places and times.
 
 Object pronouns: le, la, les are it and them for things, him, her and them for people, and only where the French form
 shows which; lui is always him.
@@ -95,7 +95,7 @@ def with_pronoun(draw: Draw, tense: str) -> Predicate:
     clitic = ("le", "la", "les", "les")[form]
     if draw.chance(0.7):
         verb = draw.one(THING_VERBS)
-        if verb.infinitive == "boire":  # what one drinks has no plural
+        if verb.infinitive == "boire":  # objects of boire are mass nouns
             clitic, form = ("le", "la")[form % 2], form % 2
         return Predicate(verb, [], ["it" if form < 2 else "them"], clitic, form)
     verb = draw.one(PERSON_VERBS[:-1])
@@ -206,7 +206,7 @@ def having(draw: Draw, subject: Nominal, negated: bool, tense: str) -> Predicate
 
 
 def feeling(draw: Draw) -> Predicate:
-    """French has hunger where English is hungry; also right, afraid and ages."""
+    """`avoir faim` is `be hungry`; likewise for being right, being afraid and ages."""
     if draw.chance(0.2):
         french, english = draw.one(AGES)
         return be_like([french, "ans"], [english, "years", "old"])
@@ -220,7 +220,7 @@ def be_like(french: Words, english: Words) -> Predicate:
 
 
 def quality(draw: Draw, subject: Nominal, tense: str) -> Predicate:
-    """Be tired, rich, ...; what hardly changes is said in the present only."""
+    """Be tired, rich, ...; lasting qualities only in the present tense."""
     adjective = draw.one(PERSON_ADJECTIVES if tense == "present" else PASSING_ADJECTIVES)
     draw.link(subject.lemma, adjective.lemma)
     return Predicate(BE, [adjective.french[subject.form]], [adjective.english])

@@ -1,6 +1,6 @@
-"""The questions of the built-in corpus: est-ce que, inversion, and those that ask who, what, where, when and why.
+"""The questions of the built-in corpus: est-ce que, inversion, and questions with who, what, where, when and why.
 
-A question ends in a question mark, after a space in French as its typography wants.
+A question ends with a question mark, in French after a space as its typography requires.
 """
 
 from __future__ import annotations

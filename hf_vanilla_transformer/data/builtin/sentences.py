@@ -1,6 +1,6 @@
-"""All productions of the built-in corpus with their weights; here stand relative and joined clauses, and commands.
+"""All productions of the built-in corpus with their weights, and those for relative clauses, conjunctions, commands.
 
-Statements carry no full stop, and nothing has a capital.
+Statements have no full stop, and there are no capital letters.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ KNOWN = dict(EXPRESSIONS)
 
 
 def relative_object(draw: Draw) -> Pair:
-    """La pomme que j'ai mangée est sucrée: the participle agrees with what was eaten."""
+    """La pomme que j'ai mangée est sucrée: the participle agrees with the preceding object."""
     verb = draw.one(THING_VERBS)
     noun = draw.one(tuple(noun for noun in verb.objects if adjectives_of(noun)))
     adjective = draw.one(adjectives_of(noun))
@@ -111,7 +111,7 @@ def relative_subject(draw: Draw) -> Pair:
 
 
 def start_over(draw: Draw, production: Callable[[Draw], Pair]) -> Pair:
-    """Start a sentence over, when its choices do not go together."""
+    """Start a sentence again if its choices do not fit together."""
     draw.forget()
     return production(draw)
 
@@ -290,7 +290,7 @@ WEIGHTED = tuple(production for production, weight in PRODUCTIONS for _ in range
 
 
 def sentence(draw: Draw) -> tuple[str, str]:
-    """One sentence pair; `draw.links` and `draw.lemmas` then tell what is in it."""
+    """One sentence pair; `draw.links` and `draw.lemmas` then list its combinations and words."""
     draw.forget()
     french_words, english_words = draw.one(WEIGHTED)(draw)
     return join_french(french_words), join_english(english_words)

@@ -1,7 +1,7 @@
 """The four splits of the built-in corpus: drawn once from a fixed seed, the same on every machine and Python version.
 
 Held out of training, validation and test are whole combinations, a noun with an adjective or a verb with an object:
-the two words never stand in one sentence there. No held-out sentence shares its translation with a training one.
+the two words never occur in the same sentence there. No held-out sentence shares its translation with a training one.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ TRAIN_SIZE, HELD_OUT_SIZE = 32_000, 500
 MAX_WORDS, MIN_TEST_WORDS = 14, 3
 HELD_OUT_ADJECTIVES, HELD_OUT_VERBS = 0.1, 0.08
 HOMOGRAPHS = frozenset({"montre", "porte", "porter", "cassé"})  # spelt like a form of another word
-RARE = 25  # a word of a test sentence occurs at least so often among the drawn sentences
+RARE = 25  # minimum number of occurrences, among all drawn sentences, of each word in a test sentence
 WORD = re.compile(r"'s\b|\w+(?:'(?!s\b))?|\?")
 
 Pairs = list[tuple[str, str]]
