@@ -1,4 +1,4 @@
-"""Average the newest checkpoints of a run.
+"""Average the latest checkpoints of a run.
 
 python scripts/average.py --checkpoints runs/base --last 5 --output runs/base-averaged
 """

@@ -1,15 +1,15 @@
-"""Measure this package against what it replaces, both sides in turn, as a ratio.
+"""Benchmark this package against its alternatives: both sides in turn, reported as a ratio.
 
     python scripts/benchmark.py training      target tokens per second, against Marian under the stock trainer
-    python scripts/benchmark.py memory        peak of a training step, against the stock trainer
-    python scripts/benchmark.py planning      an epoch's batches of 4.5 million pairs
+    python scripts/benchmark.py memory        peak memory of a training step, against the stock trainer
+    python scripts/benchmark.py planning      planning an epoch's batches for 4.5 million pairs
     python scripts/benchmark.py decode        decoding, against Marian and CTranslate2
     python scripts/benchmark.py startup       import, first translation, help
-    python scripts/benchmark.py check         what every call pays to know that it may be decoded fast
+    python scripts/benchmark.py check         cost per call of checking whether the fast path applies
     python scripts/benchmark.py lines         memory of a long translation
     python scripts/benchmark.py report        measure the tables of the README files and write them
 
-Every measurement is a process of its own, A B A B ... What each does is said in its module in `scripts/benchmarks/`.
+Each measurement runs in its own process, alternating A B A B ... The modules in `scripts/benchmarks/` give details.
 """
 
 import argparse
@@ -33,7 +33,7 @@ MEASURES = {
 
 
 def parser() -> argparse.ArgumentParser:
-    """One sub-command for each thing measured."""
+    """Make the parser, with one sub-command per benchmark."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     commands = parser.add_subparsers(dest="what", required=True)
 
@@ -47,8 +47,8 @@ def parser() -> argparse.ArgumentParser:
             MODULES[name].add_arguments(command)
         if name != "lines":
             command.add_argument("--rounds", type=positive, default=report.ROUNDS)
-        command.add_argument("--output", help="keep all figures in this JSON file")
-        command.add_argument("--side", help=argparse.SUPPRESS)  # to be measured in this process
+        command.add_argument("--output", help="write all figures to this JSON file")
+        command.add_argument("--side", help=argparse.SUPPRESS)  # internal: measure this side in this process
     for name in ("training", "decode", "startup"):
         measured[name].add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     measured["decode"].add_argument("--workload", help=argparse.SUPPRESS)
@@ -63,7 +63,7 @@ MODULES = {
 
 
 def measure_side(options: argparse.Namespace) -> dict[str, Any]:
-    """One side, in this process."""
+    """Measure one side, in this process."""
     if options.what == "training":
         return training.train_side(options.side, options.folder, options.steps)
     if options.what == "memory":
@@ -79,7 +79,7 @@ def measure_side(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main() -> int:
-    """Parse, measure, print and keep."""
+    """Parse, measure, print and write the figures."""
     options = parser().parse_args()
     try:
         if options.what == "report":

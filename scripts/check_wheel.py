@@ -1,4 +1,4 @@
-"""Check that a wheel holds what it must, and nothing that it must not.
+"""Check that a wheel contains all files of the package and no others.
 
 python scripts/check_wheel.py dist/hf_vanilla_transformer-0.2.0-py3-none-any.whl
 """
@@ -31,7 +31,7 @@ def main(wheel: str) -> int:
     if not any(name.endswith("LICENSE") for name in metadata):
         problems.append("missing: the licence")
     if not has_card:
-        problems.append("not the text of model_card.md: the card's template")
+        problems.append("the card's template differs from model_card.md")
     if not has_command:
         problems.append("missing: the vanilla-transformer command")
     print("\n".join(problems) or f"{wheel}: all {len(wanted)} files of the package are there.")

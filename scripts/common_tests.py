@@ -1,15 +1,15 @@
-"""Run the ecosystem's own tests of models on ours and, in the same harness, on its Marian and Bart.
+"""Run transformers' common model tests on our models and, in the same harness, on its Marian and Bart.
 
 python scripts/common_tests.py
 python scripts/common_tests.py --checkout ../transformers
 
 The tests come from the source distribution of the installed version of transformers, fetched from the package registry
-into a temporary folder; four modules that it lacks have stand-ins in `scripts/common_tests/`. With a checkout of the
-repository of transformers, at the tag of the installed version, what that holds takes their place: the mixins of
-generation and of exporters among it, of which the slow ones are run too.
+into a temporary folder; four modules that it lacks have stand-ins in `scripts/common_tests/`. A checkout of the
+transformers repository, at the tag of the installed version, replaces them, including the mixins for generation and
+exporters, whose slow tests are run too.
 
 Prints each outcome that differs, each failure and each test that ours skips, with its reason. The exit code is 0 if
-ours fails none and passes each test that either of the others passes. Takes about ten minutes on two cores.
+ours fails none and passes every test that either of the others passes. Takes about ten minutes on two cores.
 """
 
 import argparse
@@ -33,12 +33,12 @@ STAND_INS = {
     "test_models.py": "test_models.py",
 }
 OF_CHECKOUT = ("generation/test_utils.py", "exporters", "utils/test_configuration_utils.py", "test_memory_leak.py")
-"""What a checkout holds in place of stand-ins, of which all but the models and the processes give way."""
+"""Files of a checkout that replace the stand-ins, except those for the models and the processes."""
 OURS, PEERS = "VanillaTransformerTest", ("MarianTest", "BartTest")
 
 
 def fetch_source(folder: Path) -> Path:
-    """The source distribution of the installed transformers."""
+    """Download the source distribution of the installed transformers."""
     command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--no-binary", ":all:"]
     wanted = f"transformers=={version('transformers')}"
     subprocess.run([*command, "--no-build-isolation", "--dest", str(folder), wanted], check=True)
@@ -46,7 +46,7 @@ def fetch_source(folder: Path) -> Path:
 
 
 def lay_out(source: Path, folder: Path) -> None:
-    """The mixins and our stand-ins as a package `tests` in `folder`."""
+    """Copy the mixins and our stand-ins as a package `tests` into `folder`."""
     root = source.name.removesuffix(".tar.gz")
     with tarfile.open(source) as archive:
         for mixin in MIXINS:
@@ -61,10 +61,10 @@ def lay_out(source: Path, folder: Path) -> None:
 
 
 def take_from_checkout(checkout: Path, folder: Path) -> list[str]:
-    """Put a checkout's tests in the place of the source distribution's and of stand-ins; the names of what it had.
+    """Replace the source distribution's tests and the stand-ins with those of a checkout; return their names.
 
     Raises:
-        SystemExit: it is no checkout of transformers.
+        SystemExit: it is not a checkout of transformers.
     """
     theirs = checkout / "tests"
     if not (theirs / "generation" / "test_utils.py").is_file():
@@ -87,7 +87,7 @@ def take_from_checkout(checkout: Path, folder: Path) -> list[str]:
 
 
 def run(folder: Path, selection: str, slow: bool = False) -> dict[str, dict[str, tuple[str, str]]]:
-    """For each class of tests, the outcome and the reason of each test."""
+    """Run the tests; return the outcome and reason of each test by test class."""
     report = folder / "report.xml"
     command = [sys.executable, "-m", "pytest", "tests/test_models.py", "-q", "--tb=short", "-p", "no:cacheprovider"]
     command += [f"--junitxml={report}", "-k", selection] if selection else [f"--junitxml={report}"]
@@ -107,7 +107,7 @@ def run(folder: Path, selection: str, slow: bool = False) -> dict[str, dict[str,
 
 
 def outcome_of(case: ElementTree.Element) -> tuple[str, str]:
-    """Passed, failed or skipped, and why."""
+    """Return passed, failed or skipped, and the reason."""
     for tag, outcome in (("failure", "failed"), ("error", "failed"), ("skipped", "skipped")):
         found = case.find(tag)
         if found is not None:
@@ -116,7 +116,7 @@ def outcome_of(case: ElementTree.Element) -> tuple[str, str]:
 
 
 def report(outcomes: dict[str, dict[str, tuple[str, str]]]) -> list[str]:
-    """Print the comparison; the tests in which ours falls short."""
+    """Print the comparison; return the tests in which ours falls short."""
     names = [name for name in (OURS, *PEERS) if name in outcomes]
     print(f"{'':<28}" + "".join(f"{outcome:>10}" for outcome in ("passed", "failed", "skipped")))
     for name in names:
@@ -142,10 +142,12 @@ def report(outcomes: dict[str, dict[str, tuple[str, str]]]) -> list[str]:
 def main() -> int:
     """Fetch, run, compare."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--source", metavar="FILE", help="a source distribution that is here already")
-    parser.add_argument("--checkout", metavar="DIR", help="a checkout of the repository of transformers")
-    parser.add_argument("--keep", metavar="DIR", help="a new folder to keep tests and log in")
-    parser.add_argument("-k", dest="selection", default="", metavar="EXPRESSION", help="run only these, as of pytest")
+    parser.add_argument("--source", metavar="FILE", help="a source distribution already downloaded")
+    parser.add_argument("--checkout", metavar="DIR", help="a checkout of the transformers repository")
+    parser.add_argument("--keep", metavar="DIR", help="a new folder for the tests and the log")
+    parser.add_argument(
+        "-k", dest="selection", default="", metavar="EXPRESSION", help="run only matching tests, as in pytest"
+    )
     options = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="common-tests-") as temporary:
         folder = Path(options.keep or temporary).resolve()

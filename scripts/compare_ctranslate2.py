@@ -1,17 +1,17 @@
-"""How far CTranslate2 agrees with `generate` on an exported model, and why where it does not.
+"""Compare CTranslate2 with `generate` on an exported model, and classify the differences.
 
     python scripts/compare_ctranslate2.py --model runs/quickstart
 
-Both decode the same sentences in float32, greedily and with a beam, with the same length penalty and limit and at
-least one token. Where they differ, both translations are scored by the model itself, and the kind of the difference
-follows from these scores:
+Both decode the same sentences in float32, greedily and with a beam, with the same length penalty, length limit and
+minimum of one token. If they differ, the model itself scores both translations, and the scores determine the kind of
+difference:
 
   tie             the two scores differ by less than 1e-4 of their size: rounding decides
   normalisation   each is better by its own side's score: `generate` divides by the length with the end of sentence,
                   CTranslate2 by the length without it
-  stopped early   generate's is better by both scores: CTranslate2 stops once it has enough finished hypotheses,
-                  `generate` once none that is unfinished can become better
-  pruned          CTranslate2's is better by both scores: `generate` had dropped it, or stopped, before it got ahead
+  stopped early   generate's is better by both scores: CTranslate2 stops once enough hypotheses are finished,
+                  `generate` once no unfinished one can become better
+  pruned          CTranslate2's is better by both scores: `generate` pruned it, or stopped, before it got ahead
 """
 
 import argparse
@@ -32,7 +32,7 @@ TIE = 1e-4
 
 
 def read_sentences(path: str | None, count: int) -> list[str]:
-    """The first sentences of a file, or of the built-in corpus' test set."""
+    """Read the first sentences of a file, or of the built-in corpus' test set."""
     if path is None:
         return [source for source, _ in builtin_corpus("test")][:count]
     return Path(path).read_text(encoding="utf-8").split("\n")[:count]
@@ -40,7 +40,7 @@ def read_sentences(path: str | None, count: int) -> list[str]:
 
 @torch.inference_mode()
 def by_generate(model: Any, source_ids: list[list[int]], beams: int, length_penalty: float) -> list[list[int]]:
-    """The translations' ids, end of sentence left out; sentence by sentence."""
+    """Translate sentence by sentence; return ids without the end of sentence."""
     end, translations = model.config.eos_token_id, []
     for ids in source_ids:
         output = model.generate(
@@ -72,7 +72,7 @@ def by_ctranslate2(
 
 @torch.inference_mode()
 def log_probability(model: Any, source: list[int], target: list[int]) -> float:
-    """Of a translation with its end of sentence."""
+    """The log-probability of a translation with its end of sentence."""
     labels = torch.tensor([[*target, model.config.eos_token_id]])
     log_probabilities = model(input_ids=torch.tensor([source]), labels=labels).logits.log_softmax(-1)
     return float(log_probabilities.gather(-1, labels[..., None]).double().sum())
@@ -102,10 +102,10 @@ def kind_of_difference(
 
 
 def main() -> int:
-    """Export, decode on both sides, print one row a beam size."""
+    """Export, decode on both sides, and print one row per beam size."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--model", default="runs/quickstart")
-    parser.add_argument("--input", help="sentences, one a line; the built-in corpus' test set if not given")
+    parser.add_argument("--input", help="sentences, one per line (default: the built-in corpus' test set)")
     parser.add_argument("--sentences", type=int, default=200)
     parser.add_argument("--length_penalty", type=float, default=1.0)
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""Make a Marian (OPUS-MT) or FSMT (WMT19) model ours.
+"""Convert a Marian (OPUS-MT) or FSMT (WMT19) model to this package's format.
 
 python scripts/convert.py --from marian --model opus-mt-en-de --output runs/opus
 """

@@ -1,4 +1,4 @@
-"""Draw loss, learning rate and BLEU of a run over its steps.
+"""Plot loss, learning rate and BLEU of a run over its steps.
 
 python scripts/curves.py --run runs/base
 """

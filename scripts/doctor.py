@@ -1,4 +1,4 @@
-"""Is this checkpoint sound?
+"""Check a model's folder for faults.
 
 python scripts/doctor.py --model runs/base
 """

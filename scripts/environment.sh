@@ -1,6 +1,6 @@
-# Sourced by quickstart.sh and test.sh: the environment .venv in the clone, with exact pins.
+# Sourced by quickstart.sh and test.sh: creates the environment .venv in the clone, with exactly pinned versions.
 #
-# Needs Python 3.10 or newer with its venv module; PYTHON=/path/to/python chooses one. A second run only checks.
+# Needs Python 3.10 or newer with its venv module; PYTHON=/path/to/python selects one. Later runs only check it.
 
 say() { printf '\n== %s\n' "$*"; }
 
@@ -19,7 +19,7 @@ find_python() {
             return
         fi
     done
-    fail "Python 3.10 or newer is needed, and ${PYTHON:-python3} is not. Install it, or give PYTHON=/path/to/python."
+    fail "Python 3.10 or newer is needed, but ${PYTHON:-python3} is not. Install it, or give PYTHON=/path/to/python."
 }
 
 make_environment() {
@@ -29,14 +29,14 @@ make_environment() {
         return
     fi
     python=$(find_python)
-    say "Making the environment .venv with $("$python" --version)"
+    say "Creating the environment .venv with $("$python" --version)"
     "$python" -m venv .venv || {
         rm -rf .venv
-        fail "$python cannot make environments. On Debian and Ubuntu: apt-get install python3-venv"
+        fail "$python cannot create environments. On Debian and Ubuntu: apt-get install python3-venv"
     }
 }
 
-# install_browser: Chromium for the tests of pages, where it is Debian's to install; without it they are skipped
+# install_browser: installs Chromium for the tests of pages on Debian and Ubuntu; without it they are skipped
 install_browser() {
     if command -v chromium >/dev/null && command -v chromedriver >/dev/null; then
         return
@@ -47,7 +47,7 @@ install_browser() {
     fi
     say "Installing Chromium for the tests of pages"
     { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-        chromium chromium-driver fonts-dejavu-core; } >/dev/null || say "It could not be installed"
+        chromium chromium-driver fonts-dejavu-core; } >/dev/null || say "Chromium could not be installed"
 }
 
 # install_packages EXTRA: the package itself, editable, and its optional dependencies EXTRA
@@ -59,7 +59,7 @@ install_packages() {
         return
     fi
     say "Installing into .venv ($extra): a few minutes the first time"
-    # torch by itself first: any other package would let pip choose the newest build
+    # torch on its own first: with other packages, pip would choose the newest build
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -c scripts/constraints.txt torch
     .venv/bin/python -m pip install --quiet --disable-pip-version-check -c scripts/constraints.txt -e ".[$extra]"
     echo "$wanted" >".venv/installed-$extra"

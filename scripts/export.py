@@ -1,4 +1,4 @@
-"""Write a model in another format.
+"""Export a model to another format.
 
 python scripts/export.py --to ctranslate2 --model runs/base --output runs/base-ctranslate2 --quantization int8
 """

@@ -1,4 +1,4 @@
-"""Write a page that walks a sentence through a model, and figures.
+"""Write a page, and figures, that show how a model translates a sentence.
 
 python scripts/illustrate.py --model runs/quickstart --text "je suis étudiant" --output page.html
 """

@@ -18,12 +18,12 @@ else
     .venv/bin/vanilla-transformer train --recipe builtin-fr-en --output_dir runs/quickstart
 fi
 
-say "Scores on sentences that training never saw"
+say "Scores on sentences not seen in training"
 .venv/bin/python scripts/quickstart_report.py --model runs/quickstart
 
 say "Your own sentence"
 echo "echo 'je suis étudiant' | .venv/bin/vanilla-transformer translate --model runs/quickstart"
 
-say "A page that walks a sentence through the model"
+say "A page that shows how the model translates a sentence"
 .venv/bin/vanilla-transformer illustrate --model runs/quickstart --text "je suis étudiant" --target "i am a student" \
     --output runs/quickstart.html

@@ -1,4 +1,4 @@
-"""Score the quickstart's model on the held-out sets of the built-in corpus, and show what it says.
+"""Score the quickstart's model on the held-out sets of the built-in corpus, and show sample translations.
 
 python scripts/quickstart_report.py --model runs/quickstart
 """
@@ -26,7 +26,7 @@ SHOWN = 8
 
 
 def score_set(split: str, translator: Translator, model: Path) -> tuple[list[str], list[tuple[str, str, str]], str]:
-    """Translate a split, keep the hypotheses; the row of the table, some sentences to look at, BLEU's signature."""
+    """Translate a split and save the hypotheses; return its table row, sample sentences and BLEU's signature."""
     sources, references = (list(side) for side in zip(*builtin_corpus(split), strict=True))
     hypotheses = [translation.text for translation in translator.translate(sources)]
     scoring = {"target_lang": "en", "n_bootstrap": N_BOOTSTRAP}
@@ -55,14 +55,14 @@ def score_set(split: str, translator: Translator, model: Path) -> tuple[list[str
 
 
 def print_table(header: list[str], rows: list[list[str]]) -> None:
-    """Columns as wide as their widest cell."""
+    """Print a table, its columns as wide as their widest cells."""
     widths = [max(len(row[column]) for row in [header, *rows]) for column in range(len(header))]
     for row in [header, ["-" * width for width in widths], *rows]:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def main() -> int:
-    """Both sets, the article's pairs, a few sentences of each set."""
+    """Report on both sets, the article's pairs, and a few sentences of each set."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--model", default="runs/quickstart")
     disable_progress_bar()
@@ -75,7 +75,7 @@ def main() -> int:
         ["set", "sentences", "BLEU", "chrF2", "TER", "BLEU of the nearest training pair"],
         [row for row, _, _ in scored],
     )
-    print(f"BLEU: {scored[0][2]}; more figures, and all translations, are in {model / 'evaluation'}.\n")
+    print(f"BLEU: {scored[0][2]}; further scores, and all translations, are in {model / 'evaluation'}.\n")
     article = translator.translate([french for french, _ in ARTICLE])
     shown = [(f, t.text, e) for (f, e), t in zip(ARTICLE, article, strict=True)]
     shown += [example for _, examples, _ in scored for example in examples]
@@ -83,7 +83,7 @@ def main() -> int:
     print_table(["French", "the model's English", ""], rows)
     wrong = [f for (f, e), t in zip(ARTICLE, article, strict=True) if t.text != e]
     if wrong:
-        print(f"\nThe article's pairs came out wrong: {', '.join(wrong)}. Training went astray.")
+        print(f"\nThe article's pairs were translated wrongly: {', '.join(wrong)}. Training failed.")
     return 1 if wrong else 0
 
 

@@ -1,4 +1,4 @@
-"""Give the log-probability of given translations.
+"""Compute the log-probability of given translations.
 
 python scripts/score.py --model runs/base --source test.en --target test.de
 """

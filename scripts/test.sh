@@ -17,5 +17,5 @@ say "mypy"
 say "import-linter"
 .venv/bin/lint-imports --no-cache
 say "pytest"
-# two at a time, a file's tests together: most of them wait for processes that they start
+# two processes, each running whole files: many tests wait for processes that they start
 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist loadfile "$@"

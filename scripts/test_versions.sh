@@ -1,15 +1,15 @@
 #!/usr/bin/env bash
-# The fast tests with the oldest transformers that is supported, then with the pinned one, both on the pinned torch.
+# Run the fast tests with the oldest supported transformers, then with the pinned one, both with the pinned torch.
 #
 #     bash scripts/test_versions.sh                  arguments go to pytest
-#     TORCH=2.11.0 bash scripts/test_versions.sh     the oldest on another torch, where pip can get it
+#     TORCH=2.11.0 bash scripts/test_versions.sh     the oldest with another torch, if pip can find it
 #
 # The oldest lives in .venv-oldest (.venv-oldest-torch-2.11.0), the pinned in .venv.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/environment.sh
 
-# transformers 5.17 asks for a huggingface_hub of before 2.0; all else is pinned as ever
+# transformers 5.17 needs huggingface_hub below 2.0; everything else keeps its pins
 OLDEST=(transformers==5.17.0 huggingface-hub==1.33.0)
 
 make_oldest_environment() {
@@ -19,12 +19,12 @@ make_oldest_environment() {
         say "The environment $folder has all it needs"
         return
     fi
-    say "Making the environment $folder: ${OLDEST[*]} torch==$torch"
+    say "Creating the environment $folder: ${OLDEST[*]} torch==$torch"
     [ -x "$folder/bin/python" ] || "$(find_python)" -m venv "$folder"
     constraints=$folder/constraints.txt
     grep -v -E '^(torch|transformers|huggingface-hub)==' scripts/constraints.txt >"$constraints"
     printf '%s\n' "torch==$torch" "${OLDEST[@]}" >>"$constraints"
-    # torch by itself first: any other package would let pip choose the newest build
+    # torch on its own first: with other packages, pip would choose the newest build
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -c "$constraints" torch
     "$folder/bin/python" -m pip install --quiet --disable-pip-version-check -c "$constraints" -e ".[test]"
     echo "$wanted" >"$folder/installed"

@@ -1,4 +1,4 @@
-"""Translate files, pipes or what is typed.
+"""Translate files, pipes or typed sentences.
 
 python scripts/translate.py --model runs/base --input test.en --output test.de
 """

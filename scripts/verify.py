@@ -1,4 +1,4 @@
-"""Compute every figure of a model's card again.
+"""Recompute every score in a model's card.
 
 python scripts/verify.py --model runs/quickstart
 """

@@ -293,10 +293,10 @@ def test_a_run_goes_on_by_the_same_recipe_and_text_alone(tmp_path, monkeypatch):
     assert trained_models.train(folder, "mine", files) == ["commit0", "commit1"]
     assert ["--resume" in command for command in commands] == [False, True]
 
-    with pytest.raises(ValueError, match="of another recipe or of other text"):
+    with pytest.raises(ValueError, match="with another recipe or text"):
         trained_models.train(folder, "other", files)
     text.write_text("non\n")
-    with pytest.raises(ValueError, match="of another recipe or of other text"):
+    with pytest.raises(ValueError, match="with another recipe or text"):
         trained_models.train(folder, "mine", files)
     (folder / "begun.json").unlink()
     with pytest.raises(ValueError, match=r"run was not\. Name another --folder"):

@@ -1,5 +1,5 @@
-"""What `scripts/benchmark.py` measures, one module a subject, and the tables that `report` writes.
+"""The benchmarks of `scripts/benchmark.py`, one module per subject, and the tables that `report` writes.
 
 `rounds.py` runs sides in turn; `training.py`, `memory.py`, `planning.py`, `decoding.py`, `starting.py`, `lines.py` and
-`trained_models.py` measure; `markdown.py`, `provenance.py` and `report.py` make tables of it.
+`trained_models.py` measure; `markdown.py`, `provenance.py` and `report.py` make the tables.
 """

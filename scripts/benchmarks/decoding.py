@@ -1,21 +1,22 @@
 """Decoding against `transformers`' Marian and CTranslate2.
 
-Both sides of a row have the same weights, by conversion, and as many threads; each measurement is a process of its
-own, which decodes the first 400 sentences once before its time is taken, in turn, A B A B ...; a row is the peer's
-time divided by ours, as the median of the rounds and their spread.
-Without --model the weights are random; every target then has 32 tokens, by the settings of both sides, since random
-weights end nowhere in particular. With --against the peer of every row is another checkout of this project, by its own
-script. The peer of a model with `normalize_before`, which Marian is not, is Pegasus.
+Both sides of a row have the same (converted) weights and number of threads. Each measurement runs in its own process,
+which decodes the first 400 sentences once as a warm-up; sides alternate, A B A B ... A row is the peer's time divided
+by ours, as the median of the rounds and their spread.
+
+Without --model the weights are random, and both sides force 32 tokens per target, since random weights do not predict
+a sensible end of sentence. With --against the peer of every row is another checkout of this project, by its own
+script. The peer of a model with `normalize_before` is Pegasus, since Marian is post-norm.
 
   call     one `generate` of 32 sentences, beam 4; in bf16 and int8 one `Translator.translate` of them, whose weights
-           are rounded when it is made
-  opus     the same, with bad words, a forced end and renormalised logits, as OPUS-MT folders ask for
-  sentence one sentence after the other, beam 4, likewise
+           are rounded when it is created
+  opus     the same, with bad words, a forced end and renormalised logits, as in OPUS-MT folders
+  sentence one sentence at a time, beam 4, by the same functions
   file     all sentences in file order, beam 4: here `Translator.translate`, Marian in batches of 32 in that order,
            CTranslate2 by `translate_batch` with `batch_type="tokens"`, which sorts by length itself
 
-CTranslate2 ends a search when as many hypotheses as beams are finished; in the rows against it, so do we
-(`early_stopping=True`), in those against Marian both decode by its default. The length penalty is 1.0 everywhere.
+CTranslate2 ends a search when as many hypotheses as beams are finished; so do we in the rows against it
+(`early_stopping=True`). In the rows against Marian both use its default. The length penalty is 1.0 everywhere.
 """
 
 import argparse
@@ -48,7 +49,7 @@ REPORTED = {"small": 200, "base": 64}  # sentences of a file
 
 
 class Row(NamedTuple):
-    """A comparison: names for the command line and for people, and both sides."""
+    """A comparison: its names for the command line and for display, and both sides."""
 
     workload: str
     precision: str
@@ -86,20 +87,26 @@ HEADLINES = {
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Of `decode`."""
-    command.add_argument("--model", help="folder of a model, such as runs/mine; random weights if not given")
-    command.add_argument("--size", choices=list(SIZES), default="base", help="of random weights (default: base)")
-    command.add_argument("--input", help="sentences, one a line; the built-in corpus' test set if not given")
+    command.add_argument("--model", help="folder of a model, such as runs/mine (default: random weights)")
+    command.add_argument(
+        "--size", choices=list(SIZES), default="base", help="size of the random model (default: base)"
+    )
+    command.add_argument("--input", help="sentences, one per line (default: the built-in corpus' test set)")
     command.add_argument("--reference", help="their translations, to score both sides")
-    command.add_argument("--sentences", type=positive, default=1000, help="of the file (default: %(default)s)")
+    command.add_argument(
+        "--sentences", type=positive, default=1000, help="number of sentences to use (default: %(default)s)"
+    )
     command.add_argument("--against", type=Path, metavar="DIR", help="another checkout of this project as the peer")
-    command.add_argument("--rows", nargs="+", choices=list(ROWS), default=list(ROWS), help="all if not given")
+    command.add_argument(
+        "--rows", nargs="+", choices=list(ROWS), default=list(ROWS), help="rows to measure (default: all)"
+    )
 
 
 def require_peers(rows: Sequence[str]) -> None:
-    """Refuse rows whose peer is not installed.
+    """Check that the peers of all rows are installed.
 
     Raises:
-        ValueError: says how to install it.
+        ValueError: one is not; the message says how to install it.
     """
     if any("ctranslate2" in ROWS[name].peer for name in rows) and importlib.util.find_spec("ctranslate2") is None:
         raise ValueError(
@@ -109,7 +116,7 @@ def require_peers(rows: Sequence[str]) -> None:
 
 
 def prepare(options: argparse.Namespace, folder: Path) -> None:
-    """The same weights in every format that a row needs, and the sentences."""
+    """Write the same weights in every format that a row needs, and the sentences."""
     import torch
     from transformers.utils.logging import disable_progress_bar
 
@@ -157,7 +164,7 @@ def random_model(size: str, sentences: list[str]) -> tuple[Any, Any]:
 
 
 def measure_decoding(options: argparse.Namespace) -> dict[str, Any]:
-    """Every row, both sides in turn."""
+    """Measure every row, both sides in turn."""
     if options.against is None:
         require_peers(options.rows)
     with tempfile.TemporaryDirectory() as folder:
@@ -166,7 +173,7 @@ def measure_decoding(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def measure_rows(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Every row of what was prepared in a folder."""
+    """Measure every row from the files prepared in a folder."""
     rows = {}
     here = SCRIPT.parents[1]
     for name in options.rows:
@@ -184,7 +191,7 @@ def measure_rows(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
 
 
 def summarise(name: str, runs: list[list[dict[str, Any]]], options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds, the ratio with its spread, how many translations agree, and scores if there are references."""
+    """Summarise seconds, the ratio with its spread, the share of equal translations, and BLEU if possible."""
     workload, precision, peer = ROWS[name][:3]
     seconds = [figures_of(side, "seconds") for side in runs]
     ours, theirs = (side[0]["translations"] for side in runs)
@@ -207,7 +214,7 @@ def _bleu(hypotheses: list[str], references: list[str]) -> float:
 
 
 def as_line(row: dict[str, Any]) -> str:
-    """A row for people."""
+    """Format a row as readable text."""
     bleu = ", BLEU {:.2f} / {:.2f}".format(*row["bleu"]) if "bleu" in row else ""
     return (
         f"{row['row']:<20} ours {row['ours']:<6} {row['ours_seconds']:8.3f} s  {row['peer']:<20} "
@@ -220,7 +227,7 @@ def as_line(row: dict[str, Any]) -> str:
 
 
 def decoding_table(options: argparse.Namespace) -> Figures:
-    """A column for each model: two with random weights, and a trained one where the user gives it."""
+    """Measure a column per model: two with random weights, and a trained one if the user gives one."""
     if bool(options.source) != bool(options.model):
         raise ValueError(
             "A trained model translates a text with references: give --model DIR and --source SRC REF, or neither."
@@ -235,7 +242,7 @@ def decoding_table(options: argparse.Namespace) -> Figures:
         columns["trained"] = {**common, **texts, "model": options.model, "sentences": options.sentences}
     measured, counts = {}, {}
     with tempfile.TemporaryDirectory() as place:
-        for name, settings in columns.items():  # what cannot be converted shows before the long work
+        for name, settings in columns.items():  # convert first: failures must show before the long work
             prepare(argparse.Namespace(**settings), Path(place, name))
         for name, settings in columns.items():
             print(f"{name}:", flush=True)
@@ -253,13 +260,13 @@ def _is_pre_norm(model: Path) -> bool:
 def decoding_figures(
     measured: dict[str, dict[str, Any]], counts: dict[str, int], rounds: int, pre_norm: bool = False
 ) -> Figures:
-    """The table.
+    """Make the table.
 
     Args:
-        measured: for each column its rows.
-        counts: for each column how many sentences its file had.
-        rounds: of every cell.
-        pre_norm: whether the trained model is.
+        measured: the rows of each column.
+        counts: the number of sentences in each column's file.
+        rounds: number of rounds per cell.
+        pre_norm: whether the trained model is pre-norm.
     """
     of_trained = ["translations the same", "BLEU, ours / peer"] if "trained" in measured else []
     rows = []
@@ -282,7 +289,7 @@ def decoding_figures(
         "rule (`early_stopping=True`); CTranslate2 has its best batches and threads."
     )
     if of_trained:
-        notes += " *trained* is a model of the user's, whose translations end by themselves; BLEU of whole files."
+        notes += " *trained* is the user's model, whose translations end by themselves; BLEU of whole files."
     if pre_norm:
-        notes += " It has LayerNorm before each sub-layer, so that its peer is Pegasus, which is Marian with that."
+        notes += " It has LayerNorm before each sub-layer, so its peer is Pegasus, a pre-norm Marian."
     return Figures(["what", "ours", "peer", *measured, *of_trained], rows, notes, headlines, {"columns": measured})

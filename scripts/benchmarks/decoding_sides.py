@@ -1,7 +1,7 @@
-"""One side of a comparison of decoding: load a model in its format, decode a workload, tell the seconds.
+"""One side of a decoding benchmark: load a model in its format, decode a workload, report the seconds.
 
-CTranslate2 runs in the best of several ways, found before its time is taken, in the first round of a row: all threads
-for one batch or one thread a batch, and for a file batches of 1,024, 1,536 or 2,048 tokens.
+CTranslate2 runs with the best of several settings, found before timing in the first round of a row: all threads for
+one batch or one thread per batch, and for a file batches of 1,024, 1,536 or 2,048 tokens.
 """
 
 import json
@@ -12,20 +12,20 @@ from pathlib import Path
 from typing import Any
 
 BEAMS, CALL_SENTENCES, LONE_SENTENCES, FORCED_TOKENS = 4, 32, 12, 32
-LENGTH_PENALTY = 1.0  # of both sides
+LENGTH_PENALTY = 1.0  # on both sides
 WARM_UP_SENTENCES = 400
 
 
 EXTRA_SETTINGS: dict[str, dict[str, Any]] = {
     "opus": {"bad_words_ids": [[3]], "renormalize_logits": True, "forced_eos_token_id": 2},
-    # CTranslate2's way to end a search
+    # CTranslate2's stopping rule
     "file until full": {"early_stopping": True},
     "sentence until full": {"early_stopping": True},
 }
 
 
 def run_side(side: str, workload: str, folder: Path) -> dict[str, Any]:
-    """Load a side and time its workload; seconds, and the translations of a file."""
+    """Load a side and time its workload; return seconds, and the translations of a file."""
     work = json.loads((folder / "work.json").read_text(encoding="utf-8"))
     name, precision = side.split()
     forced = work["forced"]
@@ -35,7 +35,9 @@ def run_side(side: str, workload: str, folder: Path) -> dict[str, Any]:
         chosen = sentences[:: max(1, len(sentences) // LONE_SENTENCES)][:LONE_SENTENCES]
     else:
         chosen = sentences if workload.startswith("file") else sentences[:CALL_SENTENCES]
-    decode(chosen[:WARM_UP_SENTENCES])  # memory, kernels, threads; of CTranslate2 the best way
+    decode(
+        chosen[:WARM_UP_SENTENCES]
+    )  # warm-up: memory, kernels, threads; for CTranslate2 also the search for the best settings
     start = time.perf_counter()
     translations = decode(chosen)
     return {"seconds": time.perf_counter() - start, "translations": translations}
@@ -108,7 +110,7 @@ def _ctranslate2(folder: Path, precision: str, workload: str, forced: bool) -> C
             **batches,
         )
         ids = [tokenizer.convert_tokens_to_ids(result.hypotheses[0]) for result in results]
-        # random weights also say rows of the vocabulary that the tokenizer has no token for
+        # random weights may also produce ids for which the tokenizer has no token
         ids = [[0 if token is None else token for token in row] for row in ids]
         return tokenizer.batch_decode(ids, skip_special_tokens=True)
 
@@ -128,7 +130,7 @@ def _ctranslate2(folder: Path, precision: str, workload: str, forced: bool) -> C
     return by_best_way
 
 
-Way = tuple[int, int]  # threads for each batch; most tokens of a batch, 0 if all sentences are one
+Way = tuple[int, int]  # threads per batch; maximum tokens of a batch, 0 for all sentences in one batch
 
 
 @cache
@@ -145,13 +147,13 @@ def _threads() -> int:
 
 
 def _best_way(kept: Path, workload: str, sentences: list[str], decode: Callable[[Way, list[str]], Any]) -> Way:
-    """What the first round of a row has found; it looks for it before any time is taken."""
+    """The best settings: searched before timing in the first round of a row, read from a file in later ones."""
     if not kept.exists():
         budgets = (1024, 1536, 2048) if workload.startswith("file") else (0,)
         ways = [(threads, budget) for threads in {_threads(), 1} for budget in budgets]
         seconds = []
         for way in ways:
-            decode(way, sentences[:CALL_SENTENCES])  # memory, kernels, threads
+            decode(way, sentences[:CALL_SENTENCES])  # warm-up: memory, kernels, threads
             start = time.perf_counter()
             decode(way, sentences)
             seconds.append(time.perf_counter() - start)

@@ -1,7 +1,7 @@
-"""Memory of a long translation: what `Translator.translate_lines` has resident at its peak, and its speed.
+"""Memory of a long translation: peak resident memory of `Translator.translate_lines`, and its speed.
 
-The model is of the quickstart's size. Its weights are random, so that a translation ends when it has two tokens more
-than its source, if not before; with --model it is one of the user's, whose translations end by themselves.
+The model has the quickstart's size and random weights, so translations are limited to two tokens more than their
+sources; with --model it is the user's, whose translations end by themselves.
 """
 
 import argparse
@@ -23,14 +23,14 @@ SIZES = {
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Of `lines`."""
-    command.add_argument("--model", help="folder of a model from French; random weights if not given")
+    command.add_argument("--model", help="folder of a model that translates from French (default: random weights)")
     command.add_argument(
-        "--lines", type=positive, nargs="+", default=list(LINES), help="how many, each in a new process"
+        "--lines", type=positive, nargs="+", default=list(LINES), help="numbers of lines, each in a new process"
     )
 
 
 def prepare(folder: str) -> None:
-    """A model with random weights, and a tokenizer learned from the built-in corpus."""
+    """Save a model with random weights, and a tokenizer trained on the built-in corpus."""
     import torch
 
     from hf_vanilla_transformer import (
@@ -50,7 +50,7 @@ def prepare(folder: str) -> None:
 
 
 def translate(model: str, count: int) -> dict[str, float]:
-    """Translate in this process; resident memory before and at the peak, and lines per second."""
+    """Translate in this process; return resident memory before and at the peak, and lines per second."""
     from hf_vanilla_transformer import Translator
     from hf_vanilla_transformer.data.builtin import builtin_corpus
 
@@ -65,7 +65,7 @@ def translate(model: str, count: int) -> dict[str, float]:
 
 
 def measure_lines(options: argparse.Namespace) -> dict[str, Any]:
-    """Every number of lines in a process of its own."""
+    """Measure every number of lines in its own process."""
     with tempfile.TemporaryDirectory() as place:
         if options.model is None:
             prepare(place)
@@ -78,7 +78,7 @@ def measure_lines(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def lines_table(options: argparse.Namespace) -> Figures:
-    """A row for each number of lines."""
+    """Measure a row per number of lines."""
     raw = measure_lines(options)
     rows = [
         [f"{count:,}", f"{run['before_mib']:,.0f}", f"{run['peak_mib']:,.0f}", f"{run['lines_per_second']:,.0f}"]
@@ -93,8 +93,8 @@ def lines_table(options: argparse.Namespace) -> Figures:
     return Figures(
         ["lines", "resident before, MiB", "at the peak, MiB", "lines per second"],
         rows,
-        f"`Translator.translate_lines`, beam 4, on French sentences of the built-in corpus over and over; {weights}. "
-        "One round, each row in a process of its own.",
+        f"`Translator.translate_lines`, beam 4, on repeated French sentences of the built-in corpus; {weights}. "
+        "One round, each row in its own process.",
         [
             (f"memory of translating {row[0]} lines", f"{row[2]} MiB at the peak, {row[3]} lines per second")
             for row in rows[-1:]

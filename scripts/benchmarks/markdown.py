@@ -1,9 +1,9 @@
 """Tables in Markdown, and the blocks of README files that they replace.
 
-A block stands between `<!-- report NAME -->` and `<!-- end of report NAME -->`, each on a line of its own. The block
-`results` sums up: a row for each headline, whose first cell tells which row a new measurement replaces.
+A block stands between `<!-- report NAME -->` and `<!-- end of report NAME -->`, each on its own line. The block
+`results` is a summary with a row per headline; a new measurement replaces the row with the same first cell.
 
-The modules of this folder import the package inside functions: a side that it is compared with must not wait for it.
+The modules in this folder import the package inside functions, so that other sides do not wait for its import.
 """
 
 import html
@@ -19,12 +19,12 @@ SUMMARY_HEADER = ("what", "figure", "measured")
 
 @dataclass(frozen=True)
 class Figures:
-    """What a measurement gives.
+    """The results of a measurement.
 
     Attributes:
         header, rows: the table.
-        notes: what its caption says before date and machine: sentences, in Markdown.
-        headlines: for each row of the summary what it is of, and the figure.
+        notes: sentences of the caption before date and machine, in Markdown.
+        headlines: subject and figure of each row of the summary.
         raw: all figures, for JSON.
     """
 
@@ -36,24 +36,24 @@ class Figures:
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table; what a cell holds cannot end it."""
+    """Format a table; cells are escaped."""
     for row in rows:
         assert len(row) == len(header), row
     return "\n".join([table_row(header), f"|{'---|' * len(header)}", *map(table_row, rows)])
 
 
 def table_row(cells: Sequence[str]) -> str:
-    """One line of a table."""
+    """Format one row of a table."""
     return f"| {' | '.join(escaped(cell) for cell in cells)} |"
 
 
 def escaped(text: str) -> str:
-    """Text without line breaks, bars and tags; a backslash cannot take the escape away, as it could from `\\|`."""
+    """Escape line breaks, bars, tags and backslashes, which would otherwise undo the escape of a bar."""
     return html.escape(" ".join(text.split()), quote=False).replace("|", "&#124;")
 
 
 def code(text: str) -> str:
-    """Text as code, on one line, whatever backticks it holds."""
+    """Format text as inline code, on one line, even if it contains backticks."""
     text = " ".join(text.split())
     fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
     space = " " if "`" in text else ""
@@ -61,30 +61,30 @@ def code(text: str) -> str:
 
 
 def readme_files(root: Path) -> list[Path]:
-    """The files that may hold blocks."""
+    """The README files that may hold blocks."""
     return sorted(
         path for path in (root / "README.md", *root.glob("hf_vanilla_transformer/*/README.md")) if path.exists()
     )
 
 
 def files_with_block(root: Path, name: str) -> list[Path]:
-    """Those that hold the block of this name.
+    """The README files that hold the block with this name.
 
     Raises:
-        ValueError: a block begins and does not end, or the other way round.
+        ValueError: a block's start or end marker is missing.
     """
     return [path for path in readme_files(root) if _blocks(path.read_text(encoding="utf-8"), name, path)]
 
 
 def replace_block(text: str, name: str, content: str) -> str:
-    """A file's text with the content of every block of this name replaced."""
+    """Replace the content of every block with this name in a text."""
     for _, start, end in reversed(_blocks(text, name)):
         text = f"{text[:start]}{content}\n{text[end:]}"
     return text
 
 
 def replace_headlines(text: str, headlines: Sequence[tuple[str, str]], measured: str) -> str:
-    """A file's text with these rows of its summary replaced, or added to it where they are new."""
+    """Replace these rows of the summary in a text; add new ones."""
     for content, start, end in reversed(_blocks(text, SUMMARY)):
         lines = content.rstrip("\n").split("\n") if content.strip() else []
         if not any(line.startswith("|") for line in lines):
@@ -96,7 +96,7 @@ def replace_headlines(text: str, headlines: Sequence[tuple[str, str]], measured:
 
 
 def write_blocks(root: Path, name: str, content: str, headlines: Sequence[tuple[str, str]], measured: str) -> None:
-    """Replace a table's blocks and its rows of the summary, in every file, each whole or not at all."""
+    """Replace a table's blocks and its rows of the summary in every file; each file is written atomically."""
     from hf_vanilla_transformer.model.whole_folders import replaced_file
 
     for path in readme_files(root):
@@ -121,13 +121,13 @@ def _first_cell(line: str) -> str:
 
 
 def _blocks(text: str, name: str, path: Path | None = None) -> list[tuple[str, int, int]]:
-    """Content, start and end of every block of a name."""
+    """Content, start and end of every block with a name."""
     marks = list(re.finditer(rf"^<!-- (end of )?report {re.escape(name)} -->[ \t]*$\n?", text, re.MULTILINE))
     kinds = [mark.group(1) is None for mark in marks]
     if kinds != [True, False] * (len(marks) // 2):
         raise ValueError(
             f"A table stands between `<!-- report {name} -->` and `<!-- end of report {name} -->`, but in "
-            f"{path or 'this text'} one of them is missing or in the wrong place. Mend the file."
+            f"{path or 'this text'} one of them is missing or in the wrong place. Correct the file."
         )
     pairs = zip(marks[::2], marks[1::2], strict=True)
     return [(text[begin.end() : end.start()], begin.end(), end.start()) for begin, end in pairs]

@@ -1,7 +1,7 @@
 """Peak memory of a training step, against the stock trainer with `label_smoothing_factor`.
 
-Each side trains the same model on the same batch for two steps, the second with the optimizer's state in place, on the
-processor; the figure is the peak of resident memory less what was resident before the first step.
+Each side trains the same model on the same batch for two steps on the CPU, the second with the optimizer's state in
+place; the figure is the peak of resident memory minus the resident memory before the first step.
 """
 
 import argparse
@@ -11,13 +11,13 @@ from typing import Any
 from .markdown import Figures
 from .rounds import Spread, figures_of, of_rounds, positive, ratios, resident_mib, sides_in_turn
 
-SENTENCE_LENGTH = 64  # of every sentence of the batch
+SENTENCE_LENGTH = 64  # tokens of every sentence in the batch
 SIDES = ("ours", "stock")
-MODELS = (("small", 256, 4), ("base", 512, 6))  # name, d_model, layers of each side
+MODELS = (("small", 256, 4), ("base", 512, 6))  # name, d_model, layers per stack
 
 
 def memory_of_side(side: str, options: argparse.Namespace) -> dict[str, float]:
-    """Train one side for two steps in this process; the MiB that became resident at the peak."""
+    """Train one side for two steps in this process; return the growth of resident memory at the peak, in MiB."""
     import torch
 
     torch.manual_seed(0)
@@ -28,7 +28,7 @@ def memory_of_side(side: str, options: argparse.Namespace) -> dict[str, float]:
 
 
 def build_memory_trainer(side: str, options: argparse.Namespace) -> Any:
-    """Our trainer or the stock one, on one batch of sentences of equal length."""
+    """Make our trainer or the stock one, on one batch of sentences of equal length."""
     import torch
     from datasets import Dataset
     from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainer, Seq2SeqTrainingArguments
@@ -60,7 +60,7 @@ def build_memory_trainer(side: str, options: argparse.Namespace) -> Any:
 
 
 def memory_model(options: argparse.Namespace, label_smoothing: float) -> Any:
-    """The model of both sides, in the proportions of the paper: heads of 64, feed-forward networks 4 times d_model."""
+    """Make the model of both sides, in the paper's proportions: head width 64, d_ff 4 times d_model."""
     from hf_vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
 
     heads, ffn_dim = max(options.d_model // 64, 1), 4 * options.d_model
@@ -83,12 +83,12 @@ def add_arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--vocab_size", type=positive, default=37000)
     command.add_argument("--tokens", type=positive, default=4096, help="target tokens of the batch")
     command.add_argument("--d_model", type=positive, default=256)
-    command.add_argument("--layers", type=positive, default=4, help="of each side")
+    command.add_argument("--layers", type=positive, default=4, help="layers per stack")
     command.add_argument("--precision", choices=["fp32", "bf16"], default="fp32")
 
 
 def measure_memory(options: argparse.Namespace) -> dict[str, Any]:
-    """Both sides in turn; the ratio of their peaks."""
+    """Measure both sides in turn; return the ratio of their peaks."""
     names = ("vocab_size", "tokens", "d_model", "layers", "precision")
     arguments = ["memory", *(f"--{name}={getattr(options, name)}" for name in names)]
     runs = sides_in_turn(arguments, SIDES, options.rounds)
@@ -98,7 +98,7 @@ def measure_memory(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def memory_table(options: argparse.Namespace) -> Figures:
-    """A small model and the paper's base model."""
+    """Measure a small model and the paper's base model."""
     rows, headlines, raw = [], [], {}
     for name, d_model, layers in MODELS:
         sizes = {**vars(options), "d_model": d_model, "layers": layers}
@@ -112,8 +112,8 @@ def memory_table(options: argparse.Namespace) -> Figures:
     return Figures(
         ["model", "here, MiB", "stock `Seq2SeqTrainer`, MiB", "ratio"],
         rows,
-        f"Peak of a training step, beyond what was resident before; vocabulary {options.vocab_size:,}, "
-        f"{options.tokens:,} target tokens, label smoothing 0.1, {options.precision}, on the processor. "
+        f"Peak memory of a training step, minus what was resident before; vocabulary {options.vocab_size:,}, "
+        f"{options.tokens:,} target tokens, label smoothing 0.1, {options.precision}, on the CPU. "
         f"{of_rounds(options.rounds)}",
         headlines,
         raw,

@@ -1,6 +1,6 @@
-"""What planning an epoch's batches costs at the size of WMT14: seconds, and memory that became resident.
+"""The cost of planning an epoch's batches at the size of WMT14: seconds and growth of resident memory.
 
-Lengths alone, drawn at random: log-normal around 25 tokens, as of news text.
+Only lengths are used, drawn at random: log-normal around 25 tokens, as in news text.
 """
 
 import argparse
@@ -40,7 +40,7 @@ def plan(options: argparse.Namespace) -> dict[str, float]:
 
 
 def measure_planning(options: argparse.Namespace) -> dict[str, Any]:
-    """Every round in a process of its own."""
+    """Run every round in its own process."""
     names = ("pairs", "max_tokens", "num_processes")
     arguments = ["planning", "--side", "ours", *(f"--{name}={getattr(options, name)}" for name in names)]
     runs = []

@@ -1,4 +1,4 @@
-"""Where a figure comes from: date, commit, machine, versions and command."""
+"""The provenance of a figure: date, commit, machine, versions and command."""
 
 import datetime
 import platform
@@ -13,20 +13,20 @@ from typing import Any
 from .markdown import code, escaped
 
 CODE = ("hf_vanilla_transformer", "scripts", "pyproject.toml", ":(exclude,glob)**/README.md")
-"""What a figure depends on; the README files hold the figures."""
+"""Paths of the code that figures depend on; README files, which hold the figures, are excluded."""
 PACKAGES = {"torch": "torch", "transformers": "transformers", "CTranslate2": "ctranslate2"}
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Of one table.
+    """The provenance of one table.
 
     Attributes:
-        date: ISO 8601.
-        commit: the short hash, with a note if files of the code differ from it.
-        machine: processor or GPU, and memory.
-        versions: by the packages' names for people.
-        command: measures the same again.
+        date: date of measurement, ISO 8601.
+        commit: the short hash, with a note if the code differs from it.
+        machine: CPU or GPU, and memory.
+        versions: versions by display names of the packages.
+        command: the command that repeats the measurement.
     """
 
     date: str
@@ -36,11 +36,11 @@ class Provenance:
     command: str
 
     def when(self) -> str:
-        """For the summary."""
+        """Date and commit, for the summary."""
         return f"{self.date}, {self.commit}"
 
     def caption(self, notes: str) -> str:
-        """The line below a table."""
+        """The caption below a table."""
         versions = ", ".join(f"{name} {number}" for name, number in self.versions.items())
         found = f"Measured {self.date}, commit {self.commit}, on {self.machine}; {versions}: "
         return f"{notes} {escaped(found)} {code(self.command)}."
@@ -51,13 +51,13 @@ class Provenance:
 
 
 def find_provenance(root: Path, arguments: Sequence[str], on_gpu: bool, packages: Sequence[str]) -> Provenance:
-    """Of what is measured now.
+    """The provenance of a measurement made now.
 
     Args:
         root: the checkout.
-        arguments: of `scripts/benchmark.py`; of absolute paths only the last part is told.
-        on_gpu: whether the table is measured on a GPU where there is one.
-        packages: that take part, out of `PACKAGES`.
+        arguments: arguments of `scripts/benchmark.py`; absolute paths are reduced to their last part.
+        on_gpu: whether the table is measured on a GPU if there is one.
+        packages: the packages involved, out of `PACKAGES`.
     """
     told = [Path(argument).name if Path(argument).is_absolute() else argument for argument in arguments]
     versions = {"Python": platform.python_version(), **{name: version_of(name) for name in packages}}
@@ -71,7 +71,7 @@ def find_provenance(root: Path, arguments: Sequence[str], on_gpu: bool, packages
 
 
 def version_of(name: str) -> str:
-    """Of one of `PACKAGES`.
+    """The version of one of `PACKAGES`.
 
     Raises:
         ValueError: it is not installed.
@@ -86,7 +86,7 @@ def version_of(name: str) -> str:
 
 
 def describe_commit(root: Path) -> str:
-    """The short hash of a checkout's commit; says if the code differs from it."""
+    """The short hash of a checkout's commit, with a note if the code differs from it."""
     commit = _git(root, "rev-parse", "--short", "HEAD")
     if commit is None:
         return "unknown (no git checkout)"
@@ -102,7 +102,7 @@ def _git(root: Path, *arguments: str) -> str | None:
 
 
 def describe_machine(on_gpu: bool = True) -> str:
-    """The processor with its threads and vector units, or the GPU, and the memory."""
+    """The CPU with its threads and vector units, or the GPU, and the memory."""
     import torch
 
     from hf_vanilla_transformer.training.record import describe_hardware

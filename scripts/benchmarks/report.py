@@ -1,7 +1,7 @@
-"""Measure tables and write them into the README files, each with where its figures come from.
+"""Measure tables and write them into the README files, each with its provenance.
 
-    python scripts/benchmark.py report                 every table that needs no file of yours and has a block
-    python scripts/benchmark.py report training        one
+    python scripts/benchmark.py report                 every table that needs no files from you and has a block
+    python scripts/benchmark.py report training        one table
     python scripts/benchmark.py report corpus --source TRAIN_SRC TRAIN_TGT VAL_SRC VAL_TGT [TEST_SRC TEST_TGT]
 
 A block of a README is replaced only after its table was measured. Progress goes to stderr, the new block to stdout.
@@ -30,13 +30,13 @@ class Table:
     """A table that can be measured.
 
     Attributes:
-        measure: from settings to figures.
-        settings: what it is measured with unless the user says otherwise.
-        options: names of those settings that `report` has an option for.
-        sources: how many files --source may name.
-        source_names: of these files.
-        on_gpu: whether it is measured on a GPU where there is one.
-        packages: whose versions the caption names.
+        measure: maps settings to figures.
+        settings: default settings of the measurement.
+        options: names of the settings that `report` has an option for.
+        sources: allowed numbers of files for --source.
+        source_names: names of these files in messages.
+        on_gpu: whether it is measured on a GPU if there is one.
+        packages: packages whose versions the caption states.
     """
 
     measure: Callable[[argparse.Namespace], Figures]
@@ -49,7 +49,7 @@ class Table:
 
 
 def _defaults(module: Any, **settings: Any) -> dict[str, Any]:
-    """Those of the sub-command that a module has."""
+    """The default settings of a module's sub-command."""
     parser = argparse.ArgumentParser()
     module.add_arguments(parser)
     return {**vars(parser.parse_args([])), "rounds": ROUNDS, **settings}
@@ -90,28 +90,30 @@ TABLES = {
 
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
-    """Of `report`; a setting that is not given is the table's own."""
+    """Add the options of `report`; they override the table's own settings."""
     command.add_argument("table", nargs="?", metavar="TABLE", help=f"one of {', '.join(TABLES)}")
-    command.add_argument("--source", nargs="+", default=[], metavar="FILE", help="text of yours to measure with")
+    command.add_argument("--source", nargs="+", default=[], metavar="FILE", help="your own text to measure with")
     command.add_argument(
-        "--rounds", type=positive, help=f"of every figure with a spread (default: {ROUNDS}; starts have 5)"
+        "--rounds", type=positive, help=f"rounds per figure with a spread (default: {ROUNDS}; startup: 5)"
     )
-    command.add_argument("--steps", type=positive, help="training: of every round")
+    command.add_argument("--steps", type=positive, help="training: steps per round")
     command.add_argument("--model", metavar="DIR", help="decoding, lines: a trained model")
-    command.add_argument("--sentences", type=positive, help="decoding: of the file of --source (default: 1000)")
-    command.add_argument("--lines", type=positive, nargs="+", help="lines: how many (default: 10000 100000)")
-    command.add_argument("--recipe", help="corpus: name or file (default: multi30k-en-de)")
-    command.add_argument("--name", help="corpus: for people (default: the recipe's)")
-    command.add_argument("--folder", metavar="DIR", help="quickstart, corpus: keep the run there, and go on with it")
-    command.add_argument("--output", metavar="FILE", help="keep all figures in this JSON file")
-    command.add_argument("--dry_run", action="store_true", help="write no README, only show the block")
+    command.add_argument(
+        "--sentences", type=positive, help="decoding: number of sentences of the --source file (default: 1000)"
+    )
+    command.add_argument("--lines", type=positive, nargs="+", help="lines: numbers of lines (default: 10000 100000)")
+    command.add_argument("--recipe", help="corpus: name or file of the recipe (default: multi30k-en-de)")
+    command.add_argument("--name", help="corpus: display name (default: the recipe's)")
+    command.add_argument("--folder", metavar="DIR", help="quickstart, corpus: folder to keep and resume the run in")
+    command.add_argument("--output", metavar="FILE", help="write all figures to this JSON file")
+    command.add_argument("--dry_run", action="store_true", help="only show the block; do not write it to a README")
 
 
 def report(options: argparse.Namespace, root: Path = SCRIPT.parents[1]) -> None:
-    """Measure, show, write.
+    """Measure tables, print them, and write them to the README files.
 
     Raises:
-        ValueError: there is no such table, no place for it, or options or files that do not fit it; before any work.
+        ValueError: before any work, if a table or its block does not exist, or options or files do not fit it.
     """
     chosen = tables_to_measure(options, root)
     sources = [
@@ -138,7 +140,7 @@ def rendered(figures: Figures, source: Provenance) -> str:
 
 
 def tables_to_measure(options: argparse.Namespace, root: Path) -> list[str]:
-    """The table that was asked for, or all that need no file and have a block."""
+    """The requested table, or all that need no files and have a block."""
     if options.table is not None:
         require_fit(options.table, options)
         if not options.dry_run:
@@ -160,10 +162,10 @@ def tables_to_measure(options: argparse.Namespace, root: Path) -> list[str]:
 
 
 def require_fit(name: str, options: argparse.Namespace) -> None:
-    """Refuse a table that there is not, and what does not fit it.
+    """Check that a table exists and that the options fit it.
 
     Raises:
-        ValueError: says what there is.
+        ValueError: they do not; the message lists what exists.
     """
     if name not in TABLES:
         nearest = get_close_matches(name, TABLES, 1)
@@ -180,10 +182,10 @@ def require_fit(name: str, options: argparse.Namespace) -> None:
 
 
 def require_blocks(names: Sequence[str], root: Path) -> None:
-    """Refuse long work whose table has no place.
+    """Check before long work that every table has a block.
 
     Raises:
-        ValueError: a block is nowhere.
+        ValueError: a block is missing.
     """
     for name in names:
         if not files_with_block(root, name):
@@ -195,7 +197,7 @@ def require_blocks(names: Sequence[str], root: Path) -> None:
 
 
 def command_of(name: str, options: argparse.Namespace) -> list[str]:
-    """The arguments that measure a table again."""
+    """The arguments that repeat the measurement of a table."""
     arguments = ["report", name]
     if options.source:
         arguments += ["--source", *options.source]
@@ -205,7 +207,7 @@ def command_of(name: str, options: argparse.Namespace) -> list[str]:
 
 
 def settings_of(name: str, options: argparse.Namespace) -> dict[str, Any]:
-    """What a table is measured with."""
+    """The settings of a table's measurement."""
     return {**TABLES[name].settings, **_given(options), "source": options.source}
 
 

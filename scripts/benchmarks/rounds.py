@@ -1,4 +1,4 @@
-"""Sides measured in turn, each in a process of its own, and their figures as a median with its spread."""
+"""Measure sides in turn, each in its own process, and report the median of the figures with its spread."""
 
 import argparse
 import json
@@ -14,14 +14,14 @@ SCRIPT = Path(__file__).parents[1] / "benchmark.py"
 
 
 def positive(text: str) -> int:
-    """A number of an option, at least 1."""
+    """Parse an option's number, at least 1."""
     if not text.isdecimal() or not int(text):
         raise argparse.ArgumentTypeError(f"must be a whole number, at least 1, got {text!r}")
     return int(text)
 
 
 class Spread(NamedTuple):
-    """The median of some rounds, and the least and the greatest."""
+    """Median, minimum and maximum of some rounds."""
 
     low: float
     median: float
@@ -29,29 +29,29 @@ class Spread(NamedTuple):
 
     @classmethod
     def of(cls, values: Sequence[float]) -> "Spread":
-        """Of at least one figure."""
+        """The spread of at least one figure."""
         return cls(min(values), statistics.median(values), max(values))
 
     def text(self, form: str = ".2f") -> str:
-        """For people, such as 1.70 (1.62 to 1.78)."""
+        """Format as text, such as 1.70 (1.62 to 1.78)."""
         return f"{self.median:{form}} ({self.low:{form}} to {self.high:{form}})"
 
 
 def of_rounds(count: int) -> str:
-    """What a caption says of spreads."""
+    """The caption's sentence on spreads."""
     return f"Median and spread of {count} round{'s' if count > 1 else ''}."
 
 
 def ratios(numerators: Sequence[float], denominators: Sequence[float]) -> Spread:
-    """Round by round, one side divided by the other."""
+    """The ratio of two sides, round by round."""
     return Spread.of([one / other for one, other in zip(numerators, denominators, strict=True)])
 
 
 def in_a_process(arguments: Sequence[str], checkout: Path = SCRIPT.parents[1]) -> dict[str, Any]:
-    """What `scripts/benchmark.py` with these arguments prints as its last line, by the code of a checkout.
+    """Run `scripts/benchmark.py` of a checkout with these arguments; return its last line of output, parsed.
 
     Raises:
-        SystemExit: it failed; with the end of what it said.
+        SystemExit: it failed; the message holds the end of its stderr.
     """
     command = [sys.executable, str(checkout / "scripts" / SCRIPT.name), *arguments]
     environment = {**os.environ, "PYTHONPATH": str(checkout)}
@@ -62,7 +62,7 @@ def in_a_process(arguments: Sequence[str], checkout: Path = SCRIPT.parents[1]) -
 
 
 def sides_in_turn(arguments: Sequence[str], sides: Sequence[str], rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """The figures of every side, a round of all of them after the other."""
+    """The figures of every side; each round runs all sides once."""
     runs: dict[str, list[dict[str, Any]]] = {side: [] for side in sides}
     for number in range(rounds):
         for side in sides:
@@ -72,7 +72,7 @@ def sides_in_turn(arguments: Sequence[str], sides: Sequence[str], rounds: int) -
 
 
 def figures_of(runs: Sequence[dict[str, Any]], name: str) -> list[float]:
-    """One figure of every round of a side."""
+    """One figure from every round of a side."""
     return [run[name] for run in runs]
 
 

@@ -1,7 +1,7 @@
-"""What a start costs, and what every call of `generate` pays to know whether the fast path computes it.
+"""The cost of starting, and the cost per call of `generate` of checking whether the fast path applies.
 
-The latter is timed at the paper's base size, as a share of greedy decoding of one sentence to 8 tokens, a very short
-call, and of 32 sentences with 4 beams.
+The check is timed at the paper's base size, as a share of greedy decoding of one sentence to 8 tokens, a very short
+call, and of decoding 32 sentences with 4 beams.
 """
 
 import argparse
@@ -29,7 +29,7 @@ STARTS = {  # row: what is compared, with what
 
 
 def commands_of(row: str, folder: Path) -> list[list[str]]:
-    """What each side of a row runs."""
+    """The command of each side of a row."""
     if row == "import":
         code = ("import hf_vanilla_transformer", "from transformers import PreTrainedModel")
         return [[sys.executable, "-c", line] for line in code]
@@ -44,7 +44,7 @@ def commands_of(row: str, folder: Path) -> list[list[str]]:
 
 
 def measure_startup(options: argparse.Namespace) -> dict[str, Any]:
-    """Seconds of every start, both sides in turn."""
+    """Time every start, both sides in turn."""
     rows = {}
     with tempfile.TemporaryDirectory() as place:
         prepare_small(Path(place))
@@ -54,7 +54,7 @@ def measure_startup(options: argparse.Namespace) -> dict[str, Any]:
             for round_number in range(options.rounds + 1):
                 for command, kept in zip(commands, seconds, strict=True):
                     spent = _seconds_of(command)
-                    if round_number:  # the first fills the system's caches
+                    if round_number:  # the first round fills the system's caches
                         kept.append(spent)
             rows[name] = {"seconds": seconds, "ratio": ratios(*seconds)._asdict()}
             ours, theirs = map(Spread.of, seconds)
@@ -76,7 +76,7 @@ def _seconds_of(command: list[str]) -> float:
 
 
 def startup_table(options: argparse.Namespace) -> Figures:
-    """A row for each start."""
+    """Measure a row per start."""
     raw = measure_startup(options)
     rows, medians = [], {}
     for name, (ours, theirs) in STARTS.items():
@@ -91,7 +91,7 @@ def startup_table(options: argparse.Namespace) -> Figures:
     return Figures(
         ["what", "seconds", "compared with", "its seconds", "ratio"],
         rows,
-        "Each a process of its own, its files in the system's cache; the first translation loads a model of 4 + 4 "
+        "Each in its own process, with its files in the system's cache; the first translation loads a model of 4 + 4 "
         f"layers, d_model 256, and checks its manifest. {of_rounds(options.rounds)}",
         [*headlines, (STARTS["help"][0], f"{medians['help']:.2f} s")],
         raw,
@@ -99,7 +99,7 @@ def startup_table(options: argparse.Namespace) -> Figures:
 
 
 def prepare_small(folder: Path) -> None:
-    """A small model of ours, sealed by a manifest, and the same weights as Marian's."""
+    """Save a small model of ours with a manifest, and the same weights as a Marian model."""
     import torch
 
     from hf_vanilla_transformer import (
@@ -126,7 +126,7 @@ def prepare_small(folder: Path) -> None:
 
 
 def start_side(side: str, folder: Path) -> None:
-    """What a user's first lines do: load, translate one sentence."""
+    """Do what a user's first lines do: load a model, translate one sentence."""
     if side == "ours":
         import hf_vanilla_transformer  # noqa: F401
     from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
@@ -137,7 +137,7 @@ def start_side(side: str, folder: Path) -> None:
 
 
 def measure_check(options: argparse.Namespace) -> dict[str, Any]:
-    """Milliseconds of settling and admitting a call, and its share of a short and of a usual call."""
+    """Time the check of a call in milliseconds, and as a share of a short and of a typical call."""
     import torch
 
     from hf_vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
@@ -170,13 +170,13 @@ def _times(work: Callable[[], Any], rounds: int) -> list[float]:
 
 
 def check_table(options: argparse.Namespace) -> Figures:
-    """A row for each call."""
+    """Measure a row per call."""
     raw = measure_check(options)
     rows = [[name, f"{1000 * row['check_seconds']:.2f}", f"{row['share']:.2%}"] for name, row in raw["rows"].items()]
     return Figures(
         ["call", "milliseconds of the check", "share of the call"],
         rows,
-        "What a call of `generate` pays to know whether the fast path computes it, at the paper's base size: one "
+        "The cost per call of `generate` of checking whether the fast path applies, at the paper's base size: one "
         f"sentence decoded greedily to 8 tokens, and {CALL_SENTENCES} sentences with {BEAMS} beams to 32 tokens. "
         f"Median of {20 * options.rounds} checks, share of the fastest of {options.rounds} calls.",
         [("the check of every call", f"{rows[-1][1]} ms, {rows[-1][2]} of a call of {CALL_SENTENCES} sentences")],

@@ -1,4 +1,4 @@
-"""A model of ours as one of `transformers`' own classes, to be decoded by its search.
+"""Convert our model to one of `transformers`' own classes, to decode it with its search.
 
 Marian is post-norm, as the paper is; a model with `normalize_before` becomes Pegasus, which is Marian with LayerNorm
 before each sub-layer and at the end of each stack.
@@ -11,10 +11,10 @@ TOLERANCE = 1e-3
 
 
 def to_stock_model(model: Any) -> Any:
-    """The same function, by a class of `transformers`.
+    """Convert to a `transformers` class with the same function.
 
     Raises:
-        ValueError: it has no such model.
+        ValueError: there is no such class.
     """
     from hf_vanilla_transformer import to_marian
 
@@ -24,7 +24,7 @@ def to_stock_model(model: Any) -> Any:
 
 
 def to_pegasus(model: Any) -> Any:
-    """By way of Marian, whose weights have the same names but for the last LayerNorm of each stack."""
+    """Convert by way of Marian, whose weights have the same names except for the last LayerNorm of each stack."""
     from transformers import PegasusConfig, PegasusForConditionalGeneration
 
     from hf_vanilla_transformer import (
@@ -56,7 +56,7 @@ def to_pegasus(model: Any) -> Any:
 
 
 def require_same_logits(model: Any, stock: Any) -> None:
-    """A comparison of speed is one of the same work."""
+    """Check that both models compute the same logits: only then are their speeds comparable."""
     import torch
 
     torch.manual_seed(0)

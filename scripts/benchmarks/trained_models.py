@@ -1,7 +1,7 @@
-"""Train a recipe by the command line and score the model: the quickstart, and any corpus of the user's.
+"""Train a recipe by the command line and score the model: the quickstart, or the user's corpus.
 
-The folder of a measurement holds the run, the scores and `begun.json`, which says from what the run was begun: it may
-be stopped and gone on with, on the same text.
+The folder of a measurement holds the run, the scores and `begun.json`, which records the recipe and the text of the
+run, so that it can be stopped and resumed on the same text.
 """
 
 import argparse
@@ -31,10 +31,10 @@ AVERAGED = 5
 
 
 def vanilla_transformer(*arguments: str) -> None:
-    """Run a command of this checkout; what it prints goes to stderr.
+    """Run a command of this checkout, with its output sent to stderr.
 
     Raises:
-        SystemExit: it failed, and has said why.
+        SystemExit: it failed; its own output says why.
     """
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "TOKENIZERS_PARALLELISM": "false"}
     command = [sys.executable, "-m", "hf_vanilla_transformer", *arguments]
@@ -44,7 +44,7 @@ def vanilla_transformer(*arguments: str) -> None:
 
 @contextlib.contextmanager
 def folder_of(options: argparse.Namespace) -> Iterator[Path]:
-    """The user's, or one that is deleted afterwards."""
+    """The user's folder, or a temporary one."""
     if options.folder is not None:
         yield Path(options.folder)
         return
@@ -53,25 +53,25 @@ def folder_of(options: argparse.Namespace) -> Iterator[Path]:
 
 
 def train(folder: Path, recipe: str, text: Mapping[str, str]) -> list[str]:
-    """Begin the run of a folder, or go on with it; the commits that it was trained by.
+    """Start or resume the run in a folder; return the commits that trained it.
 
     Args:
-        folder: of the measurement; the run is in `run` in it.
-        recipe: name or file.
-        text: options of `train` and files.
+        folder: the measurement's folder; the run is in its subfolder `run`.
+        recipe: name or file of the recipe.
+        text: options of `train` with their files.
 
     Raises:
-        ValueError: the folder holds a run of another recipe or of other text.
+        ValueError: the folder holds a run with another recipe or text.
     """
     begun, run = folder / "begun.json", folder / "run"
     of = {"recipe": recipe, "text": {name: fingerprint(Path(path)) for name, path in text.items()}}
     before = json.loads(begun.read_text(encoding="utf-8")) if begun.exists() else None
     if before is None and run.exists():
         raise ValueError(
-            f"A run that was begun here is needed to go on with, but {run} was not. Name another --folder."
+            f"Only a run that was started by this command can be resumed, but {run} was not. Name another --folder."
         )
     if before is not None and {"recipe": before["recipe"], "text": before["text"]} != of:
-        raise ValueError(f"{folder} holds a run of another recipe or of other text. Name another --folder.")
+        raise ValueError(f"{folder} holds a run with another recipe or text. Name another --folder.")
     commits = [] if before is None else before["commits"]
     commits += [commit for commit in [describe_commit(ROOT)] if commit not in commits]
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,31 +83,31 @@ def train(folder: Path, recipe: str, text: Mapping[str, str]) -> list[str]:
 
 
 def fingerprint(path: Path) -> str:
-    """The beginning of a file's SHA-256.
+    """The first digits of a file's SHA-256.
 
     Raises:
         ValueError: there is no such file.
     """
     if not path.is_file():
-        raise ValueError(f"--source names files of text, but there is no file {path}.")
+        raise ValueError(f"--source needs text files, but there is no file {path}.")
     return hashlib.sha256(path.read_bytes()).hexdigest()[:12]
 
 
 def score(model: Path, scores: Path, *test_set: str) -> dict[str, Any]:
-    """Evaluate a model by the command; what it wrote of the scores."""
+    """Run `evaluate` on a model; return the scores that it wrote."""
     vanilla_transformer("evaluate", "--model", str(model), "--output_dir", str(scores), "--overwrite", *test_set)
     return json.loads((scores / "scores.json").read_text(encoding="utf-8"))
 
 
 def values(scores: Mapping[str, Any]) -> list[str]:
-    """BLEU, chrF2 and TER, for cells."""
+    """BLEU, chrF2 and TER as text for cells."""
     by_name = {metric["name"]: metric["value"] for metric in scores["metrics"]}
     return [f"{by_name[name]:.1f}" for name in METRICS]
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a finished run tells; what it did not record is None."""
+    """Facts about a finished run; None if not recorded."""
 
     parameters: int
     epochs: float
@@ -142,7 +142,7 @@ class Run:
         )
 
     def text(self) -> str:
-        """A sentence of the caption."""
+        """A sentence for the caption."""
         told = [f"{self.parameters:,} parameters", f"{self.epochs:.4g} epochs", f"{self.steps:,} steps"]
         if self.seconds is not None:
             told.append(f"{self.seconds / 60:.1f} minutes of training")
@@ -155,15 +155,15 @@ class Run:
 
 
 def notes(what: str, run: Run, scores: Mapping[str, Any], commits: Sequence[str]) -> str:
-    """What a caption says of a run and its scores."""
+    """The caption for a run and its scores."""
     decoding = ", ".join(f"{name} {value}" for name, value in scores["settings"]["decoding"].items())
     signature = next(metric["signature"] for metric in scores["metrics"] if metric["name"] == "bleu")
-    pieces = "" if len(commits) == 1 else f" Trained in pieces, by commits {', '.join(commits)}."
+    pieces = "" if len(commits) == 1 else f" Trained in several parts, by commits {', '.join(commits)}."
     return f"{what}: {run.text()}{escaped(pieces)} Decoded with {escaped(decoding)}. BLEU is {code(signature)}."
 
 
 def quickstart_table(options: argparse.Namespace) -> Figures:
-    """Both held-out sets of the built-in corpus."""
+    """Measure both held-out sets of the built-in corpus."""
     rows, headlines, kept = [], [], {}
     with folder_of(options) as folder:
         commits = train(folder, QUICKSTART_RECIPE, {})
@@ -185,7 +185,7 @@ def quickstart_table(options: argparse.Namespace) -> Figures:
 
 
 def corpus_table(options: argparse.Namespace) -> Figures:
-    """Validation, its score after averaging checkpoints, and the test set if there is one."""
+    """Measure validation, validation after averaging checkpoints, and the test set if there is one."""
     names = [name for pair in CORPUS_SIDES for name in pair]
     training_text = dict(zip(names, options.source, strict=False))
     validation, test = options.source[2:4], options.source[4:]
@@ -206,7 +206,7 @@ def corpus_table(options: argparse.Namespace) -> Figures:
     return Figures(
         ["set", "sentences", "BLEU", "chrF2", "TER"],
         [[what, f"{scores['sentences']:,}", *values(scores)] for what, scores in measured.items()],
-        f"{told} Files, with the beginning of their SHA-256: {', '.join(files)}.",
+        f"{told} Files, with the first digits of their SHA-256: {', '.join(files)}.",
         [(f"BLEU, {name}, {best}", values(measured[best])[0])],
         {"run": vars(run), "scores": measured},
     )

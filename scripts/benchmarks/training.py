@@ -1,7 +1,8 @@
 """Training speed, against `transformers`' Marian under the stock trainer.
 
-Each side trains the same sizes (4 + 4 layers, d_model 256, d_ff 1,024, vocabulary 8,000 or what the text allows,
-dropout 0.3, label smoothing 0.1) on the same text; the figure is real target tokens per second, padding not counted.
+Both sides train models of the same size (4 + 4 layers, d_model 256, d_ff 1,024, vocabulary 8,000 or what the text
+allows, dropout 0.3, label smoothing 0.1) on the same text. The figure is real target tokens per second, without
+padding.
 """
 
 import argparse
@@ -25,7 +26,7 @@ TRAINERS = {"ours": "`VanillaTransformerTrainer`", "marian": "Marian, stock `Seq
 
 
 class CountingCollator:
-    """Remembers the real target tokens and the padded size of every batch it made."""
+    """Records the number of real target tokens and the padded size of every batch."""
 
     def __init__(self, collator: Any) -> None:
         self.collator = collator
@@ -40,7 +41,7 @@ class CountingCollator:
 
 
 def train_side(side: str, corpus_folder: str, steps: int) -> dict[str, Any]:
-    """Train one side for some steps in this process; its target tokens per second and padding share."""
+    """Train one side for some steps in this process; return target tokens per second and the share of padding."""
     from datasets import load_from_disk
     from transformers import DataCollatorForSeq2Seq, TrainerCallback
 
@@ -69,7 +70,7 @@ def train_side(side: str, corpus_folder: str, steps: int) -> dict[str, Any]:
 
 
 def build_model(side: str, vocab_size: int) -> Any:
-    """The same sizes as our model or as Marian's."""
+    """Make our model or Marian's, of the same size."""
     if side == "ours":
         from hf_vanilla_transformer import VanillaTransformerConfig, VanillaTransformerForConditionalGeneration
 
@@ -84,7 +85,7 @@ def build_model(side: str, vocab_size: int) -> Any:
 def build_trainer(
     side: str, model: Any, tokenizer: Any, corpus: Any, collator: Any, steps: int, callbacks: list[Any]
 ) -> Any:
-    """Our trainer with batches by tokens, or the stock one with batches by sentences."""
+    """Make our trainer with batches by tokens, or the stock one with batches by sentences."""
     common = {
         **{"output_dir": tempfile.mkdtemp(), "max_steps": steps, "learning_rate": 1e-3, "warmup_steps": 100},
         **{"save_strategy": "no", "report_to": "none", "disable_tqdm": True, "logging_steps": steps},
@@ -114,7 +115,7 @@ def build_trainer(
 
 
 def prepare_corpus(folder: str, source: str | None, target: str | None) -> None:
-    """Learn a tokenizer and encode the text, once for both sides."""
+    """Train a tokenizer and encode the text, once for both sides."""
     from hf_vanilla_transformer import load_parallel_corpus, train_tokenizer
     from hf_vanilla_transformer.data.encoding import encode_corpus
 
@@ -127,13 +128,13 @@ def prepare_corpus(folder: str, source: str | None, target: str | None) -> None:
 
 def add_arguments(command: argparse.ArgumentParser) -> None:
     """Of `training`."""
-    command.add_argument("--source", help="training text, source side; the built-in corpus if not given")
+    command.add_argument("--source", help="training text, source side (default: the built-in corpus)")
     command.add_argument("--target", help="training text, target side")
     command.add_argument("--steps", type=positive, default=30)
 
 
 def measure_training(options: argparse.Namespace) -> dict[str, Any]:
-    """Both sides in turn; the ratio of their target tokens per second.
+    """Measure both sides in turn; return the ratio of their target tokens per second.
 
     Raises:
         ValueError: no step would be counted.
@@ -151,13 +152,13 @@ def measure_training(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def training_table(options: argparse.Namespace) -> Figures:
-    """A row for each side."""
+    """Measure a row per side."""
     source, target = options.source or (None, None)
     raw = measure_training(argparse.Namespace(**{**vars(options), "source": source, "target": target}))
     ratio = Spread(**raw["ratio"])
     speeds = {side: Spread.of(figures_of(raw["runs"][side], "target_tokens_per_second")) for side in SIDES}
     padding = {side: statistics.median(figures_of(raw["runs"][side], "padding_share")) for side in SIDES}
-    text = "text of the user's" if options.source else "the built-in corpus"
+    text = "the user's text" if options.source else "the built-in corpus"
     precisions = {side: "/".join({run["precision"] for run in runs}) for side, runs in raw["runs"].items()}
     rows = [
         [
@@ -173,8 +174,8 @@ def training_table(options: argparse.Namespace) -> Figures:
         ["trainer", "precision", "real target tokens per second", "padding of the targets", "ratio"],
         rows,
         f"The same sizes on both sides: 4 + 4 layers, d_model 256, dropout 0.3, label smoothing 0.1; {text}, "
-        f"{options.steps} steps, of which the first {SKIPPED_STEPS} are not counted. The stock trainer's batches are "
-        f"of {PEER_BATCH} random sentences. {of_rounds(options.rounds)}",
+        f"{options.steps} steps, of which the first {SKIPPED_STEPS} are not counted. The stock trainer's batches have "
+        f"{PEER_BATCH} random sentences. {of_rounds(options.rounds)}",
         [("training speed, against `transformers`' Marian under the stock trainer", f"{ratio.text()} times")],
         raw,
     )

@@ -1,9 +1,9 @@
 """Stands in for `tests/distributed_testing_utils.py`, which the source distribution of transformers lacks.
 
-Starts gloo processes on this machine. The FSDP tests build decoders by `AutoModelForCausalLM`; here every model is an
-encoder-decoder, so each process takes `AutoModelForSeq2SeqLM` in its place. A bias of keys has the gradient 0, since
-softmax does not see it: Adam's default epsilon would turn its rounding noise into whole steps, which no two ways of
-computing share, so it is larger here.
+Starts gloo processes on this machine. The FSDP tests build decoders with `AutoModelForCausalLM`; here every model is
+an encoder-decoder, so each process uses `AutoModelForSeq2SeqLM` instead. The bias of the keys has gradient 0, since
+softmax is invariant to it: Adam's default epsilon would turn its rounding noise into full steps, different in each
+computation, so epsilon is larger here.
 """
 
 import functools
@@ -30,7 +30,7 @@ def _get_rank_device(rank: int) -> torch.device:
 
 
 def _set_rank_device(rank: int) -> None:
-    """Processors need no setting."""
+    """CPUs need no setting."""
 
 
 def _start_rank_processes(function: Callable[..., None], args: tuple[Any, ...], nprocs: int) -> None:

@@ -8,7 +8,7 @@ from transformers.exporters.exporter_dynamo import DynamoConfig, DynamoExporter
 
 
 class ExportTesterMixin:
-    """`torch.export` of every class, by the exporter of transformers, gives what the model gives."""
+    """Test that `torch.export` of every class, by transformers' exporter, gives the model's outputs."""
 
     model_tester: Any
     all_model_classes: Any

@@ -1,6 +1,6 @@
 """Stands in for `tests/generation/test_utils.py`, which the source distribution of transformers lacks.
 
-A few tests of `generate` that any encoder-decoder must pass; what the absent ones cover besides is in our own tests.
+A few tests of `generate` that any encoder-decoder must pass; our own tests cover the rest of the missing ones.
 """
 
 from typing import Any

@@ -1,4 +1,4 @@
-"""The common tests on our classes and, for comparison, on the in-tree Marian and Bart; copied beside them to run."""
+"""The common tests on our classes and, for comparison, on transformers' Marian and Bart; copied beside them to run."""
 
 import unittest
 from typing import Any, ClassVar
@@ -21,19 +21,19 @@ from .test_modeling_common import ModelTesterMixin
 from .test_tensor_parallel_mixin import TensorParallelTesterMixin
 from .test_training_mixin import TrainingTesterMixin
 
-# tests look class names up here; without them they build no labels and pass on nothing
+# tests look up class names here; without them they build no labels and test nothing
 modeling_auto.MODEL_MAPPING_NAMES["vanilla_transformer"] = "VanillaTransformerModel"
 modeling_auto.MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES["vanilla_transformer"] = (
     "VanillaTransformerForConditionalGeneration"
 )
-# the ecosystem's own runs do these for a few models only, and on as many processors as there are processes
+# transformers runs these for a few models only, with one CPU per process
 test_fsdp_mixin.FSDP_DISTRIBUTED_TEST_MODEL_TYPES = None
 test_tensor_parallel_mixin.TP_DISTRIBUTED_TEST_MODEL_TYPES = None
 test_fsdp_mixin._get_available_fsdp_workers = lambda: 8
 
 
 class EncoderDecoderTester:
-    """A tiny config of one model and inputs for it, in the form that the mixins ask for."""
+    """A tiny config of one model and inputs for it, in the form that the mixins expect."""
 
     batch_size, seq_length, encoder_seq_length, hidden_size = 4, 7, 7, 32
     num_hidden_layers, num_attention_heads = 2, 4
@@ -69,7 +69,7 @@ class EncoderDecoderTester:
 class CommonTests(
     ModelTesterMixin, GenerationTesterMixin, TrainingTesterMixin, TensorParallelTesterMixin, FSDPTesterMixin
 ):
-    """All mixins; one test is switched off, which does not apply to an encoder-decoder."""
+    """All mixins; the one test that does not apply to an encoder-decoder is skipped."""
 
     is_encoder_decoder = True
     test_can_init_all_missing_weights_before_2023 = True
@@ -81,9 +81,9 @@ class CommonTests(
         self.config_tester = ConfigTester(self, config_class=self.config_class)
 
     def _get_trainable_model_class(self) -> type:
-        """The head, for the test of overfitting: it gives `generate` the beginning of the sentence that it learned.
+        """The head, for the overfitting test, which gives `generate` the beginning of the learned sentence.
 
-        A decoder goes on from it. An encoder-decoder reads the whole sentence and goes on from it as a target.
+        A decoder continues it. An encoder-decoder reads the whole sentence and continues it as a target.
         """
         learned = self._create_text_training_batch(1, self.training_overfit_seq_length, 99)["input_ids"]
 
@@ -96,7 +96,7 @@ class CommonTests(
 
     @unittest.skip("gives the source a causal mask and expects it in the decoder: for decoders alone")
     def test_custom_4d_attention_mask(self) -> None:
-        """As T5 does, which overrides it."""
+        """Skipped, as in T5's tests."""
 
     def test_config(self) -> None:
         self.config_tester.run_common_tests()
