@@ -158,8 +158,8 @@ class ModelEvaluation:
     def _judge(self, faults: list[str]) -> None:
         if faults and self.record is None:
             raise ImplausibleTestSetError(
-                f"The test set does not fit the model's language pair. {' '.join(faults)} Correct the test set, pass "
-                "record=True to score it and add it to the model's ledger anyway, or record=False to score it only."
+                f"The test set does not fit the model's language pair. {' '.join(faults)} Correct the test set, or "
+                "pass record=True to score it and add it to the model's ledger anyway, or record=False to score it only."
             )
         self.faults += faults
 
