@@ -151,7 +151,7 @@ FAULTS: dict[str, tuple[str, str, Edit, bool]] = {
     "no config": ("loads", "needs config.json", lambda folder: (folder / "config.json").unlink(), True),
     "another padding token": (
         "vocabulary",
-        "`pad_token_id` is 0 for the tokenizer and 5 in config.json",
+        "`pad_token_id` is 0 in the tokenizer and 5 in config.json",
         lambda folder: edit_json(folder / "config.json", pad_token_id=5),
         True,
     ),

@@ -159,7 +159,7 @@ class ModelEvaluation:
         if faults and self.record is None:
             raise ImplausibleTestSetError(
                 f"The test set does not fit the model's language pair. {' '.join(faults)} Correct the test set, or "
-                "pass record=True to score it and add it to the model's ledger anyway, or record=False to score it only."
+                "pass record=True to score it and add it to the model's ledger anyway, or record=False to score only."
             )
         self.faults += faults
 
