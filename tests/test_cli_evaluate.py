@@ -156,7 +156,7 @@ def test_elsewhere_means_elsewhere(folder, files, tmp_path, capsys):
     assert entries_of(tmp_path / "out") == ["test"]
     printed = capsys.readouterr().out
     assert f"recorded in {tmp_path / 'out' / 'score_ledger.json'}" in printed
-    assert f"the ledger of {folder} is as it was; --record enters a score there" in printed
+    assert f"the ledger of {folder} is unchanged; --record records the score there" in printed
 
     assert main([*command, "--overwrite", "--record"]) == 0
     assert entries_of(folder) == ["test"]
@@ -179,9 +179,7 @@ def test_doubtful_translations_are_kept_and_not_entered_unasked(folder, files, c
     captured = capsys.readouterr()
     assert "kept in" in captured.out
     assert "recorded in" not in captured.out
-    assert (
-        "4 of 4 translations are empty. Nothing was entered in a ledger; --record (with --overwrite)" in captured.err
-    )
+    assert "4 of 4 translations are empty. Nothing was recorded; --record (with --overwrite)" in captured.err
     assert (folder / "evaluation" / "test" / "scores.json").is_file()
     assert entries_of(folder) == []
     assert main([*command, "--record", "--overwrite"]) == 0
@@ -210,7 +208,7 @@ def test_entries_are_listed_and_taken_out(folder, files, capsys):
         assert fingerprints(folder) == before
     assert main([*ledger, "--forget", first.id]) == 0
     printed = capsys.readouterr().out
-    assert f"taken out: {first.id}  test" in printed
+    assert f"removed: {first.id}  test" in printed
     assert "num_beams 1," not in printed.split("\n", 1)[1]
     assert read_ledger(folder) == (second,)
     assert main([*ledger, "--forget", "test"]) == 0
@@ -242,8 +240,8 @@ def test_a_sealed_ledger_stays_sealed_and_a_damaged_one_damaged(folder, files, d
         (["--source", "a", "--reference", "b", "--dataset_name", "c"], "leave out one of them"),
         (["--dataset_name", "c"], "There is no model folder org/name; if it is a name on the Hub"),
         (["--dataset_name", "c", "--nearest_neighbour_from", "1", "2", "3"], "takes two text files"),
-        (["--source", "a", "--reference", "b", "--split", "test"], "--split is of a dataset"),
-        (["--source", "a", "--reference", "b", "--dataset_config_name", "c"], "--dataset_config_name is of a dataset"),
+        (["--source", "a", "--reference", "b", "--split", "test"], "--split is for a dataset"),
+        (["--source", "a", "--reference", "b", "--dataset_config_name", "c"], "--dataset_config_name is for"),
         (["--source", "a", "--reference", "b", "--source_lang", "fr"], "--source_lang needs --target_lang"),
         (["--dataset_name", "c", "--keep_references", "--no_record"], "--keep_references is for the ledger"),
         (["--dataset_name", "c", "--record", "--no_record"], "not allowed with argument"),

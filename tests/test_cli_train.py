@@ -156,9 +156,9 @@ def test_the_last_line_of_a_failed_run_says_how_to_go_on(
     *_, error, last = capfd.readouterr().err.strip().split("\n")
     assert "The disk of / is full: " in error
     wanted = (
-        f"Go on with: vanilla-transformer train --resume --output_dir {text / 'run'}"
+        f"Continue with: vanilla-transformer train --resume --output_dir {text / 'run'}"
         if saved
-        else "It had written no checkpoint yet: change what is said above, and start it again in the same folder."
+        else "No checkpoint was written yet: fix the error above, and start again in the same folder."
     )
     assert last == wanted
     monkeypatch.undo()

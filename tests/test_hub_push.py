@@ -71,7 +71,7 @@ def test_pushing_again_makes_no_commit_and_a_change_makes_one(pushing, folder):
     uploads = sum(request.startswith("PUT") for request in pushing.hub.requests)
     again = pushing.push(folder)
     assert len(pushing.hub.repositories[REPO].commits) == 2
-    assert again.out.startswith("Nothing has changed since the last push: all is at ")
+    assert again.out.startswith("Nothing has changed since the last push: it is at ")
     assert sum(request.startswith("PUT") for request in pushing.hub.requests) == uploads == 1
 
     assert pushing.push(folder, "--license", "cc-by-4.0").code == 0

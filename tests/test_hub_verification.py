@@ -53,7 +53,7 @@ def test_all_figures_hold(published, scored, capsys):
     assert (code, err) == (0, "")
     for place in ("the ledger says", "the card says", "the card's table says"):
         assert len(re.findall(f"test, .*: {place} [\\d.]+ \\[.*the same\n", out)) == 4
-    assert out.endswith("12 figures computed again, 0 differ by more than 0.01\n")
+    assert out.endswith("12 scores recomputed, 0 differ by more than 0.01\n")
 
 
 def test_with_decode_the_model_says_it_again(published, scored, capsys):
@@ -78,7 +78,7 @@ def test_a_changed_figure_is_named(published, scored, capsys, name, pattern, rep
     code, out, _ = verified(published, scored, capsys)
     assert code == 1
     assert re.search(f"{what}.*DIFFERS", out)
-    assert "figures computed again, 1 differ by more than 0.01" in out
+    assert "scores recomputed, 1 differ by more than 0.01" in out
 
 
 def test_a_hundredth_is_no_difference_and_more_is_one(published, scored, capsys):

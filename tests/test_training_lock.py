@@ -156,7 +156,7 @@ def test_an_error_before_the_first_step_says_what_to_change_and_blocks_nothing(t
         *_, error, last = capfd.readouterr().err.strip().split("\n")
         assert problem in (error if (run / "run.yaml").exists() else last)
         assert not (run / "run.yaml").exists() or last == (
-            "It had written no checkpoint yet: change what is said above, and start it again in the same folder."
+            "No checkpoint was written yet: fix the error above, and start again in the same folder."
         )
     assert main(["train", *options_of(run)]) == 0
 
@@ -171,7 +171,7 @@ def test_ctrl_c_before_the_first_step_says_how_to_begin_again(text: Path, monkey
     lines = capfd.readouterr().err.strip().split("\n")
     assert lines[-2:] == [
         "vanilla-transformer train: interrupted.",
-        "It had written no checkpoint yet: start it again with the same command.",
+        "No checkpoint was written yet: start again with the same command.",
     ]
     monkeypatch.undo()
     assert main(["train", *options_of(run)]) == 0

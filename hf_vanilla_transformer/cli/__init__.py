@@ -13,18 +13,18 @@ from .streams import UnwritableOutputError, discard, guarded_streams, require_st
 
 PROGRAM = "vanilla-transformer"
 COMMANDS = {
-    "train": "learn a model from parallel text",
+    "train": "train a model on parallel text",
     "translate": "translate files, pipes or what you type",
     "evaluate": "score a model's translations of a test set",
-    "score": "give the log-probability of given translations",
+    "score": "compute the log-probability of given translations",
     "average": "average the newest checkpoints of a run",
-    "convert": "make a Marian (OPUS-MT) or FSMT model ours",
-    "export": "write a model for CTranslate2, ONNX or Marian",
-    "illustrate": "walk a sentence through a model: one offline page, and figures",
-    "push": "publish a model on the Hub, with a card",
-    "verify": "compute every figure of a model's card again",
-    "doctor": "examine whether a checkpoint is sound",
-    "curves": "draw loss, learning rate and BLEU of a run over its steps",
+    "convert": "convert a Marian (OPUS-MT) or FSMT model to this architecture",
+    "export": "export a model to CTranslate2, ONNX or Marian",
+    "illustrate": "show how a model translates a sentence: an offline HTML page, and figures",
+    "push": "publish a model on the Hub, with a model card",
+    "verify": "recompute every score on a model's card",
+    "doctor": "check whether a checkpoint is sound",
+    "curves": "plot a run's loss, learning rate and BLEU by step",
 }
 USAGE_ERROR, INTERRUPTED, BROKEN_PIPE = 2, 130, 141  # 128 + signal for the last two, as shells report it
 
@@ -33,10 +33,10 @@ def main(argv: list[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        argv: the command's name and its arguments; those of this process if not given.
+        argv: the command's name and its arguments; `sys.argv[1:]` if not given.
 
     Returns:
-        The exit code: 0 only on success, 1 on failure, 2 on wrong usage, 130 on Ctrl-C, 141 if nobody reads on.
+        The exit code: 0 on success only, 1 on failure, 2 on wrong usage, 130 on Ctrl-C, 141 on a broken pipe.
     """
     from .. import starting
 
@@ -69,7 +69,7 @@ def _print_overview() -> int:
     print("The Transformer of 'Attention Is All You Need': train it, translate with it, score it.\n")
     for name, what in COMMANDS.items():
         print(f"  {name:<{width}}  {what}")
-    print(f"\n{PROGRAM} COMMAND --help lists the options of a command; --debug, anywhere, shows tracebacks.")
+    print(f"\n{PROGRAM} COMMAND --help lists a command's options. --debug, anywhere, shows tracebacks.")
     return 0
 
 
@@ -89,7 +89,7 @@ def _wrong_command(arguments: list[str]) -> str:
 
 
 def _run(name: str, command: Callable[[], int], debug: bool) -> int:
-    """Run a command and turn what it raises into an exit code and a sentence."""
+    """Run a command and turn an exception into an exit code and a one-sentence message."""
     try:
         require_stdout()
         code = _flushed(command)
@@ -111,10 +111,10 @@ def _run(name: str, command: Callable[[], int], debug: bool) -> int:
 
 
 def _flushed(command: Callable[[], int]) -> int:
-    """Run a command, and have in its place what it printed.
+    """Run a command and flush what it printed.
 
     Raises:
-        OSError: some of it is not there, whether or not the command noticed.
+        OSError: some output was not written, whether or not the command noticed.
     """
     try:
         code = command()
@@ -133,8 +133,8 @@ def _interrupted(name: str, error: BaseException) -> int:
 
 
 def _began_with_an_interrupt(error: BaseException | None) -> bool:
-    """Whether Ctrl-C came back as another error, as from the middle of a library's import."""
-    seen: set[int] = set()  # a chain may come back to its beginning
+    """Whether this error was caused by Ctrl-C, for example in the middle of a library's import."""
+    seen: set[int] = set()  # a chain may be circular
     while error is not None and id(error) not in seen:
         if isinstance(error, KeyboardInterrupt):
             return True
@@ -144,20 +144,20 @@ def _began_with_an_interrupt(error: BaseException | None) -> bool:
 
 
 def _hint(error: BaseException) -> str:
-    """The line that whoever raised it gave along, on how to go on."""
+    """The line on how to continue that was attached to the error, or nothing."""
     hint = getattr(error, "how_to_go_on", "")
     return f"{hint}\n" if hint else ""
 
 
 def _explain(error: Exception) -> str:
-    """The error's own message, if it was written for users, else its kind and first line."""
+    """The error's own message if it was written for users, else its type and first line."""
     from ..model.disk_space import full_disk
 
     if not isinstance(error, UnwritableOutputError) and (full := full_disk(error)):
         return full
     message = str(error).strip()
     if "out of memory" in message.lower():
-        return f"Out of memory: lower --batch_tokens or what a batch is bounded by ({message.split(chr(10))[0]})."
+        return f"Out of memory: lower --batch_tokens, or --max_tokens in training ({message.split(chr(10))[0]})."
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         return f"{error.strerror}: {error.filename}"
     if message and isinstance(error, (ValueError, TypeError, OSError, ImportError)):

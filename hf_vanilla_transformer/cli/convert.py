@@ -1,4 +1,4 @@
-"""Make a model of another format ours."""
+"""Convert a model of another format to ours."""
 
 import os
 
@@ -6,18 +6,18 @@ from ..conversion.formats import IMPORT_FORMATS
 from .formats import add_format_options, describe_formats, format_options
 from .options import new_parser
 
-DESCRIPTION = f"""Make a checkpoint of another format a complete model folder of ours, which translates by itself.
+DESCRIPTION = f"""Convert a checkpoint of another format to a complete model folder of this package.
 
 {describe_formats(IMPORT_FORMATS)}
 
-The function stays the same: the same logits from the same weights. Every tensor must find its place, and what has no
-counterpart here is refused by name. The tokenizer and the generation settings come along."""
+The converted model computes the same logits from the same weights. Every tensor must have a counterpart here; one
+without is an error that names it. The tokenizer and the generation settings are converted too."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, convert, say where the model is."""
+    """Parse the options, convert, print where the model is."""
     parser = new_parser("convert", DESCRIPTION)
-    add_format_options(parser, "--from", IMPORT_FORMATS, help="what --model is")
+    add_format_options(parser, "--from", IMPORT_FORMATS, help="format of --model")
     options = parser.parse_args(argv)
     chosen = format_options(parser, options, IMPORT_FORMATS)
 

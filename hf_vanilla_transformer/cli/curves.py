@@ -1,20 +1,20 @@
-"""Draw loss, learning rate and BLEU of a run over its optimizer steps."""
+"""Plot a run's loss, learning rate and BLEU by optimizer step."""
 
 from .options import new_parser
 
-DESCRIPTION = """Draw loss, learning rate, BLEU and chrF of a run over its optimizer steps, from its metrics.jsonl.
+DESCRIPTION = """Plot a run's loss, learning rate, BLEU and chrF by optimizer step, from its metrics.jsonl.
 
-The run may still be going on. Training draws the same picture when it ends."""
+The run may still be in progress. Training draws the same picture when it ends."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, draw, say where the picture is."""
+    """Parse the options, draw, print where the picture is."""
     parser = new_parser("curves", DESCRIPTION)
-    parser.add_argument("--run", required=True, metavar="DIR", help="folder of a run, with metrics.jsonl in it")
+    parser.add_argument("--run", required=True, metavar="DIR", help="run folder that holds metrics.jsonl")
     parser.add_argument(
         "--output",
         metavar="FILE.png",
-        help="where the picture goes, replacing what is there (default: training_curves.png in the run's folder)",
+        help="output picture; an existing file is replaced (default: training_curves.png in the run folder)",
     )
     options = parser.parse_args(argv)
 

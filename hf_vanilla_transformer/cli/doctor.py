@@ -1,4 +1,4 @@
-"""Is this checkpoint sound? Examine any sequence-to-sequence model."""
+"""Check whether a checkpoint of any sequence-to-sequence model is sound."""
 
 import argparse
 import os
@@ -12,22 +12,22 @@ from .options import new_parser
 if TYPE_CHECKING:
     from ..doctor import Finding
 
-DESCRIPTION = """Examine a checkpoint of any sequence-to-sequence model: is it sound?
+DESCRIPTION = """Check whether a checkpoint of any sequence-to-sequence model is sound.
 
-Looks at its files (manifest, finite and complete weights, ties, saving and loading), at its vocabulary and generation
-settings, at how text becomes tokens on both sides, and at how it decodes: greedy is a beam of one, with a cache as
-without, in a batch as alone, padded on either side, and translations end by themselves. Nothing is changed.
+Checks its files (manifest, finite and complete weights, tied weights, saving and loading), its vocabulary and
+generation settings, tokenization on both sides, and decoding: greedy search equals a beam of 1; results are the same
+with and without a cache, in a batch or alone, with padding on either side; translations end before the length limit.
+Nothing is changed.
 
-Only --seal writes: a folder that passes the checks of its files gets a manifest, by which everything that loads it
-then sees whether it is what was sealed. A file that differs from the manifest that is there must be named with
---accept.
+Only --seal writes: it adds a manifest to a folder that passes the checks of its files. Whatever loads the folder
+later compares it with that manifest. Name a file that differs from an existing manifest with --accept.
 
-The exit code is 1 if a check fails; with --seal, if nothing is sealed. A note is something to know that is no
-fault."""
+The exit code is 1 if a check fails, or with --seal if nothing is sealed. A note is for information only; it is not a
+failure."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, examine, report."""
+    """Parse the options, run the checks, report."""
     parser = new_parser("doctor", DESCRIPTION)
     parser.add_argument("--model", required=True, metavar="DIR_OR_ID", help="model folder, or its name on the Hub")
     parser.add_argument(
@@ -35,16 +35,16 @@ def main(argv: list[str] | None = None) -> int:
         action="append",
         default=[],
         metavar="SENTENCE",
-        help="a source sentence to examine it with, may be given again; without any, words of its vocabulary are used",
+        help="a source sentence to test with; repeat for more (default: words of the model's vocabulary)",
     )
-    parser.add_argument("--json", action="store_true", help="write one JSON object in place of a table")
-    parser.add_argument("--seal", action="store_true", help="write the folder's manifest if its files are whole")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("--seal", action="store_true", help="write the folder's manifest if its files are sound")
     parser.add_argument(
         "--accept",
         action="append",
         default=[],
         metavar="FILE",
-        help="with --seal: a file of the folder that differs from its manifest on purpose, may be given again",
+        help="with --seal: a file that differs from the manifest on purpose; repeat for more",
     )
     options = parser.parse_args(argv)
     if options.accept and not options.seal:

@@ -1,4 +1,4 @@
-"""Score a model's translations of a test set: BLEU, chrF and TER with their signatures; translations are kept."""
+"""Score a model's translations of a test set with BLEU, chrF and TER, and keep translations and signatures."""
 
 import argparse
 import sys
@@ -22,18 +22,20 @@ if TYPE_CHECKING:
 
 DESCRIPTION = """Translate a test set and score the translations.
 
-The test set is two aligned text files (--source, --reference; several references are several files), or a split of a
-dataset (--dataset_name), such as builtin-fr-en. Scores go to stdout; hypotheses.txt and scores.json, with signatures,
-decoding and fingerprints of the texts, go to the output folder: by default MODEL/evaluation/NAME, NAME being the
-reference's file name without its ending, or the dataset and split. The same goes into the model folder's
-score_ledger.json, from which `push` makes the card and `verify` computes every figure again; with --output_dir outside
-that folder it goes into a ledger there, and the model's stays as it is. Intervals are bootstrap 95 %, percentiles of
-1,000 resamples.
+The test set is a pair of aligned text files (--source, --reference; one file for each reference), or a split of a
+dataset (--dataset_name) such as builtin-fr-en. Scores are printed to stdout. The output folder gets hypotheses.txt and
+scores.json with signatures, decoding settings and fingerprints of the texts. Its default is MODEL/evaluation/NAME,
+where NAME is the reference's file name without its suffix, or the dataset and split. Confidence intervals are 95 %,
+bootstrapped with 1,000 resamples.
 
-What cannot be a score of the model's pair of languages (lines without text, swapped sides, languages that are not the
-model's, sources for references) is refused; what hardly can (empty or copied translations, a figure far below the
-model's validation) is kept and not entered in a ledger. --record enters it all the same, --no_record enters nothing.
---entries lists what a model's ledger holds, --forget takes an entry out."""
+The score is also recorded in score_ledger.json in the model folder, from which `push` writes the model card and
+`verify` recomputes every score. With an --output_dir outside the model folder, it is recorded in a ledger there, and
+the model's ledger does not change.
+
+A test set that cannot be right for the model (lines without text, swapped sides, other languages than the model's,
+sources given as references) is refused. An implausible score (empty or copied translations, far below the model's
+validation score) is kept but not recorded; --record records it anyway, --no_record records nothing. --entries lists a
+model's ledger, --forget removes entries."""
 
 _OPTIONS = {
     "pass overwrite=True": "give --overwrite",
@@ -41,7 +43,7 @@ _OPTIONS = {
     "pass record=True": "give --record",
     "record=False": "--no_record",
 }
-"""What messages call the arguments of `ModelEvaluation`, and what they are called here."""
+"""How messages name the arguments of `ModelEvaluation`, and the option to name instead."""
 
 
 def build_parser() -> argparse.ArgumentParser:
@@ -49,40 +51,44 @@ def build_parser() -> argparse.ArgumentParser:
     parser = new_parser("evaluate", DESCRIPTION)
     add_model_options(parser)
     add_length_option(parser)
-    parser.add_argument("--source", metavar="FILE", help="UTF-8 text, one sentence a line")
-    parser.add_argument("--reference", nargs="+", metavar="FILE", help="its translation; several for several")
-    parser.add_argument("--dataset_name", metavar="NAME", help="instead of files: builtin-fr-en, a Hub name, a folder")
+    parser.add_argument("--source", metavar="FILE", help="source text: UTF-8, one sentence per line")
+    parser.add_argument("--reference", nargs="+", metavar="FILE", help="reference translations, one or more files")
+    parser.add_argument(
+        "--dataset_name", metavar="NAME", help="instead of files: builtin-fr-en, a Hub dataset or a folder"
+    )
     parser.add_argument("--dataset_config_name", metavar="NAME", help="configuration of a Hub dataset")
     parser.add_argument("--split", help="split of the dataset (default: test)")
-    parser.add_argument("--source_lang", metavar="xx", help="language of the source; a dataset may name them")
-    parser.add_argument("--target_lang", metavar="yy", help="likewise; also the rules of the Moses tokeniser")
-    parser.add_argument("--output_dir", metavar="DIR", help="where hypotheses and scores are kept")
-    parser.add_argument("--overwrite", action="store_true", help="replace results that are there")
+    parser.add_argument(
+        "--source_lang", metavar="xx", help="source language (default: as the dataset says, if it does)"
+    )
+    parser.add_argument(
+        "--target_lang", metavar="yy", help="target language; also selects the rules of the Moses tokenizer"
+    )
+    parser.add_argument("--output_dir", metavar="DIR", help="folder for hypotheses and scores")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing results")
     parser.add_argument(
         "--keep_references",
         action="store_true",
-        help="put the test set itself into the ledger, so that anyone can verify; only if its licence lets you",
+        help="store the test set in the ledger, so that anyone can verify the scores; only if its licence allows it",
     )
     parser.add_argument(
         "--nearest_neighbour_from",
         nargs="+",
         metavar="TRAIN",
-        help="also score copying the translation of the most similar training sentence: two text files, one table, "
-        "or a dataset's name (its training split)",
+        help="also score a baseline that copies the translation of the most similar training sentence; TRAIN is two "
+        "text files, one table, or a dataset name (its training split)",
     )
     ledger = parser.add_argument_group(
-        "the ledger", "which figures `push` and `verify` know of"
+        "score ledger", "the scores that `push` and `verify` use"
     ).add_mutually_exclusive_group()
-    ledger.add_argument("--record", action="store_true", help="enter the score in the model's ledger, whatever it is")
-    ledger.add_argument("--no_record", action="store_true", help="enter it in no ledger")
-    ledger.add_argument(
-        "--entries", action="store_true", help="list the entries of the model's ledger, and do no more"
-    )
+    ledger.add_argument("--record", action="store_true", help="record the score in the model's ledger in any case")
+    ledger.add_argument("--no_record", action="store_true", help="record the score in no ledger")
+    ledger.add_argument("--entries", action="store_true", help="list the entries of the model's ledger and exit")
     ledger.add_argument(
         "--forget",
         nargs="+",
         metavar="ENTRY",
-        help="take these entries out of it, by their ids or test sets as --entries lists them, and do no more",
+        help="remove entries from the model's ledger, by the ids or test sets that --entries lists, and exit",
     )
     add_decoding_options(parser)
     add_precision_option(parser)
@@ -90,7 +96,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, evaluate, print."""
+    """Parse the options, evaluate, print."""
     parser = build_parser()
     options = parser.parse_args(argv)
     _check_usage(parser, options)
@@ -135,7 +141,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
-    """Refuse what does not go together, and options that would do nothing."""
+    """Refuse options that conflict, and options that would have no effect."""
     if options.entries or options.forget:
         given = [f"--{name}" for name, value in vars(options).items() if value != parser.get_default(name)]
         if others := set(given) - {"--model", "--entries", "--forget"}:
@@ -144,18 +150,18 @@ def _check_usage(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     if options.dataset_name is None and (options.source is None or options.reference is None):
         parser.error("a test set is needed: give --source and --reference, or --dataset_name")
     if options.dataset_name is not None and (options.source is not None or options.reference is not None):
-        parser.error("the test set comes from files or from a dataset: leave out one of them")
+        parser.error("the test set comes from files or from a dataset, not both: leave out one of them")
     if options.nearest_neighbour_from is not None and len(options.nearest_neighbour_from) > 2:
         parser.error("--nearest_neighbour_from takes two text files, or one table or dataset")
     if options.source_lang is not None and options.target_lang is None:
         parser.error("--source_lang needs --target_lang")
     if options.dataset_name is None and options.split is not None:
-        parser.error("--split is of a dataset, and the test set comes from files: leave it out")
+        parser.error("--split is for a dataset, but the test set comes from files: leave it out")
     of_dataset = options.dataset_name is not None or len(options.nearest_neighbour_from or ()) == 1
     if options.dataset_config_name is not None and not of_dataset:
-        parser.error("--dataset_config_name is of a dataset, and none is given: leave it out")
+        parser.error("--dataset_config_name is for a dataset, but none is given: leave it out")
     if options.keep_references and options.no_record:
-        parser.error("--keep_references is for the ledger, in which --no_record enters nothing: leave out one of them")
+        parser.error("--keep_references is for the ledger, but --no_record records nothing: leave out one of them")
     options.split = options.split or "test"
 
 
@@ -192,7 +198,7 @@ def _check_results_folder(parser: argparse.ArgumentParser, options: argparse.Nam
 
 @contextmanager
 def _in_words_of_options() -> Iterator[None]:
-    """Name options where the room names arguments."""
+    """Replace argument names in error messages by option names."""
     from ..evaluation import ImplausibleTestSetError
 
     try:
@@ -205,9 +211,9 @@ def _in_words_of_options() -> Iterator[None]:
 
 
 def _print_ledger(options: argparse.Namespace, result: "EvaluationResult") -> None:
-    """Which ledger holds the figures now, or why none does."""
+    """Print which ledger holds the scores now, or why none does."""
     if result.doubts and not options.record:
-        again = "" if options.no_record else " Nothing was entered in a ledger; --record (with --overwrite) does it."
+        again = "" if options.no_record else " Nothing was recorded; --record (with --overwrite) records it."
         sys.stderr.write(f"{' '.join(result.doubts)}{again}\n")
     if result.problem is not None:
         sys.stderr.write(f"{result.problem}\n")
@@ -216,25 +222,25 @@ def _print_ledger(options: argparse.Namespace, result: "EvaluationResult") -> No
     print(f"recorded in {result.ledger}")
     model = Path(options.model)
     if model.is_dir() and result.ledger.parent != model:
-        print(f"the ledger of {model} is as it was; --record enters a score there")
+        print(f"the ledger of {model} is unchanged; --record records the score there")
 
 
 def show_ledger(model: Path, forget: Sequence[str]) -> int:
-    """Take entries out of a model's ledger, and list what it holds then; the exit code.
+    """Remove entries from a model's ledger, then list the rest. Returns the exit code.
 
     Raises:
         FileNotFoundError: there is no such folder, or no ledger in it.
-        ValueError: one of the entries is not there; nothing is taken out.
+        ValueError: one of the entries does not exist; nothing is removed.
     """
     from ..evaluation import LEDGER_NAME, read_ledger, remove_from_ledger, weights_fingerprint
     from ..evaluation.ledger import decoding_in_words
 
     if not read_ledger(model):
         raise FileNotFoundError(
-            f"Entries are listed and taken out of {LEDGER_NAME} in a model's folder, but {model} has none."
+            f"--entries and --forget need a {LEDGER_NAME} in the model folder, but {model} has none."
         )
     for entry in remove_from_ledger(model, *forget) if forget else ():
-        print(f"taken out: {entry.id}  {entry.test_set}. A card that was pushed has it until the next push.")
+        print(f"removed: {entry.id}  {entry.test_set}. A pushed card shows it until the next push.")
     weights = weights_fingerprint(model)
     for entry in read_ledger(model):
         decoding = decoding_in_words(entry.decoding)

@@ -1,4 +1,4 @@
-"""Write a model of ours in another format."""
+"""Export a model to another format."""
 
 import os
 
@@ -6,17 +6,17 @@ from ..conversion.formats import EXPORT_FORMATS
 from .formats import add_format_options, describe_formats, format_options
 from .options import new_parser
 
-DESCRIPTION = f"""Write a model in another format, with its tokenizer, as a folder of its own.
+DESCRIPTION = f"""Export a model and its tokenizer to a folder in another format.
 
 {describe_formats(EXPORT_FORMATS)}
 
-What the other format has no form for is refused by name."""
+A feature that the other format does not support is an error that names it."""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, export, say where the folder is."""
+    """Parse the options, export, print where the folder is."""
     parser = new_parser("export", DESCRIPTION)
-    add_format_options(parser, "--to", EXPORT_FORMATS, help="format")
+    add_format_options(parser, "--to", EXPORT_FORMATS, help="output format")
     options = parser.parse_args(argv)
     chosen = format_options(parser, options, EXPORT_FORMATS)
 

@@ -1,4 +1,4 @@
-"""The options of `convert` and `export` that follow from the tables of `conversion/formats.py`."""
+"""The options of `convert` and `export`, built from the tables in `conversion/formats.py`."""
 
 import argparse
 import textwrap
@@ -10,7 +10,7 @@ _WIDTH = 119
 
 
 def describe_formats(formats: Mapping[str, Format]) -> str:
-    """The formats and what each is for, as a section of a command's description."""
+    """List the formats and the purpose of each, as a section of a command's description."""
     column = 4 + max(map(len, formats))
     lines = ["formats:"]
     for name, row in formats.items():
@@ -25,10 +25,12 @@ def describe_formats(formats: Mapping[str, Format]) -> str:
 
 
 def add_format_options(parser: argparse.ArgumentParser, flag: str, formats: Mapping[str, Format], help: str) -> None:
-    """Which format, from and to where, and every option that one of the formats has."""
+    """Add the options for the format, the model and the output, and every option of any format."""
     parser.add_argument(flag, required=True, choices=tuple(formats), dest="format", help=help)
     parser.add_argument("--model", required=True, metavar="DIR_OR_ID", help="model folder, or its name on the Hub")
-    parser.add_argument("--output", required=True, metavar="DIR", help="folder to make; must not hold anything")
+    parser.add_argument(
+        "--output", required=True, metavar="DIR", help="folder to create; if it exists, it must be empty"
+    )
     for name in _option_names(formats):
         rows = [row for row in formats.values() if row.has_option(name)]
         texts = [f"{_described(row.option(name))} ({row.name} only)" for row in rows]
@@ -38,7 +40,7 @@ def add_format_options(parser: argparse.ArgumentParser, flag: str, formats: Mapp
 def format_options(
     parser: argparse.ArgumentParser, options: argparse.Namespace, formats: Mapping[str, Format]
 ) -> dict[str, str]:
-    """The options that were given, once they are known to be of the format; else an error of usage."""
+    """The given options that belong to a format; one of another format is a usage error."""
     given = {name: value for name in _option_names(formats) if (value := getattr(options, name)) is not None}
     row = formats[options.format]
     for name, value in given.items():

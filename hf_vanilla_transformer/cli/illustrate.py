@@ -1,4 +1,4 @@
-"""Write one offline page that walks a sentence through a model, and figures for papers and slides."""
+"""Write an offline page that shows how a model translates a sentence, and figures for papers and slides."""
 
 import argparse
 from pathlib import Path
@@ -11,22 +11,23 @@ if TYPE_CHECKING:
 
     from ..illustration import Illustration
 
-DESCRIPTION = """Write one HTML page that walks a sentence through a model, in the order of Jay Alammar's article.
+DESCRIPTION = """Write an HTML page that shows step by step how a model translates a sentence.
 
-The page is one file, works offline, and shows the model's own numbers: embeddings, attention step by step, a layer
-from inside, all heads, each step of decoding, the beam; with --target also what training sees.
+The page follows Jay Alammar's article "The Illustrated Transformer". It is a single file, works offline, and shows the
+model's own numbers: embeddings, attention step by step, the inside of a layer, all heads, each decoding step, the
+beam. With --target it also shows the training objective.
 
-With --figures, PNG and SVG files for papers and slides: attention of every layer and head, positional encodings, the
-learning rate, the smoothed target, token probabilities."""
+With --figures, also write PNG and SVG files for papers and slides: attention of every layer and head, positional
+encodings, the learning rate, the smoothed target, token probabilities."""
 
 
 DEFAULT_OUTPUT = "illustration.html"
-OUTPUT_HELP = f"""where the page goes, replacing an earlier page but no other file (default: {DEFAULT_OUTPUT} in the
-current folder, or no page if --figures is given)"""
+OUTPUT_HELP = f"""output page; replaces an earlier page but no other file (default: {DEFAULT_OUTPUT} in the current
+folder, or no page if --figures is given)"""
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, illustrate, say where everything is."""
+    """Parse the options, illustrate, print where everything is."""
     options = _parse(argv)
 
     from ..model.hub_access import require_copy_or_hub
@@ -39,14 +40,14 @@ def main(argv: list[str] | None = None) -> int:
 
     if options.output is not None:
         check_place(options.output)  # before minutes of work
-    # one line that says what is done now, on a terminal alone
+    # one line with the current step, on a terminal only
     with tqdm(bar_format="{desc} [{elapsed}]", leave=False, disable=None) as line:
         _illustrate(options, line)
     return 0
 
 
 def _illustrate(options: argparse.Namespace, line: "tqdm[Any]") -> None:
-    """Do the work, and say where everything is."""
+    """Write the page and figures, and print where they are."""
     progress = line.set_description_str
     progress("loading the model")
     from ..illustration import illustrate
@@ -71,11 +72,13 @@ def _illustrate(options: argparse.Namespace, line: "tqdm[Any]") -> None:
 def _parse(argv: list[str] | None) -> argparse.Namespace:
     parser = new_parser("illustrate", DESCRIPTION)
     parser.add_argument("--model", required=True, metavar="DIR_OR_ID", help="model folder, or its name on the Hub")
-    parser.add_argument("--text", required=True, metavar="SENTENCE", help="the sentence, at most 128 tokens")
-    parser.add_argument("--target", metavar="SENTENCE", help="a translation of it, to show what training sees")
+    parser.add_argument("--text", required=True, metavar="SENTENCE", help="source sentence, at most 128 tokens")
+    parser.add_argument(
+        "--target", metavar="SENTENCE", help="its reference translation, to show the training objective"
+    )
     parser.add_argument("--output", metavar="FILE.html", help=OUTPUT_HELP)
-    parser.add_argument("--figures", metavar="DIR", help="where figures go; the folder is made if it is not there")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; the accelerator if there is one")
+    parser.add_argument("--figures", metavar="DIR", help="folder for figures; created if missing")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the accelerator if there is one, else cpu)")
     add_decoding_options(parser)
     options = parser.parse_args(argv)
     if options.output is None and options.figures is None:
@@ -91,7 +94,7 @@ def _parse(argv: list[str] | None) -> argparse.Namespace:
 
 
 def _with_rates(illustration: "Illustration", model: str) -> "Illustration":
-    """The same, with the learning rates that the model's run logged, if its folder has them."""
+    """Add the learning rates that the model's run logged, if its folder has them."""
     from dataclasses import replace
 
     from ..training.curves import METRICS_NAME, read_curves

@@ -1,4 +1,4 @@
-"""Options that several commands share, and their checks, so that a wrong one is refused before anything is loaded."""
+"""Options shared by several commands, and their checks: a wrong value is refused before anything is loaded."""
 
 import argparse
 import math
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
 
 
 LARGEST = 10**9
-"""Of any whole number that a command takes."""
+"""Upper bound of every whole number that a command takes."""
 
 
 class CommandParser(argparse.ArgumentParser):
-    """A parser that takes `--output-dir` for `--output_dir`, and answers wrong usage in two lines."""
+    """A parser that also accepts `--output-dir` for `--output_dir`, and reports wrong usage in two lines."""
 
     def parse_args(  # type: ignore[override] # argparse declares it for every type of namespace
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
-        """As of argparse, but an unknown option is the first thing to be told, with the nearest that there is."""
+        """As in argparse, but an unknown option is reported before any other error, with the nearest known one."""
         given = with_underscores(sys.argv[1:] if args is None else args)
         known = [*re.findall(r"--\w+", self.format_usage()), "--help"]  # usage has the short -h
         for option in option_names(given):
@@ -34,16 +34,16 @@ class CommandParser(argparse.ArgumentParser):
         return super().parse_args(given, namespace)
 
     def error(self, message: str) -> NoReturn:
-        """Leave with exit code 2.
+        """Exit with code 2.
 
         Args:
-            message: what is wrong, without a full stop.
+            message: the error, without a full stop.
         """
-        self.exit(2, f"{self.prog}: error: {message.rstrip('.')}.\nThe options are listed by: {self.prog} --help\n")
+        self.exit(2, f"{self.prog}: error: {message.rstrip('.')}.\nList the options with: {self.prog} --help\n")
 
 
 def new_parser(command: str, description: str) -> CommandParser:
-    """A parser for one command, with `--debug` shown (the dispatcher takes it out before any command sees it)."""
+    """A parser for one command; it lists `--debug`, which the dispatcher removes before the command is called."""
     parser = CommandParser(
         prog=f"{PROGRAM} {command}",
         description=description,
@@ -55,7 +55,7 @@ def new_parser(command: str, description: str) -> CommandParser:
 
 
 def with_underscores(arguments: Iterable[str]) -> list[str]:
-    """The arguments with every option's name as it is listed: `--num-beams=4` becomes `--num_beams=4`."""
+    """Write option names with underscores: `--num-beams=4` becomes `--num_beams=4`."""
     return [_with_underscores(argument) for argument in arguments]
 
 
@@ -74,11 +74,11 @@ def option_names(arguments: Iterable[str]) -> list[str]:
 
 
 def unknown_option(option: str, known: Iterable[str]) -> str:
-    """What to say of an option that there is not.
+    """The message for an unknown option.
 
     Args:
-        option: with its two hyphens.
-        known: those that there are, likewise.
+        option: its name, with the two hyphens.
+        known: the known options, also with hyphens.
     """
     near = get_close_matches(option, list(known), n=1)
     return f"there is no option {option}" + (f" (did you mean {near[0]}?)" if near else "")
@@ -107,13 +107,13 @@ def _whole_number(text: str, least: int, most: int = LARGEST) -> int:
 
 
 def count_of(setting: str) -> Callable[[str], int]:
-    """The whole numbers that a setting of decoding may be."""
+    """The argument type of a decoding setting that is a whole number in a range."""
     least, most = COUNTS[setting]
     return lambda text: _whole_number(text, least, most)
 
 
 def number_of(setting: str) -> Callable[[str], float]:
-    """The finite numbers that a setting of decoding may be."""
+    """The argument type of a decoding setting that is a finite number in a range."""
     least, most = NUMBERS[setting]
 
     def number(text: str) -> float:
@@ -129,33 +129,34 @@ def number_of(setting: str) -> Callable[[str], float]:
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Which model, where it runs, and how much at a time."""
+    """Add the options for the model, the device and the batch size."""
     parser.add_argument("--model", required=True, metavar="DIR_OR_ID", help="model folder, or its name on the Hub")
-    parser.add_argument("--device", help="cpu, cuda, cuda:1, ...; the accelerator if there is one")
+    parser.add_argument("--device", help="cpu, cuda, cuda:1, ... (default: the accelerator if there is one, else cpu)")
     parser.add_argument(
         "--batch_tokens",
         type=positive,
         default=4096,
         metavar="N",
-        help="most tokens of a side in a batch, padding included; lower it if memory runs out (default: %(default)s)",
+        help="maximum tokens per batch on each side, padding included; lower it if memory runs out (default: "
+        "%(default)s)",
     )
 
 
 def add_length_option(parser: argparse.ArgumentParser) -> None:
-    """What is no sentence any more."""
+    """Add the option for the longest line to accept."""
     parser.add_argument(
         "--max_source_tokens",
         type=positive,
         default=5000,
         metavar="N",
-        help="longest line; time and memory grow with its square (default: %(default)s)",
+        help="maximum tokens per line; time and memory grow with the square of the length (default: %(default)s)",
     )
 
 
 def add_decoding_options(parser: argparse.ArgumentParser) -> None:
-    """How to decode; what is not given comes from the model's generation config."""
+    """Add the decoding options; unset ones come from the model's generation config."""
     group = parser.add_argument_group("decoding", "unset options come from the model's generation config")
-    group.add_argument("--num_beams", type=count_of("num_beams"), metavar="K", help="beam size; 1 is greedy")
+    group.add_argument("--num_beams", type=count_of("num_beams"), metavar="K", help="beam size; 1 is greedy search")
     penalty = group.add_mutually_exclusive_group()
     penalty.add_argument(
         "--gnmt_length_penalty",
@@ -173,30 +174,31 @@ def add_decoding_options(parser: argparse.ArgumentParser) -> None:
         "--coverage_penalty",
         type=number_of("coverage_penalty"),
         metavar="B",
-        help="weight of untranslated source tokens",
+        help="weight of the penalty for untranslated source tokens",
     )
     group.add_argument(
         "--max_extra_tokens",
         type=count_of("max_extra_tokens"),
         metavar="N",
-        help="most tokens beyond those of the source",
+        help="maximum length of a translation: the source's tokens plus N",
     )
 
 
 def add_precision_option(parser: argparse.ArgumentParser) -> None:
-    """In what a processor computes."""
+    """Add the option for the precision on a CPU."""
     parser.add_argument(
         "--precision",
         choices=("auto", "model", "bf16", "int8"),
         default="model",
-        help="in which a model of ours computes on a processor; the default is the weights' own (model), in which a "
-        "result depends neither on the machine nor on what else is translated. bf16 and int8 are faster and change a "
-        "few translations, int8 by what is in a batch together; auto is the fastest here, named on stderr",
+        help="precision of a vanilla_transformer model on a CPU. model (default) is that of the weights: translations "
+        "depend neither on the machine nor on the rest of the batch. bf16 and int8 are faster but change a few "
+        "translations; with int8 they also depend on the rest of the batch. auto is the fastest on this machine, "
+        "named on stderr",
     )
 
 
 def decoding_settings(options: argparse.Namespace) -> dict[str, Any]:
-    """The decoding options that were given, as arguments of `Translator.translate`."""
+    """The given decoding options, as arguments of `Translator.translate`."""
     names = ("num_beams", "length_penalty", "gnmt_length_penalty", "coverage_penalty", "max_extra_tokens")
     return {name: value for name in names if (value := getattr(options, name)) is not None}
 
@@ -213,5 +215,5 @@ def load_translator(options: argparse.Namespace) -> "Translator":
         options.model, device=options.device, precision=getattr(options, "precision", None)
     )
     if getattr(options, "precision", None) == "auto" and translator.precision is not None:
-        sys.stderr.write(f"Decoding in {translator.precision}, the fastest here.\n")
+        sys.stderr.write(f"Decoding in {translator.precision}, the fastest on this machine.\n")
     return translator

@@ -1,8 +1,8 @@
-"""What a run says on stderr: this package's own messages, errors of libraries, and bars only on a terminal.
+"""What a command writes to stderr: this package's messages, errors of libraries, and progress bars on a terminal only.
 
-Warnings and log lines of torch, transformers, datasets and the like are for people who write code with them. `--debug`
-leaves all of them as they are, and so does, for each library, its own environment variable where the user has set it.
-Nothing is imported here for that: a library that comes later reads its variable, one that is there is told.
+Warnings and log lines of torch, transformers, datasets and the like are for developers. `--debug` shows all of them,
+and a library's own environment variable, if the user has set it, decides for that library. Nothing is imported for
+this: a library that is imported later reads its variable, and one already imported is configured directly.
 """
 
 import logging
@@ -22,21 +22,21 @@ _VERBOSITY = {
     "datasets": "DATASETS_VERBOSITY",
     "huggingface_hub": "HF_HUB_VERBOSITY",
 }
-"""Loggers with a level and a handler of their own, and the variables that they take the level from."""
+"""Loggers with a level and a handler of their own, and the environment variables that set the level."""
 _BARS = {
     "huggingface_hub.utils": "HF_HUB_DISABLE_PROGRESS_BARS",
     "datasets.utils": "HF_DATASETS_DISABLE_PROGRESS_BARS",
 }
-"""Modules with `disable_progress_bars`, and the variables that do the same."""
+"""Modules with `disable_progress_bars`, and the environment variables that do the same."""
 _OTHERS = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
 @contextmanager
 def plain_messages(debug: bool = False) -> Iterator[None]:
-    """Keep what libraries say off stderr, but for their errors.
+    """Keep library messages off stderr, except errors.
 
     Args:
-        debug: leave libraries as they are.
+        debug: leave library messages as they are.
     """
     with ExitStack() as stack:
         stack.enter_context(_log_of_others_from(logging.WARNING if debug else logging.ERROR))
@@ -64,7 +64,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 class _OnStandardError(logging.StreamHandler):
-    """Messages as they are, on whatever stderr is when they come."""
+    """Writes plain messages to the current `sys.stderr`."""
 
     def __init__(self, least: int) -> None:
         super().__init__()
@@ -81,7 +81,7 @@ class _OnStandardError(logging.StreamHandler):
 
 @contextmanager
 def _log_of_others_from(least: int) -> Iterator[None]:
-    """What is logged, on stderr: all of ours, and of others what is at least so bad."""
+    """Log to stderr: all records of this package, and those of other packages from the level `least`."""
     root, handler = logging.getLogger(), _OnStandardError(least)
     root.addHandler(handler)
     try:
@@ -92,7 +92,7 @@ def _log_of_others_from(least: int) -> Iterator[None]:
 
 @contextmanager
 def _imported_are_told(variables: Collection[str]) -> Iterator[None]:
-    """The same as these variables say, for libraries that have read them already."""
+    """Apply these variables to libraries that are already imported."""
     loggers = [
         logging.getLogger(name)
         for name, variable in _VERBOSITY.items()
@@ -114,7 +114,7 @@ def _imported_are_told(variables: Collection[str]) -> Iterator[None]:
             module.enable_progress_bars()
 
 
-# Reading or writing a file of weights is no long work, and its bar would break the one over steps
+# Reading or writing weights takes little time, and its progress bar would interrupt the one over steps
 
 
 @contextmanager
@@ -134,7 +134,7 @@ def _no_bar_for_files_of_weights() -> Iterator[None]:
 
 
 class _LoggingFinder(MetaPathFinder):
-    """Finds the module of `transformers` that makes its bars where Python would, and switches them off."""
+    """Finds the transformers module that creates progress bars, as Python would, and disables them on import."""
 
     name = "transformers.utils.logging"
 

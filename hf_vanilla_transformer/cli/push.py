@@ -1,4 +1,4 @@
-"""Publish a model on the Hub: weights, configs, tokenizer, code, a card that can be checked, and nothing else."""
+"""Publish a model on the Hub: weights, configs, tokenizer, code and a verifiable model card, and nothing else."""
 
 import argparse
 import sys
@@ -8,13 +8,14 @@ from typing import Any
 
 from .options import new_parser
 
-DESCRIPTION = """Publish a model's folder on the Hub, in one commit.
+DESCRIPTION = """Publish a model folder on the Hub, in a single commit.
 
-Published are weights, configs, tokenizer, the model's code, its manifest, the score ledger, illustration.html if there
-is one, and a card filled by what is known of the model: never the state of training, its arguments, or other files.
-Scores come from the ledger that `evaluate` writes.
+It publishes the weights, configs, tokenizer, model code, manifest, score ledger, illustration.html if there is one,
+and a model card generated from these files; never the training state, the training arguments or other files. Scores
+come from the ledger that `evaluate` writes.
 
-The access token is that of `hf auth login`, or HF_TOKEN. A push that failed is finished by the same command."""
+The access token is that of `hf auth login`, or HF_TOKEN. To complete a push that failed, run the same command
+again."""
 
 DETAILS = ("license", "source_lang", "target_lang", "datasets", "data", "limits")
 
@@ -22,28 +23,28 @@ DETAILS = ("license", "source_lang", "target_lang", "datasets", "data", "limits"
 def build_parser() -> argparse.ArgumentParser:
     """The options of this command."""
     parser = new_parser("push", DESCRIPTION)
-    parser.add_argument("--model", required=True, metavar="DIR", help="a model's folder")
-    parser.add_argument("--repo_id", required=True, metavar="NAME", help="owner/name on the Hub; made if not there")
-    parser.add_argument("--private", action="store_true", help="if it is made, only its owner sees it")
-    parser.add_argument("--revision", metavar="BRANCH", help="push to this branch; it must exist")
+    parser.add_argument("--model", required=True, metavar="DIR", help="model folder")
+    parser.add_argument("--repo_id", required=True, metavar="NAME", help="owner/name on the Hub; created if missing")
+    parser.add_argument("--private", action="store_true", help="create the repository as private")
+    parser.add_argument("--revision", metavar="BRANCH", help="push to this branch, which must exist")
     parser.add_argument(
         "--card",
         choices=("ask", "keep", "replace"),
-        help="what becomes of a card that was changed on the Hub since the last push (default: an error asks)",
+        help="what to do with a card that was edited on the Hub since the last push (default: ask, which is an error)",
     )
-    parser.add_argument("--dry_run", metavar="DIR", help="write what would be published to this folder, push nothing")
-    card = parser.add_argument_group("the card", "what no file knows; what is not given is called unknown")
-    card.add_argument("--license", metavar="ID", help="licence of the weights as the Hub names it, such as apache-2.0")
-    card.add_argument("--source_lang", metavar="xx", help="language of the source; else that of the run")
-    card.add_argument("--target_lang", metavar="yy", help="likewise")
-    card.add_argument("--datasets", nargs="+", metavar="ID", help="names on the Hub of the training data")
-    card.add_argument("--data", metavar="TEXT", help="the training data in words: release, size, licence")
-    card.add_argument("--limits", metavar="TEXT", help="what the model was not trained for")
+    parser.add_argument("--dry_run", metavar="DIR", help="write what would be published to this folder; push nothing")
+    card = parser.add_argument_group("model card", "facts that no file holds; the card says unknown if not given")
+    card.add_argument("--license", metavar="ID", help="licence of the weights, by its Hub id such as apache-2.0")
+    card.add_argument("--source_lang", metavar="xx", help="source language (default: that of the run)")
+    card.add_argument("--target_lang", metavar="yy", help="target language (default: that of the run)")
+    card.add_argument("--datasets", nargs="+", metavar="ID", help="Hub ids of the training data")
+    card.add_argument("--data", metavar="TEXT", help="description of the training data: release, size, licence")
+    card.add_argument("--limits", metavar="TEXT", help="uses that the model was not trained for")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, push, say where it is."""
+    """Parse the options, push, print where the model is."""
     parser = build_parser()
     options = parser.parse_args(argv)
     if options.dry_run is not None:
@@ -71,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
         **details,
     )
     _print_notes(pushed.notes)
-    what = f"{len(pushed.files)} files are" if pushed.changed else "Nothing has changed since the last push: all is"
+    what = f"{len(pushed.files)} files are" if pushed.changed else "Nothing has changed since the last push: it is"
     print(f"{what} at {pushed.url} (commit {pushed.commit[:12]}).")
     return 0
 

@@ -1,4 +1,4 @@
-"""Give the log-probability of given translations, by one forward pass over each."""
+"""Compute the log-probability of given translations, with one forward pass for each."""
 
 import math
 import sys
@@ -6,23 +6,23 @@ import sys
 from .options import add_length_option, add_model_options, load_translator, new_parser
 from .streams import open_output, refuse_existing
 
-DESCRIPTION = r"""Give the log-probability of given translations (forced decoding).
+DESCRIPTION = r"""Compute the log-probability of given translations (forced decoding).
 
-Writes one line per pair, in order: log-probability, tokens, and log-probability per token, separated by tabs.
-Logarithms are natural; tokens are those of the target, end of sentence included. The last column is the negative of
-the model's loss on that pair. The totals go to stderr."""
+Writes one line per pair, in order: log-probability, number of tokens and log-probability per token, separated by
+tabs. Logarithms are natural; tokens are those of the target, end of sentence included. The last column is the negative
+of the model's loss on that pair. The totals go to stderr."""
 
 CHUNK_PAIRS = 2000
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, load, score."""
+    """Parse the options, load the model, score."""
     parser = new_parser("score", DESCRIPTION)
     add_model_options(parser)
     add_length_option(parser)
-    parser.add_argument("--source", required=True, metavar="FILE", help="UTF-8 text, one sentence a line")
-    parser.add_argument("--target", required=True, metavar="FILE", help="their translations, line by line")
-    parser.add_argument("--output", metavar="FILE", help="appears when all is scored; stdout if not given")
+    parser.add_argument("--source", required=True, metavar="FILE", help="source text: UTF-8, one sentence per line")
+    parser.add_argument("--target", required=True, metavar="FILE", help="its translations, line by line")
+    parser.add_argument("--output", metavar="FILE", help="output file, written when all is scored (default: stdout)")
     parser.add_argument("--overwrite", action="store_true", help="replace an output file that exists")
     options = parser.parse_args(argv)
     if options.overwrite and options.output is None:

@@ -1,7 +1,7 @@
 r"""Lines in and lines out: UTF-8, split at `\n` and nowhere else, one line of output for each line of input.
 
-Input is read as it comes: what a slow pipe has delivered is handed on at once, a file in large pieces. What text is,
-and what is taken off or refused, is said by `data/text.py`, as for training text; a missing last newline is fine.
+Input is read as it arrives: lines from a slow pipe are passed on at once, a file is read in large pieces. As for
+training text, `data/text.py` decides what is removed or refused. A missing last newline is fine.
 """
 
 import os
@@ -13,17 +13,17 @@ from pathlib import Path
 from typing import Any, BinaryIO, TextIO
 
 PIECE_BYTES = 1 << 18
-# What `str.splitlines`, `wc`, spreadsheets or browsers take for the end of a line
+# Every line break that `str.splitlines`, `wc`, spreadsheets or browsers recognize
 LINE_BREAKS = re.compile("\r\n|[\n\v\f\r\x1c\x1d\x1e\x85\u2028\u2029]")
 
 
 def one_line(text: str) -> str:
-    """`text` with each line break of any kind made a space."""
+    """Replace every line break of any kind by a space."""
     return LINE_BREAKS.sub(" ", text)
 
 
 def require_stdin() -> None:
-    """Refuse to read what is not there.
+    """Check that there is a stdin to read.
 
     Raises:
         ValueError: stdin is closed.
@@ -33,7 +33,7 @@ def require_stdin() -> None:
 
 
 def require_stdout() -> None:
-    """Refuse work whose results would go nowhere.
+    """Check that there is a stdout to write to.
 
     Raises:
         ValueError: stdout is closed.
@@ -45,11 +45,11 @@ def require_stdout() -> None:
 
 
 class UnwritableOutputError(OSError):
-    """What the system says of an output, with its name."""
+    """An output cannot be written; the message has its name and the system's reason."""
 
 
 def cannot_be_written(name: str, error: OSError) -> UnwritableOutputError:
-    """The error to raise for an output."""
+    """The error to raise when writing the output `name` has failed."""
     found = UnwritableOutputError(
         f"{name} cannot be written: {error.strerror or error}. Make room, or write elsewhere."
     )
@@ -58,22 +58,22 @@ def cannot_be_written(name: str, error: OSError) -> UnwritableOutputError:
 
 
 def discard(stream: TextIO) -> None:
-    """Send what is still buffered nowhere, or Python would complain about it at exit."""
+    """Discard what is still buffered, which Python would otherwise complain about at exit."""
     try:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    except (OSError, ValueError):  # no file of the system's, as under a test
+    except (OSError, ValueError):  # not backed by a system file, as under a test
         return
 
 
 class Guarded:
-    """A standard stream that fails once: what comes after its first failure goes nowhere, at exit too.
+    """A standard stream that fails once: output after the first failure is discarded, also at exit.
 
     Args:
-        stream: what to write to; `None` is nowhere.
-        name: to raise the failure under; without it nothing is raised, for messages that nobody can be told of.
+        stream: the stream to write to; with `None`, output is discarded.
+        name: the stream's name in the error; without a name, no error is raised, as nobody would see it.
 
     Attributes:
-        failure: what to raise at the end, for libraries pass over errors of printing.
+        failure: the error to raise at the end, because libraries ignore errors of printing.
     """
 
     def __init__(self, stream: TextIO | None, name: str = "") -> None:
@@ -82,12 +82,12 @@ class Guarded:
         self.failure: OSError | None = None
 
     def write(self, text: str) -> int:
-        """As of a stream."""
+        """Write text; returns its length."""
         self._try(self._stream.write, text)
         return len(text)
 
     def flush(self) -> None:
-        """As of a stream."""
+        """Flush the stream."""
         self._try(self._stream.flush)
 
     def _try(self, method: Callable[..., Any], *arguments: str) -> None:
@@ -106,7 +106,7 @@ class Guarded:
 
 @contextmanager
 def guarded_streams() -> Iterator[None]:
-    """Stdout and stderr as `Guarded`."""
+    """Replace stdout and stderr by `Guarded` streams."""
     streams = sys.stdout, sys.stderr
     if sys.stdout is not None:
         sys.stdout = Guarded(sys.stdout, "stdout")
@@ -136,11 +136,11 @@ def open_input(path: str | None) -> Iterator[BinaryIO]:
 
 
 def line_chunks(stream: BinaryIO, name: str) -> Iterator[list[str]]:
-    """The lines of a stream, in lists of those that arrived together; what is odd in it is said at its end.
+    """The lines of a stream, in lists of those that arrived together; oddities are reported at its end.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it is no UTF-8 text, with `name`.
+        OSError: the stream cannot be read.
+        ValueError: it is not UTF-8 text; the message gives `name`.
     """
     from ..data.text import TextReader
 
@@ -159,7 +159,7 @@ def _reads(stream: BinaryIO, name: str) -> Iterator[bytes]:
 
 
 def count_lines(path: str | None) -> int | None:
-    """Lines of a regular file, for the progress bar; `None` for pipes and terminals."""
+    """The number of lines of a regular file, for the progress bar; `None` for pipes and terminals."""
     if path is None or not Path(path).is_file():
         return None
     ended, last = 0, b"\n"
@@ -171,10 +171,10 @@ def count_lines(path: str | None) -> int | None:
 
 
 def refuse_existing(path: str | None, overwrite: bool) -> None:
-    """Check that a file may be written; meant to be called before long work, too.
+    """Check that a file may be written; also called before long work.
 
     Raises:
-        FileExistsError: it is there and `overwrite` is false, or it is a folder.
+        FileExistsError: it exists and `overwrite` is false, or it is a folder.
         FileNotFoundError: its folder does not exist.
     """
     from ..model.whole_folders import is_device
@@ -195,11 +195,11 @@ def refuse_existing(path: str | None, overwrite: bool) -> None:
 
 @contextmanager
 def open_output(path: str | None, overwrite: bool = False) -> Iterator[BinaryIO]:
-    """Stdout, or a file that is written beside its place and moved there only at the end of success.
+    """Stdout, or a temporary file that is moved to `path` only on success.
 
     Raises:
         FileExistsError, FileNotFoundError: see `refuse_existing`.
-        OSError: it cannot be written, by its name.
+        OSError: the output cannot be written; the message names it.
     """
 
     refuse_existing(path, overwrite)
@@ -209,7 +209,7 @@ def open_output(path: str | None, overwrite: bool = False) -> Iterator[BinaryIO]
     except BrokenPipeError:
         raise
     except OSError as error:
-        if error.errno is None or error.filename is not None:  # of something else, which it names
+        if error.errno is None or error.filename is not None:  # about another file, which it names
             raise
         if path is None:
             discard(sys.stdout)

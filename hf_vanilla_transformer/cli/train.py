@@ -1,4 +1,4 @@
-"""Train a model from a recipe, from parallel text to a folder that translates."""
+"""Train a model from a recipe: from parallel text to a model folder that translates."""
 
 import argparse
 import logging
@@ -19,13 +19,13 @@ if TYPE_CHECKING:
     from ..training.recipes import Settings
 
 DESCRIPTION = """Train a model from a recipe. Every setting of a recipe is also an option, and an option overrides the
-recipe; defaults are those without a recipe. --help_all lists the settings of transformers' Trainer too."""
+recipe. The defaults below apply without a recipe. --help_all also lists the settings of transformers' Trainer."""
 
 OWN_OPTIONS = ("--recipe", "--output_dir", "--resume", "--help_all")
 
 
 def build_parser() -> CommandParser:
-    """Options of the command itself; all others are settings of the run."""
+    """The command's own options; all others are settings of the run."""
     parser = CommandParser(
         prog=f"{PROGRAM} train",
         usage=f"{PROGRAM} train --output_dir DIR [--recipe NAME] [--resume] [--SETTING VALUE ...]",
@@ -33,25 +33,27 @@ def build_parser() -> CommandParser:
         add_help=False,
         allow_abbrev=False,
     )
-    parser.add_argument("-h", "--help", action="store_true", help="list our options")
+    parser.add_argument("-h", "--help", action="store_true", help="list the options that most runs need")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    parser.add_argument("--help_all", action="store_true", help="list the Trainer's options too")
+    parser.add_argument("--help_all", action="store_true", help="also list all options of transformers' Trainer")
     parser.add_argument(
         "--recipe",
         metavar="NAME",
         help=f"{', '.join(recipe_names())}, or a YAML file of your own; without one, the paper's base model",
     )
-    parser.add_argument("--output_dir", metavar="DIR", help="folder of the run; must not hold one yet")
-    parser.add_argument("--resume", action="store_true", help="go on from the newest complete checkpoint")
+    parser.add_argument(
+        "--output_dir", metavar="DIR", help="run folder; must not hold a run yet, except with --resume"
+    )
+    parser.add_argument("--resume", action="store_true", help="continue from the newest complete checkpoint")
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, train, say where the model is."""
+    """Parse the options, train, print where the model is."""
     parser = build_parser()
     options, overrides = parser.parse_known_args(with_underscores(sys.argv[1:] if argv is None else argv))
     for option in option_names(overrides):
-        if get_close_matches(option, OWN_OPTIONS, n=1, cutoff=0.75):  # settings are known when the Trainer is
+        if get_close_matches(option, OWN_OPTIONS, n=1, cutoff=0.75):  # settings are known once the Trainer is imported
             parser.error(unknown_option(option, OWN_OPTIONS))
     if options.help or options.help_all:
         print(_help(parser, options.help_all))
@@ -70,7 +72,7 @@ def main(argv: list[str] | None = None) -> int:
     elif options.resume and begun.parent.is_dir() and not overrides and options.recipe is None:
         raise ValueError(
             f"The settings of the run in {options.output_dir} are lost: there is no {SETTINGS_NAME}. Give `--resume` "
-            "with the recipe and the options that it was started with."
+            "together with the recipe and the options that the run was started with."
         )
     settings = parse_settings(options.recipe, ["--output_dir", options.output_dir, *overrides])
     with _log_on_stderr() if settings.training.should_log else nullcontext():
@@ -98,26 +100,28 @@ def _train(settings: "Settings", options: argparse.Namespace) -> int:
 
 
 def _how_to_go_on(output_dir: str, error: BaseException | None = None) -> str:
-    """The last line of a run that did not come to its end."""
+    """The last line printed by a run that did not finish: how to continue."""
     from ..training.checkpoints import SETTINGS_NAME, checkpoints_of, what_is_wrong
     from ..training.run_lock import RunInUseError
 
     run = Path(output_dir)
-    if isinstance(error, RunInUseError) or not (run / SETTINGS_NAME).exists():  # another's run, or it did not begin
+    if (
+        isinstance(error, RunInUseError) or not (run / SETTINGS_NAME).exists()
+    ):  # another process's run, or it has not started
         return ""
     checkpoints = checkpoints_of(run)
     if checkpoints and all(what_is_wrong(checkpoint) for checkpoint in reversed(checkpoints)):
         return ""
     if checkpoints:
-        return f"Go on with: vanilla-transformer train --resume --output_dir {shlex.quote(output_dir)}"
+        return f"Continue with: vanilla-transformer train --resume --output_dir {shlex.quote(output_dir)}"
     if isinstance(error, KeyboardInterrupt):
-        return "It had written no checkpoint yet: start it again with the same command."
-    return "It had written no checkpoint yet: change what is said above, and start it again in the same folder."
+        return "No checkpoint was written yet: start again with the same command."
+    return "No checkpoint was written yet: fix the error above, and start again in the same folder."
 
 
 @contextmanager
 def _log_on_stderr() -> Iterator[None]:
-    """What the package reports goes to standard error, and not only its warnings."""
+    """Log the package's messages to stderr from level INFO, not only warnings."""
     logger = logging.getLogger("hf_vanilla_transformer")
     level = logger.level
     logger.setLevel(logging.INFO)
@@ -128,7 +132,7 @@ def _log_on_stderr() -> Iterator[None]:
 
 
 def _help(parser: CommandParser, everything: bool) -> str:
-    """Every setting with its type, choices and default."""
+    """The help text: every setting with its type, choices and default."""
     from dataclasses import MISSING, fields
 
     from ..training.arguments import GROUPS, TRAINING_SETTINGS
@@ -139,7 +143,7 @@ def _help(parser: CommandParser, everything: bool) -> str:
 
         groups["training"] = TranslationTrainingArguments
     else:
-        section = parser.add_argument_group("training", "what most runs set; --help_all lists the rest")
+        section = parser.add_argument_group("training", "the settings that most runs need; --help_all lists the rest")
         for name, setting in TRAINING_SETTINGS.items():
             _add(section, name, setting.type, setting.help, setting.default, setting.choices)
     for name, group in groups.items():

@@ -1,4 +1,4 @@
-r"""Translate files, pipes or what is typed, in order, one line of output for each line of input."""
+r"""Translate files, pipes or typed lines, in order, one line of output for each line of input."""
 
 import argparse
 import io
@@ -23,23 +23,23 @@ from .typed_lines import typed_lines
 if TYPE_CHECKING:
     from ..translation import Translation, Translator
 
-DESCRIPTION = r"""Translate text, one sentence a line, from a file or stdin to a file or stdout.
+DESCRIPTION = r"""Translate text, one sentence per line, from a file or stdin to a file or stdout.
 
-Line n of the output belongs to line n of the input. Lines end at \n alone; any other line break inside a
-translation is written as a space. A line without text gives an empty line. What a pipe has delivered is
-translated at once, so a slow writer gets its answers as it writes.
+Line n of the output belongs to line n of the input. Only \n ends a line; any other line break inside a
+translation is written as a space. A line without text gives an empty line. Lines from a pipe are translated
+as soon as they arrive.
 
 formats:
   text              the best translation
-  text, --n_best K  one line per hypothesis, best first: "index ||| hypothesis ||| score", the index of the input
-                    line counted from 0 (a hypothesis may itself hold |||)
+  text, --n_best K  one line per hypothesis, best first: "index ||| hypothesis ||| score"; the index of the input
+                    line counts from 0 (a hypothesis may itself contain |||)
   jsonl             one object per input line: {"source", "hypotheses": [{"text", "score", "finished"}, ...]};
-                    finished is false if the hypothesis ran into its length limit
+                    finished is false if the hypothesis reached the length limit
 
-A score is the sum of the natural logarithms of the tokens' probabilities, divided by
-((5 + tokens) / 6) ** gnmt_length_penalty or, where that is not set, by tokens ** length_penalty."""
+A score is the sum of the tokens' log-probabilities (natural logarithm), divided by
+((5 + tokens) / 6) ** gnmt_length_penalty or, if that is not set, by tokens ** length_penalty."""
 
-INTERACTIVE_HELP = """translate what you type, line by line, with the editing keys of a shell; the lines are kept in
+INTERACTIVE_HELP = """translate lines as you type them, with the editing keys of a shell; the history is kept in
 ~/.local/state/vanilla-transformer/history"""
 Formatter = Callable[[int, str, "Translation"], str]
 JSON_LINE_BREAKS = {ord(character): f"\\u{ord(character):04x}" for character in "\x85\u2028\u2029"}
@@ -50,11 +50,15 @@ def build_parser() -> argparse.ArgumentParser:
     parser = new_parser("translate", DESCRIPTION)
     add_model_options(parser)
     add_length_option(parser)
-    parser.add_argument("--input", metavar="FILE", help="UTF-8 text; stdin if not given")
-    parser.add_argument("--output", metavar="FILE", help="appears when all is translated; stdout if not given")
+    parser.add_argument("--input", metavar="FILE", help="source text, UTF-8 (default: stdin)")
+    parser.add_argument(
+        "--output", metavar="FILE", help="output file, written when all is translated (default: stdout)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="replace an output file that exists")
-    parser.add_argument("--format", choices=("text", "jsonl"), default="text", help="(default: %(default)s)")
-    parser.add_argument("--n_best", type=positive, default=1, metavar="K", help="hypotheses of each line (default: 1)")
+    parser.add_argument(
+        "--format", choices=("text", "jsonl"), default="text", help="output format (default: %(default)s)"
+    )
+    parser.add_argument("--n_best", type=positive, default=1, metavar="K", help="hypotheses per line (default: 1)")
     parser.add_argument("--interactive", action="store_true", help=INTERACTIVE_HELP)
     add_decoding_options(parser)
     add_precision_option(parser)
@@ -62,7 +66,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, load, translate."""
+    """Parse the options, load the model, translate."""
     parser = build_parser()
     options = parser.parse_args(argv)
     if options.interactive and (options.input or options.output):
@@ -80,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     if unfinished:
         sys.stderr.write(
             f"{unfinished:,} of {total:,} translations ran into their length limit and may be cut short: "
-            "raise --max_extra_tokens if that is not meant.\n"
+            "raise --max_extra_tokens if that is not intended.\n"
         )
     return 0
 
@@ -88,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
 def _translate_stream(
     translator: "Translator", source: BinaryIO, target: BinaryIO, options: argparse.Namespace
 ) -> tuple[int, int]:
-    """How many translations ran into their limit, and how many there are."""
+    """The number of translations that reached the length limit, and of all translations."""
     from tqdm import tqdm
 
     formatter = _formatter(options)
@@ -125,24 +129,24 @@ def as_text(index: int, source: str, translation: "Translation") -> str:
 
 
 def as_n_best(index: int, source: str, translation: "Translation") -> str:
-    """Each hypothesis on a line, in the form of Moses' n-best lists."""
+    """Each hypothesis on a line, in the format of Moses n-best lists."""
     return "".join(f"{index} ||| {one_line(h.text)} ||| {h.score:.6f}\n" for h in translation.hypotheses)
 
 
 def as_json(index: int, source: str, translation: "Translation") -> str:
-    """One object, exact text, no line break of any kind inside."""
+    """One JSON object on one line, with the exact text and no line break of any kind inside."""
     hypotheses = [{"text": h.text, "score": h.score, "finished": h.finished} for h in translation.hypotheses]
     row = to_json({"source": source, "hypotheses": hypotheses})
     return row.translate(JSON_LINE_BREAKS) + "\n"
 
 
 def _translate_typed(translator: "Translator", options: argparse.Namespace) -> int:
-    """Answer each line typed, until the end of input; a line that cannot be translated is no reason to stop."""
+    """Translate each typed line until the end of input; a line that cannot be translated does not stop it."""
     formatter = _formatter(options)
     settings = decoding_settings(options)
-    translator.decoding(n_best=options.n_best, **settings)  # wrong settings are a reason
+    translator.decoding(n_best=options.n_best, **settings)  # wrong settings do
     if isinstance(sys.stdin, io.TextIOWrapper):
-        sys.stdin.reconfigure(errors="surrogateescape")  # a byte that is no character is a wrong line, and not the end
+        sys.stdin.reconfigure(errors="surrogateescape")  # an invalid byte makes a wrong line, not the end
     for index, typed in enumerate(typed_lines()):
         try:
             line = _text_of(typed, index + 1)
@@ -158,12 +162,12 @@ def _translate_typed(translator: "Translator", options: argparse.Namespace) -> i
 
 
 def _text_of(typed: str, number: int) -> str:
-    """What was typed, read as any other text."""
+    """The typed line, read like any other text."""
     from ..data.text import TextReader
 
     try:
         data = typed.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:  # the translator says what it is
+    except UnicodeEncodeError:  # the translator reports it
         return typed
     reader = TextReader("stdin")
     reader.lines = number - 1

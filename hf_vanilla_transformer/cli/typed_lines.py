@@ -1,8 +1,8 @@
-"""Lines typed at a terminal: edited with the keys that a shell has, and kept for the next time.
+"""Lines typed at a terminal, with the editing keys of a shell and a history that is kept for the next time.
 
-Editing and history are those of `readline`, where Python has it and both ends are a terminal. History is a file of the
-user's own: `vanilla-transformer/history` in `$XDG_STATE_HOME` or `~/.local/state`. Whatever is wrong with that file,
-lines can be typed; of what is piped in nothing is kept.
+Editing and history come from `readline`, if Python has it and both stdin and stdout are terminals. The history is
+private to the user: `vanilla-transformer/history` in `$XDG_STATE_HOME` or `~/.local/state`. A problem with that file
+never prevents typing. Piped lines are not kept.
 """
 
 import os
@@ -17,10 +17,10 @@ PROMPT = "> "
 
 
 def typed_lines() -> Iterator[str]:
-    """What is typed or piped into stdin, line by line without its end, until the end of input."""
+    """The lines typed or piped into stdin, without line ends, until the end of input."""
     asks = sys.stdin.isatty()
     if asks:
-        sys.stderr.write("Type a sentence and Enter; Ctrl-D ends.\n")
+        sys.stderr.write("Type a sentence and press Enter; Ctrl-D ends.\n")
     with _editing() if asks and sys.stdout.isatty() else nullcontext():
         while (line := _read(asks)) is not None:
             yield line
@@ -30,7 +30,7 @@ def typed_lines() -> Iterator[str]:
 
 def _read(asks: bool) -> str | None:
     prompt = PROMPT if asks else ""
-    if not sys.stdout.isatty():  # results alone go there
+    if not sys.stdout.isatty():  # only results go there
         sys.stderr.write(prompt)
         sys.stderr.flush()
         prompt = ""
@@ -57,14 +57,14 @@ def _editing() -> Iterator[None]:
 
 
 def history_path() -> Path:
-    """Where the lines typed before are."""
+    """The file of the lines typed before."""
     state = os.environ.get("XDG_STATE_HOME", "")
     folder = Path(state) if os.path.isabs(state) else Path(os.path.expanduser("~")) / ".local" / "state"
     return folder / "vanilla-transformer" / "history"
 
 
 def _keep(readline: Any, path: Path) -> None:
-    """Write the newest lines, for the user's own eyes; a disk that is full or not theirs keeps none."""
+    """Write the newest lines, readable by the user only; without space or permission, none are kept."""
     with suppress(OSError):
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         os.close(os.open(path, os.O_CREAT | os.O_WRONLY, 0o600))

@@ -1,4 +1,4 @@
-"""Compute every figure of a model's card again from its score ledger, or from the model itself."""
+"""Recompute every score on a model's card from its score ledger, or with the model itself."""
 
 import argparse
 import sys
@@ -10,12 +10,12 @@ from .options import new_parser
 if TYPE_CHECKING:
     from ..translation import Translator
 
-DESCRIPTION = """Compute every figure of a model again: those of its card, in metadata and table, and those of its
-score ledger, from the translations in the ledger. With --decode the model translates the test sets anew.
+DESCRIPTION = """Recompute every score of a model from the translations in its score ledger, and compare it with the
+card (metadata and table) and the ledger. With --decode, also translate the test sets again with the model.
 
-A figure that differs by more than 0.01 is reported, and so is one that cannot be computed; the exit code is 0 only if
-all hold. References are found in the ledger, in the data set that it names, or where `evaluate` read them on this
-machine; else give the files. Each is known by its fingerprint, and one that is of no test set in the ledger is an
+A score that differs by more than 0.01 or cannot be computed is reported; the exit code is 0 only if all scores agree.
+References are found in the ledger, in the dataset that it names, or where `evaluate` read them on this machine;
+otherwise give the files. Files are matched by fingerprint, and a file that belongs to no test set in the ledger is an
 error."""
 
 
@@ -24,20 +24,24 @@ def build_parser() -> argparse.ArgumentParser:
     parser = new_parser("verify", DESCRIPTION)
     parser.add_argument("--model", required=True, metavar="DIR_OR_ID", help="model folder, or its name on the Hub")
     parser.add_argument("--decode", action="store_true", help="also translate the test sets with the model")
-    parser.add_argument("--device", help="of --decode: cpu, cuda, cuda:1, ...; the accelerator if there is one")
+    parser.add_argument(
+        "--device", help="for --decode: cpu, cuda, cuda:1, ... (default: the accelerator if there is one)"
+    )
     parser.add_argument("--revision", metavar="REV", help="branch, tag or commit of a model on the Hub")
-    parser.add_argument("--source", nargs="+", default=[], metavar="FILE", help="sources of test sets, for --decode")
-    parser.add_argument("--reference", nargs="+", default=[], metavar="FILE", help="references of test sets")
+    parser.add_argument(
+        "--source", nargs="+", default=[], metavar="FILE", help="sources of the test sets, for --decode"
+    )
+    parser.add_argument("--reference", nargs="+", default=[], metavar="FILE", help="references of the test sets")
     parser.add_argument(
         "--compare_with",
         metavar="DIR_OR_ID",
-        help="also test whether another model's figures on the same test sets differ by more than chance",
+        help="also test whether another model's scores on the same test sets differ significantly",
     )
     return parser
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse, fetch, compute, report."""
+    """Parse the options, fetch the model, recompute, report."""
     parser = build_parser()
     options = parser.parse_args(argv)
     for name in ("source", "device"):
@@ -70,21 +74,21 @@ def main(argv: list[str] | None = None) -> int:
         sys.stderr.write(f"{line}\n")
     differing = sum(check.differs for check in result.checks)
     print(
-        f"{len(result.checks)} figures computed again, {differing} differ by more than 0.01"
-        + (f"; {len(result.problems)} problems, on stderr" if result.problems else "")
+        f"{len(result.checks)} scores recomputed, {differing} differ by more than 0.01"
+        + (f"; {len(result.problems)} problems, listed on stderr" if result.problems else "")
     )
     return 0 if result.passed else 1
 
 
 def _folder(model: str, revision: str | None, whole: bool) -> tuple[Path, bool]:
-    """Where the model's files are, and whether they are this machine's own."""
+    """The folder of the model's files, and whether it is a local folder rather than a Hub download."""
     from ..hub.fetching import fetch
     from ..model.hub_access import HUB_ID
 
     folder = Path(model).expanduser()
     if folder.is_dir():
         if revision is not None:
-            raise ValueError(f"A revision is of a model on the Hub, but {model} is a folder here. Leave it out.")
+            raise ValueError(f"--revision is for a model on the Hub, but {model} is a local folder. Leave it out.")
         return folder, True
     if not HUB_ID.fullmatch(model):
         raise FileNotFoundError(f"There is no model folder {model}. Check the path.")

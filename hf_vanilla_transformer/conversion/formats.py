@@ -174,7 +174,7 @@ EXPORT_FORMATS = _by_name(
         options=(
             FormatOption(
                 "quantization",
-                "how weights are stored, float32 by default",
+                "type of the stored weights, float32 by default",
                 metavar="TYPE",
                 choices=(
                     *("float32", "int8", "int8_float32", "int8_float16", "int8_bfloat16"),

@@ -174,7 +174,7 @@ def problem_after_signal(base: Path, number: int, reference: str) -> str | None:
     if names not in (["checkpoint-2", "checkpoint-3"], ["checkpoint-2", "checkpoint-4"]):
         return f"left {names}"
     last_line = output.read_text().strip().split("\n")[-1]
-    command = last_line.rpartition("Go on with: vanilla-transformer ")[2]
+    command = last_line.rpartition("Continue with: vanilla-transformer ")[2]
     status = in_child(lambda: os._exit(cli.main(shlex.split(command))), base / "errors")
     if status != 0:
         return f"did not go on by {last_line!r}"

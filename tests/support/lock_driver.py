@@ -116,7 +116,7 @@ def killed_before_a_checkpoint(base: Path, at: int, reference: str) -> str | Non
     output = base / f"resumed{at}.log"
     code = exit_code(fork(command("--resume", "--output_dir", str(run)), output))
     told = "no complete checkpoint" in output.read_text() and "Start without `--resume`" in output.read_text()
-    if code != 1 or not told or "Go on with" in output.read_text():
+    if code != 1 or not told or "Continue with" in output.read_text():
         return f"--resume: {code}, {output.read_text()[-1000:]}"
     code = exit_code(fork(command(*options_of(run)), output))
     if code != 0:
