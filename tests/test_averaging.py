@@ -164,7 +164,7 @@ def test_a_folder_without_checkpoints_is_refused(tmp_path):
 @pytest.mark.parametrize(
     ("missing", "message"),
     [
-        ("model.safetensors", r"checkpoint-9 has no model\.safetensors: it was not written to its end"),
+        ("model.safetensors", r"checkpoint-9 has no model\.safetensors: it was not written completely"),
         ("config.json", r"checkpoint-9 has no config\.json"),
     ],
 )

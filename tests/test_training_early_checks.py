@@ -41,7 +41,7 @@ REFUSED = {
     "--positional_encoding foo": "invalid choice: 'foo'",
     "--tokenizer_algorithm foo": "invalid choice: 'foo'",
     "--eval_strategy foo": "invalid choice: 'foo'",
-    "--report_to none tensorboard": "Settings are given as `--name value`, but 'tensorboard' belongs to none",
+    "--report_to none tensorboard": "Settings are given as `--name value`, but 'tensorboard' belongs to no setting",
 }
 
 

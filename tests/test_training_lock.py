@@ -126,7 +126,7 @@ def test_storage_without_locks_is_said_once_and_used(
         assert [path.name for path in tmp_path.iterdir()] == [LOCK_NAME]
     (record,) = caplog.records
     assert f"The storage of {tmp_path} cannot lock files ({os.strerror(number)})" in record.getMessage()
-    assert "(run.lock names one: process 7 on elsewhere, since noon). See to it that there is none." in caplog.text
+    assert "(run.lock names one: process 7 on elsewhere, since noon). Make sure that there is none." in caplog.text
 
 
 def test_a_folder_that_was_made_for_a_lock_alone_goes_with_it(tmp_path: Path):

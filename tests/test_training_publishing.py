@@ -81,8 +81,8 @@ def test_copying_what_is_pushed_draws_no_random_number_of_the_run(tiny_model_fol
 def test_a_push_that_fails_while_training_goes_on_ends_nothing(hub, tmp_path, tiny_model_folder):
     hub.plan("/commit/", 403)
     _, done = train(hub, tmp_path, tiny_model_folder, "ours", "every_save")
-    assert "is not pushed: The access token may not write to someone/run" in done.stderr
-    assert "Training goes on." in done.stderr
+    assert "was not pushed: The access token may not write to someone/run" in done.stderr
+    assert "Training continues." in done.stderr
     assert "- Steps: 2" in hub.repositories["someone/run"].files["README.md"].content.decode()
 
 

@@ -84,7 +84,7 @@ def test_access_tokens_are_not_written(output: list[str]):
     ("options", "note"),
     [
         (["--eval_strategy", "no"], "The best checkpoint is not kept without evaluation"),
-        (["--save_steps", "50", "--eval_steps", "30"], "50 save_steps are no multiple of 30 eval_steps"),
+        (["--save_steps", "50", "--eval_steps", "30"], "50 save_steps are not a multiple of 30 eval_steps"),
         (["--save_steps", "50"], "--save_steps means save_strategy steps."),
         (["--train_source", "a.fr"], "--train_source takes the place of the recipe's dataset_name."),
         (["--max_steps", "9"], "--max_steps takes the place of the recipe's num_train_epochs."),

@@ -139,7 +139,7 @@ def test_the_command_trains_and_resumes_on_a_stream(train: Train, tmp_path: Path
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--max_steps", "-1", "--num_train_epochs", "2"], "A stream has no length, so a run on it must be given one"),
+        (["--max_steps", "-1", "--num_train_epochs", "2"], "A stream has no length, so the run needs one"),
         (["--save_strategy", "epoch"], "save_strategy is epoch. Set `--save_strategy steps` and `--save_steps`"),
         (["--max_length", "0"], "filter's max_tokens must be at most the 60 tokens of a batch, but it is None"),
         (["--pool_size", "0"], "pool_size must be a whole number of at least 1, but it is 0"),

@@ -15,12 +15,12 @@ from .model_fields import ModelField, model_fields
 
 
 def option(default: Any, help: str, **metadata: Any) -> Any:
-    """A dataclass field with its line of help."""
+    """A dataclass field with a help text."""
     return field(default=default, metadata={"help": help, **metadata})
 
 
 def check_finite(settings: Mapping[str, Any]) -> None:
-    """Refuse NaN and infinity in any setting, in a list too.
+    """Refuse NaN and infinity in any setting, also inside lists.
 
     Raises:
         ValueError: the message names the setting.
@@ -31,7 +31,7 @@ def check_finite(settings: Mapping[str, Any]) -> None:
                 raise ValueError(f"`{name}` must be a finite number, got {number}.")
 
 
-# Settled by the tokenizer, or not a hyperparameter.
+# Determined by the tokenizer, or not a hyperparameter.
 _NOT_OPTIONS = {
     *("vocab_size", "decoder_vocab_size", "is_encoder_decoder", "is_decoder", "use_cache"),
     "trained_source_length",
@@ -39,7 +39,7 @@ _NOT_OPTIONS = {
 
 
 def _config_fields() -> list[tuple[str, Any, Any]]:
-    """Every hyperparameter of the config as an option, None unless given: defaults are written once, there."""
+    """Every hyperparameter of the config as an option, None unless given: the config alone holds the defaults."""
     own = [each for each in model_fields() if each.name not in _NOT_OPTIONS]
     return [(each.name, _plain_type(each), _unset(each)) for each in own if not each.name.endswith("_token_id")]
 
@@ -62,14 +62,14 @@ def _choices(choices: tuple[str, ...]) -> dict[str, list[str]]:
 ModelArguments = make_dataclass(
     "ModelArguments",
     [
-        ("init_from", str | None, option(None, "start from this saved model and its tokenizer, not from scratch")),
+        ("init_from", str | None, option(None, "fine-tune this saved model, with its tokenizer")),
         *_config_fields(),
     ],
 )
 CHANGEABLE = {"dropout", "attention_dropout", "activation_dropout", "label_smoothing"}
-"""Model settings that may change when training goes on from a saved model; the others are its shape."""
+"""Model settings that may change when fine-tuning a saved model; the others define its shape."""
 
-ModelArguments.__doc__ = "Which model to train: `init_from`, or the fields of `VanillaTransformerConfig`."
+ModelArguments.__doc__ = "The model to train: `init_from`, or the fields of `VanillaTransformerConfig`."
 
 
 @dataclass
@@ -77,33 +77,37 @@ class TokenizerArguments:
     """The subword vocabulary, shared by both languages (section 5.1)."""
 
     tokenizer: str | None = option(None, "use this saved tokenizer (folder or Hub name) instead of learning one")
-    vocab_size: int = option(37000, "tokens of the vocabulary to learn, special tokens included")
-    tokenizer_algorithm: str = option("bpe", "how to learn it", choices=["bpe", "unigram"])
+    vocab_size: int = option(37000, "size of the vocabulary to learn, special tokens included")
+    tokenizer_algorithm: str = option("bpe", "algorithm that learns the vocabulary", choices=["bpe", "unigram"])
 
 
 @dataclass
 class DataArguments:
-    """Parallel text: files, or a `datasets` name or folder, or the built-in corpus."""
+    """Parallel text: files, a dataset by name or folder, or the built-in corpus."""
 
-    train_source: str | None = option(None, "training text, source side, one sentence a line; or a two-column file")
-    train_target: str | None = option(None, "training text, target side")
-    validation_source: str | None = option(None, "validation text, source side")
-    validation_target: str | None = option(None, "validation text, target side")
-    dataset_name: str | None = option(None, "a `datasets` name or folder, or builtin-fr-en")
-    dataset_config_name: str | None = option(None, "configuration of that dataset")
-    train_split: str = option("train", "its split to train on")
-    validation_split: str = option("validation", "its split to validate on")
-    source_lang: str | None = option(None, "language code of the source, e.g. en; else by the names of files")
-    target_lang: str | None = option(None, "language code of the target, e.g. de; likewise")
-    source_column: str | None = option(None, "column of the source, where the data has columns")
-    target_column: str | None = option(None, "column of the target, where the data has columns")
+    train_source: str | None = option(
+        None, "source side of the training text, one sentence per line; or a two-column file"
+    )
+    train_target: str | None = option(None, "target side of the training text")
+    validation_source: str | None = option(None, "source side of the validation text")
+    validation_target: str | None = option(None, "target side of the validation text")
+    dataset_name: str | None = option(None, "Hub dataset or dataset folder, or builtin-fr-en")
+    dataset_config_name: str | None = option(None, "configuration of the dataset")
+    train_split: str = option("train", "split of the dataset to train on")
+    validation_split: str = option("validation", "split of the dataset to validate on")
+    source_lang: str | None = option(None, "source language code, e.g. en (default: from file or column names)")
+    target_lang: str | None = option(None, "target language code, e.g. de (default: from file or column names)")
+    source_column: str | None = option(None, "source column, if the data has columns")
+    target_column: str | None = option(None, "target column, if the data has columns")
     streaming: bool = option(False, "stream the training text instead of storing it; needs max_steps")
-    pool_size: int = option(100_000, "pairs of a stream that are shuffled and cut into batches together")
-    drop_empty: bool = option(True, "leave out pairs with an empty side")
-    max_length: int | None = option(250, "leave out pairs with a side of more tokens; 0 keeps all")
-    max_length_ratio: float | None = option(None, "leave out pairs with one side this many times longer in tokens")
-    drop_duplicates: bool = option(True, "leave out repetitions of a pair")
-    drop_identical: bool = option(True, "leave out pairs whose sides are equal")
+    pool_size: int = option(100_000, "number of pairs of a stream that are shuffled and batched together")
+    drop_empty: bool = option(True, "drop pairs with an empty side")
+    max_length: int | None = option(250, "drop pairs with more than this many tokens on a side; 0 keeps all")
+    max_length_ratio: float | None = option(
+        None, "drop pairs with a side more than this many times as long, in tokens"
+    )
+    drop_duplicates: bool = option(True, "drop duplicate pairs")
+    drop_identical: bool = option(True, "drop pairs with identical sides")
 
     def __post_init__(self) -> None:
         check_finite(vars(self))
@@ -115,32 +119,34 @@ class DataArguments:
 
 @dataclass
 class DecodingArguments:
-    """What is written into the model's generation config (section 6.1)."""
+    """Decoding settings, written into the model's generation config (section 6.1)."""
 
-    num_beams: int | None = option(None, "beam size; 4 from scratch")
-    max_extra_tokens: int | None = option(None, "most tokens beyond those of the source; 50 from scratch")
+    num_beams: int | None = option(None, "beam size (default from scratch: 4)")
+    max_extra_tokens: int | None = option(
+        None, "maximum length of a translation: the source's tokens plus this (default from scratch: 50)"
+    )
     gnmt_length_penalty: float | None = option(
-        None, "score = log-probability / ((5 + tokens) / 6) ** this (Wu et al. 2016); 0.6 from scratch"
+        None, "score = log-probability / ((5 + tokens) / 6) ** this (Wu et al. 2016; default from scratch: 0.6)"
     )
     length_penalty: float | None = option(
-        None, "in its place: score = log-probability / tokens ** this, as `transformers` has it"
+        None, "instead of gnmt_length_penalty: score = log-probability / tokens ** this, as in transformers"
     )
 
     def __post_init__(self) -> None:
         check_ranges((vars(self), {}, {}), frozenset(vars(self)))
         if self.length_penalty is not None and self.gnmt_length_penalty is not None:
             raise ValueError(
-                f"A length penalty is of one kind, but length_penalty {self.length_penalty} and gnmt_length_penalty "
-                f"{self.gnmt_length_penalty} were given. Leave one of them out."
+                f"Only one kind of length penalty can apply, but length_penalty {self.length_penalty} and "
+                f"gnmt_length_penalty {self.gnmt_length_penalty} were given. Leave one of them out."
             )
 
 
 @dataclass(frozen=True)
 class TrainingSetting:
-    """A setting of `trainer_arguments` that most runs touch, as `train --help` shows it without importing the Trainer.
+    """A setting of `trainer_arguments` that most runs need; `train --help` shows it without importing the Trainer.
 
     Attributes:
-        choices: its values, where only some are known.
+        choices: the allowed values; empty if any value of the type may be given.
     """
 
     type: type
@@ -156,36 +162,38 @@ class TrainingSetting:
 _WHEN = ("no", "steps", "epoch")
 TRAINING_SETTINGS = {
     "max_tokens": TrainingSetting(
-        int, 4096, "tokens of a batch on each side and device, padding included (section 5.1)"
+        int, 4096, "maximum tokens per batch on each side, per device, padding included (section 5.1)"
     ),
-    "warmup_steps": TrainingSetting(float, 4000, "steps over which the learning rate grows (section 5.3)"),
+    "warmup_steps": TrainingSetting(float, 4000, "steps of linear learning-rate warm-up (section 5.3)"),
     "learning_rate": TrainingSetting(
-        float, None, "highest learning rate; unset, the paper's formula gives it: (d_model * warmup_steps)^-0.5"
+        float, None, "peak learning rate (default: the paper's formula, (d_model * warmup_steps)^-0.5)"
     ),
     "lr_scheduler_type": TrainingSetting(
         str,
         "inverse_sqrt",
-        "inverse_sqrt is the paper's schedule; or another of transformers', such as linear or cosine",
+        "learning-rate schedule; inverse_sqrt is the paper's, transformers has others such as linear or cosine",
     ),
     "precision": TrainingSetting(
-        str, "auto", "auto is bf16 where this machine computes it faster than fp32", ("auto", "bf16", "fp32")
+        str, "auto", "auto is bf16 if it is faster than fp32 on this machine", ("auto", "bf16", "fp32")
     ),
     "num_train_epochs": TrainingSetting(float, 3.0, "passes over the training text"),
-    "max_steps": TrainingSetting(int, -1, "optimizer steps, in place of epochs; -1 trains by epochs"),
-    "gradient_accumulation_steps": TrainingSetting(int, 1, "batches of one optimizer step"),
+    "max_steps": TrainingSetting(int, -1, "optimizer steps, instead of num_train_epochs; -1 trains by epochs"),
+    "gradient_accumulation_steps": TrainingSetting(int, 1, "batches per optimizer step"),
     "eval_strategy": TrainingSetting(str, "no", "when to validate", _WHEN),
     "save_strategy": TrainingSetting(str, "steps", "when to write a checkpoint", (*_WHEN, "best")),
     "save_total_limit": TrainingSetting(int, 6, "checkpoints to keep, the best one included; 0 keeps all"),
-    "predict_with_generate": TrainingSetting(bool, True, "validate by BLEU and chrF of decoded text"),
-    "metric_for_best_model": TrainingSetting(str, "bleu", "which checkpoint is the best: by bleu, chrf or loss"),
-    "logging_steps": TrainingSetting(float, 100, "steps between log lines"),
-    "report_to": TrainingSetting(str, "none", "where else to log, such as tensorboard or wandb"),
-    "resume_changed": TrainingSetting(
-        bool, False, "resume although text, model or settings have changed: it becomes another run"
+    "predict_with_generate": TrainingSetting(bool, True, "also decode the validation text, for BLEU and chrF"),
+    "metric_for_best_model": TrainingSetting(
+        str, "bleu", "metric that selects the best checkpoint: bleu, chrf or loss"
     ),
-    "seed": TrainingSetting(int, 42, "of the weights, the dropout and the order of the text"),
+    "logging_steps": TrainingSetting(float, 100, "steps between log lines"),
+    "report_to": TrainingSetting(str, "none", "other loggers, such as tensorboard or wandb"),
+    "resume_changed": TrainingSetting(
+        bool, False, "resume even if text, model or settings have changed, which makes it a different run"
+    ),
+    "seed": TrainingSetting(int, 42, "random seed for weights, dropout and data order"),
 }
-"""What `train --help` lists of `trainer_arguments`; `train --help_all` lists all of it."""
+"""The Trainer settings that `train --help` lists; `train --help_all` lists all of them."""
 
 
 GROUPS = {
@@ -194,4 +202,4 @@ GROUPS = {
     "data": DataArguments,
     "decoding": DecodingArguments,
 }
-"""Sections of a recipe beside `training`, which holds `trainer_arguments.TranslationTrainingArguments`."""
+"""Sections of a recipe, except `training`, which holds `trainer_arguments.TranslationTrainingArguments`."""

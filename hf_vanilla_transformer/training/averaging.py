@@ -1,7 +1,7 @@
 """Average the weights of checkpoints (section 6.1): the last 5 of a base model, the last 20 of a big one.
 
-The arithmetic mean, tensor by tensor, summed in float64 and stored in the type of the newest checkpoint. Only one
-checkpoint's tensor is in memory at a time, beside the result. Left out: moving averages and weights other than equal.
+The arithmetic mean, tensor by tensor, summed in float64 and stored in the dtype of the newest checkpoint. Besides the
+result, only one tensor of one checkpoint is in memory at a time. Left out: moving and weighted averages.
 """
 
 import os
@@ -41,21 +41,21 @@ def average_checkpoints(
     """Average checkpoints into a complete model folder, with the config, tokenizer and code of the newest.
 
     Args:
-        checkpoints: folder of a run, for its `checkpoint-N` folders in the order of N; or checkpoint folders, oldest
+        checkpoints: a run folder, for its `checkpoint-N` folders in the order of N; or checkpoint folders, oldest
             first.
-        output_dir: the folder to make; it appears whole or not at all.
-        last: how many of the newest to average; all if not given.
+        output_dir: the folder to create; it appears complete or not at all.
+        last: how many of the newest checkpoints to average; all if not given.
 
     Returns:
-        `output_dir`. Beside the model it holds `averaged_checkpoints.json`, which names what was averaged, and a
-        manifest.
+        `output_dir`. Besides the model it holds a manifest and `averaged_checkpoints.json`, which lists the averaged
+        checkpoints.
 
     Raises:
         FileExistsError: `output_dir` holds something.
         FileNotFoundError: a folder, its weights, config or tokenizer is missing.
-        ValueError: fewer checkpoints than asked for, files that are damaged or not as their manifest says, tensors
-            that differ in name, shape or (integers) value, or that hold infinities or NaN; or a folder that is written
-            to meanwhile.
+        ValueError: there are fewer checkpoints than asked for; files are damaged or differ from their manifest;
+            tensors differ in name, shape or (integers) value, or hold infinities or NaN; or a folder changes while it
+            is read.
     """
     output = Path(output_dir)
     require_empty_folder(output)
@@ -77,7 +77,7 @@ def average_checkpoints(
 
 
 def _about_the_run(newest: Path) -> dict[str, Any]:
-    """What the newest checkpoint's manifest says of its run, which is the mean's too."""
+    """What the newest checkpoint's manifest says about its run; it holds for the average too."""
     manifest = read_manifest(newest) or {}
     return {name: manifest[name] for name in ("versions", "fingerprint", "text", "training") if name in manifest}
 
@@ -107,7 +107,7 @@ def _check_checkpoint(folder: Path) -> None:
         raise FileNotFoundError(f"There is no checkpoint folder {folder}. Check the path.")
     require_no_adapters(folder)
     if not ((folder / WEIGHTS).is_file() or (folder / INDEX).is_file()):
-        raise FileNotFoundError(f"The checkpoint {folder} has no {WEIGHTS}: it was not written to its end. Delete it.")
+        raise FileNotFoundError(f"The checkpoint {folder} has no {WEIGHTS}: it was not written completely. Delete it.")
     if not (folder / "config.json").is_file():
         raise FileNotFoundError(f"The checkpoint {folder} has no config.json. Copy that of its run.")
     require_sound_files(folder)
@@ -128,7 +128,7 @@ def _mean_of(folders: list[Path]) -> dict[str, torch.Tensor]:
 
 @contextmanager
 def _open_tensors(folder: Path) -> Iterator[dict[str, Any]]:
-    """For each tensor's name the open file that holds it, whether in one file or in shards."""
+    """The open file that holds each tensor, by the tensor's name; weights may be in one file or in shards."""
     names = [WEIGHTS]
     if not (folder / WEIGHTS).is_file():
         names = sorted(set(read_json(folder / INDEX)["weight_map"].values()))
@@ -153,7 +153,7 @@ def _check_names(newest: Path, names: set[str], folder: Path, others: set[str]) 
 
 
 def _mean(name: str, files: Mapping[Path, Any]) -> torch.Tensor:
-    """The mean of one tensor over all checkpoints, in the type of the last; integers must be equal in all."""
+    """The mean of one tensor over all checkpoints, in the dtype of the last; integers must be equal in all."""
     folders = list(files)
     newest = first = files[folders[0]].get_tensor(name)
     total = first.double()
@@ -179,10 +179,10 @@ def _check_tensor(name: str, first_folder: Path, first: torch.Tensor, folder: Pa
 
 
 def _copy_model_files(checkpoint: Path, folder: Path) -> None:
-    """Config, generation config, tokenizer and code: all files but weights and the state of the training."""
+    """Copy config, generation config, tokenizer and code: all files except weights and training state."""
     for path in checkpoint.iterdir():
         if path.is_file() and path.name not in LEFT_OUT and path.suffix not in LEFT_OUT_SUFFIXES:
             shutil.copyfile(path, folder / path.name)
-    settings = checkpoint.parent / SETTINGS_NAME  # the run's, kept once for all its checkpoints
+    settings = checkpoint.parent / SETTINGS_NAME  # kept once per run, for all its checkpoints
     if settings.is_file():
         shutil.copyfile(settings, folder / SETTINGS_NAME)

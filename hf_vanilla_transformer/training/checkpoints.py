@@ -1,7 +1,7 @@
-"""The folder of a run: the final model at its top, `checkpoint-N` folders that load the same way.
+"""The run folder: the final model at its top, and `checkpoint-N` folders that load the same way.
 
-Nothing appears under its name before it is whole: a checkpoint is written in the folder `.writing`, sealed by a
-manifest, and moved into place last. What a killed process leaves behind is in `.writing`, or its manifest tells.
+Nothing appears under its final name before it is complete: a checkpoint is written in the folder `.writing`, sealed by
+a manifest, and then moved into place. What a killed process leaves behind is in `.writing`, or its manifest shows it.
 """
 
 import logging
@@ -26,11 +26,14 @@ ARGUMENTS_NAME = "training_args.json"
 """All settings of the Trainer, defaults included, without secrets."""
 
 STREAM_STATE_NAME = "stream.json"
-"""What a checkpoint of a run on a stream knows of the stream's pools."""
+"""State of the stream's pools, in the checkpoint of a run on a stream."""
 
 _STAGING_NAME = ".writing"
 _STAGED_MODEL = "model"
-_TEMPORARY_FILES = (".tmp*", ".*.tmp")  # of safetensors, and of whatever else is written beside its place
+_TEMPORARY_FILES = (
+    ".tmp*",
+    ".*.tmp",
+)  # of safetensors, and of all other files that are moved into place when complete
 
 
 def checkpoints_of(run: Path) -> list[Path]:
@@ -40,20 +43,20 @@ def checkpoints_of(run: Path) -> list[Path]:
 
 
 def newest_complete_checkpoint(run: Path) -> Path | None:
-    """The newest checkpoint that its manifest verifies; others are named and passed over."""
+    """The newest checkpoint that its manifest verifies; damaged ones are skipped with a warning."""
     for checkpoint in reversed(checkpoints_of(run)):
         problem = what_is_wrong(checkpoint)
         if problem is None:
             return checkpoint
-        logger.warning(f"{checkpoint} is passed over: {problem}. It can be deleted.")
+        logger.warning(f"{checkpoint} is skipped: {problem}. It can be deleted.")
     return None
 
 
 def what_is_wrong(folder: Path) -> str | None:
-    """Why a checkpoint or a final model cannot be relied on, or None if its manifest verifies every file."""
+    """Why a checkpoint or final model cannot be trusted, or None if its manifest verifies every file."""
     try:
         if read_manifest(folder) is None:
-            return f"it has no {MANIFEST_NAME}, so it was not written to its end"
+            return f"it has no {MANIFEST_NAME}, so it was not written completely"
         problems = damaged_files(folder)
     except ValueError as error:
         return str(error).rstrip(".")
@@ -66,7 +69,7 @@ def has_weights(folder: Path) -> bool:
 
 
 def read_state(folder: Path) -> dict | None:
-    """The Trainer's state in `folder`, or None if there is none that can be read."""
+    """The Trainer's state in `folder`, or None if it is missing or unreadable."""
     try:
         return read_json(folder / TRAINER_STATE_NAME, LARGEST_TABLE, finite=False)
     except (FileNotFoundError, ValueError):
@@ -74,7 +77,7 @@ def read_state(folder: Path) -> dict | None:
 
 
 def read_epochs(folder: Path, state: Mapping[str, Any]) -> float:
-    """For how many passes over the text the run of a folder with this state was started."""
+    """The number of epochs that the run with this folder and state was started for."""
     try:
         return float(read_json(folder / ARGUMENTS_NAME, finite=False)["num_train_epochs"])
     except (FileNotFoundError, ValueError, KeyError, TypeError):
@@ -85,30 +88,30 @@ def read_epochs(folder: Path, state: Mapping[str, Any]) -> float:
 
 
 def staging_folder(run: Path) -> Path:
-    """Where what is not whole yet is written."""
+    """The folder for incomplete checkpoints and models."""
     return run / _STAGING_NAME
 
 
 def staged_model(staging: Path) -> Path:
-    """Where in it the final model is written."""
+    """The folder inside the staging folder for the final model."""
     return staging / _STAGED_MODEL
 
 
 def clear_strays(run: Path) -> None:
-    """Finish what a killed process was publishing, and delete what killed writes left in the folder of a run.
+    """Finish an interrupted move of a final model, and delete what killed processes left in a run folder.
 
-    A folder that holds no run is left alone.
+    A folder that holds no run is not changed.
     """
     if not (run / SETTINGS_NAME).exists() and not checkpoints_of(run):
         return
     model = staged_model(staging_folder(run))
-    if (model / MANIFEST_NAME).is_file():  # sealed, so it is whole; some of its files may be in place
+    if (model / MANIFEST_NAME).is_file():  # sealed, so it is complete; some of its files may be in place already
         move_files(model, run)
     beside = [path for pattern in _TEMPORARY_FILES for path in run.glob(pattern)]
     for path in [staging_folder(run), *beside]:
         if not path.exists():
             continue
-        logger.info(f"Deleting {path}, which a killed write left behind.")
+        logger.info(f"Deleting {path}, which a killed process left behind.")
         shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
@@ -116,12 +119,12 @@ def publish_checkpoint(staged: Path, run: Path, about: Mapping[str, Any]) -> Pat
     """Seal a staged checkpoint and move it into the run's folder in one step.
 
     Args:
-        staged: the checkpoint's folder in `staging_folder(run)`, written to its end.
+        staged: the complete checkpoint's folder in `staging_folder(run)`.
         run: the run's folder.
-        about: what the manifest says beside the files.
+        about: manifest entries besides the files.
 
     Returns:
-        The checkpoint's place.
+        The checkpoint's final folder.
     """
     write_manifest(staged, about)
     checkpoint = run / staged.name
@@ -132,19 +135,19 @@ def publish_checkpoint(staged: Path, run: Path, about: Mapping[str, Any]) -> Pat
 
 
 def publish_model(staged: Path, folder: Path, about: Mapping[str, Any]) -> None:
-    """Seal a staged model and move its files to `folder`, as of `move_files`."""
+    """Seal a staged model and move its files to `folder` (see `move_files`)."""
     write_manifest(staged, about)
     move_files(staged, folder)
     staged.rmdir()
 
 
 def delete_oldest_checkpoints(run: Path, keep: int | None, best: str | None) -> None:
-    """Keep the newest `keep` checkpoints (None or 0: all), of which one may be older: the best.
+    """Delete the oldest checkpoints until `keep` are left; the newest and the best are never deleted.
 
     Args:
         run: the run's folder.
-        keep: how many, the newest and the best always among them.
-        best: folder of the best one so far.
+        keep: how many to keep; None or 0 keeps all.
+        best: folder of the best checkpoint so far.
     """
     checkpoints = checkpoints_of(run)
     if not keep:
@@ -156,7 +159,7 @@ def delete_oldest_checkpoints(run: Path, keep: int | None, best: str | None) -> 
 
 
 def _discard(checkpoint: Path, run: Path) -> None:
-    """Delete a folder that must not be seen half deleted."""
+    """Delete a folder atomically: it is moved away first, so that nobody sees it half deleted."""
     bin_folder = staging_folder(run) / f"deleted-{checkpoint.name}"
     bin_folder.parent.mkdir(exist_ok=True)
     shutil.rmtree(bin_folder, ignore_errors=True)
@@ -168,7 +171,7 @@ def require_new_folder(run: Path) -> None:
     """Refuse a folder whose contents a new run would overwrite.
 
     Raises:
-        ValueError: the folder holds a run, or files that are no run's.
+        ValueError: the folder holds a run, or files that do not belong to a run.
     """
     if not run.exists():
         return
@@ -179,13 +182,13 @@ def require_new_folder(run: Path) -> None:
             f"The output folder {run} already holds a run. Continue it with `--resume`, or choose another "
             "`--output_dir`."
         )
-    of_a_start = {LOCK_NAME, f".{SETTINGS_NAME}.tmp"}  # what is there before the settings are
+    of_a_start = {LOCK_NAME, f".{SETTINGS_NAME}.tmp"}  # written before the settings
     if not (run / SETTINGS_NAME).exists() and any(path.name not in of_a_start for path in run.iterdir()):
         raise ValueError(f"The output folder {run} is not empty and holds no run. Choose another `--output_dir`.")
 
 
 def nothing_to_resume(run: Path) -> ValueError:
-    """Says what to do with a folder that has no complete checkpoint."""
+    """The error for a folder without a complete checkpoint; it says what to do."""
     holds_run = checkpoints_of(run) or has_weights(run)
     way_on = (
         "Delete the folder or choose another `--output_dir`, and start without `--resume`."

@@ -1,4 +1,4 @@
-"""The text of a run: what its settings name, read as a corpus or as a stream, and made ready to train on."""
+"""The text of a run, as named by its settings: read as a corpus or a stream, encoded and filtered."""
 
 import logging
 from collections.abc import Iterator
@@ -19,15 +19,15 @@ logger = logging.getLogger(__name__)
 
 TrainingText: TypeAlias = datasets.Dataset | ParallelStream
 
-_PAIRS_FOR_TOKENIZER = 1_000_000  # of a stream; a subword vocabulary gains nothing from more
+_PAIRS_FOR_TOKENIZER = 1_000_000  # of a stream; more would not improve the vocabulary
 
 
 def read_training_text(settings: Settings) -> TrainingText:
     """Source and target of the training pairs.
 
     Raises:
-        FileNotFoundError, ConnectionError, ValueError: as of `load_parallel_corpus`; nothing to train on; a stream
-            without `max_steps`, or with something to do at the end of its epochs.
+        FileNotFoundError, ConnectionError, ValueError: as in `load_parallel_corpus`; also if no training text is
+            named, or if a stream has no `max_steps` or is to be saved or evaluated by epoch.
     """
     data = settings.data
     if data.train_source is None and data.train_target is None and data.dataset_name is None:
@@ -42,7 +42,7 @@ def read_training_text(settings: Settings) -> TrainingText:
 
 
 def read_validation_text(settings: Settings) -> datasets.Dataset | None:
-    """The same for validation, always in full; None if no validation is wanted."""
+    """Source and target of the validation pairs, never as a stream; None without validation."""
     if settings.training.eval_strategy == "no":
         return None
     data = settings.data
@@ -55,7 +55,7 @@ def read_validation_text(settings: Settings) -> datasets.Dataset | None:
     where = {"split": data.validation_split, **_named(settings)}
     if any(files) or not data.streaming:
         return load_parallel_corpus(*files, **where)
-    # to load one split the ordinary way, `datasets` would fetch them all
+    # without streaming, `datasets` would download all splits
     sources, targets = zip(*stream_parallel_corpus(**where), strict=True)
     return datasets.Dataset.from_dict({"source": sources, "target": targets})
 
@@ -68,17 +68,17 @@ def _named(settings: Settings) -> dict[str, Any]:
 
 def _check_stream(args: Any) -> None:
     if args.max_steps <= 0:
-        raise ValueError("A stream has no length, so a run on it must be given one: set `--max_steps`.")
+        raise ValueError("A stream has no length, so the run needs one: set `--max_steps`.")
     by_epoch = [name for name in ("eval_strategy", "save_strategy") if getattr(args, name) == "epoch"]
     if by_epoch:
         raise ValueError(
-            f"A stream is read on from one pass to the next, so nothing is done by epochs, but {by_epoch[0]} is "
+            f"A stream has no epochs, so nothing can be done at the end of one, but {by_epoch[0]} is "
             f"epoch. Set `--{by_epoch[0]} steps` and `--{by_epoch[0].split('_')[0]}_steps`."
         )
 
 
 def sentences_for_tokenizer(text: TrainingText) -> Iterator[str]:
-    """Both sides of all pairs, or of the first million of a stream."""
+    """Both sides of all pairs; of a stream, the first million pairs."""
     if isinstance(text, ParallelStream):
         return chain.from_iterable(islice(text, _PAIRS_FOR_TOKENIZER))
     return (sentence for rows in text.iter(1000) for side in ("source", "target") for sentence in rows[side])
@@ -87,7 +87,7 @@ def sentences_for_tokenizer(text: TrainingText) -> Iterator[str]:
 def encode_training_text(
     text: TrainingText, tokenizer: PreTrainedTokenizerBase, settings: Settings
 ) -> tuple[datasets.Dataset | StreamingBatches, FilterReport | None]:
-    """Encoded and filtered pairs and their counts, which are logged; a stream counts as it is read."""
+    """Encode and filter the pairs, and log the counts; for a stream, pairs are counted as they are read."""
     args, data = settings.training, settings.data
     filters = FilterSettings(
         drop_empty=data.drop_empty,

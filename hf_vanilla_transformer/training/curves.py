@@ -1,4 +1,4 @@
-"""A picture of a run: loss, learning rate, BLEU and chrF over optimizer steps, drawn from its `metrics.jsonl`."""
+"""Training curves of a run: loss, learning rate, BLEU and chrF by optimizer step, from its `metrics.jsonl`."""
 
 import itertools
 import math
@@ -48,7 +48,7 @@ STYLE = {
 
 
 class NothingToDrawError(ValueError):
-    """A run that has logged nothing."""
+    """The run has not logged anything yet."""
 
 
 Curve: TypeAlias = dict[int, float]
@@ -57,7 +57,7 @@ Curve: TypeAlias = dict[int, float]
 
 @dataclass(frozen=True)
 class Line:
-    """One curve, its name in the legend and how matplotlib draws it."""
+    """One curve, its legend label and its matplotlib properties."""
 
     label: str
     curve: Curve
@@ -66,7 +66,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Panel:
-    """Curves that share a vertical axis; `height` in inches, the legend left out."""
+    """Curves that share a vertical axis; `height` in inches, without the legend."""
 
     axis: str
     height: float
@@ -75,19 +75,18 @@ class Panel:
 
 
 def draw_training_curves(run: str | os.PathLike[str], output: str | os.PathLike[str] | None = None) -> Path:
-    """Draw loss (nats per token), learning rate, BLEU and chrF (0 to 100) of a run over its optimizer steps.
+    """Plot loss (nats per token), learning rate, BLEU and chrF (0 to 100) of a run by optimizer step.
 
-    Panels without a finite value are left out, and values that are not finite leave gaps. The picture shows the run as
-    it stands: what was logged after a checkpoint and then trained again from that checkpoint is drawn once, as of the
-    last time. The same file gives the same picture, whatever matplotlib's settings are.
+    Panels without a finite value are left out, and non-finite values leave gaps. If steps were trained again after a
+    resume, only the last values are drawn. The same file gives the same picture, whatever matplotlib's settings are.
 
     Args:
-        run: folder of a run, with `metrics.jsonl` in it; the run may still be going on.
-        output: a name that ends in .png; `training_curves.png` in the run's folder if not given. A file of that name
-            is replaced, at once and whole.
+        run: run folder that holds `metrics.jsonl`; the run may still be in progress.
+        output: file name that ends in .png; `training_curves.png` in the run's folder if not given. An existing file
+            is replaced atomically.
 
     Returns:
-        Where the picture is.
+        The path of the picture.
 
     Raises:
         FileNotFoundError: the run's folder, its `metrics.jsonl` or the output's folder does not exist.
@@ -108,7 +107,7 @@ def draw_training_curves(run: str | os.PathLike[str], output: str | os.PathLike[
 
 
 def read_curves(run: Path) -> dict[str, Curve]:
-    """Every number in a run's `metrics.jsonl` by its name, each over steps; lines that are cut off are skipped.
+    """The curves in a run's `metrics.jsonl`, by metric name; incomplete lines are skipped.
 
     Raises:
         FileNotFoundError: the folder or the file does not exist.
@@ -137,7 +136,7 @@ def read_curves(run: Path) -> dict[str, Curve]:
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:
-    """One log line; None if it is none. What a kill cut off has no line end: the next line stands right behind it."""
+    """Parse one log line; None if invalid. A line cut off by a kill has no line end, so the next one follows it."""
     for text in (line, line[line.rfind(b"{") :]):
         try:
             record = parse_json(text, finite=False)
@@ -149,13 +148,13 @@ def _parse(line: bytes) -> dict[str, Any] | None:
 
 
 def _finite_or_nan(value: Any) -> float:
-    # beyond 1e30 the arithmetic of axes overflows, and no loss that is worth drawing is there
+    # beyond 1e30 the arithmetic of axes overflows, and no loss is that high
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     return float(value) if is_number and abs(value) < 1e30 else math.nan
 
 
 def _forget_from(step: int, curves: dict[str, Curve]) -> None:
-    """Drop what a resumed run trains again: the new lines need not be at the same steps."""
+    """Drop the values from `step` on, which a resumed run logs again, possibly at other steps."""
     for name, curve in curves.items():
         curves[name] = {at: value for at, value in curve.items() if at < step}
 
@@ -169,7 +168,7 @@ def _has_values(curve: Curve) -> bool:
 
 
 def _evaluations(curves: Mapping[str, Curve], metric: str) -> dict[str, Curve]:
-    """A metric's curves by the name of the evaluation set, which is empty if there is but one."""
+    """A metric's curves by the name of the evaluation set; the name is empty if there is only one set."""
     found = ((EVALUATION.fullmatch(name), curve) for name, curve in curves.items() if _has_values(curve))
     return {match["set"] or "": curve for match, curve in found if match and match["metric"] == metric}
 
@@ -208,7 +207,7 @@ def _scores(curves: Mapping[str, Curve]) -> Panel:
 
 
 def _training_look(curve: Curve) -> dict[str, Any]:
-    few = len(curve) <= 60  # single values between gaps have no line to be seen by
+    few = len(curve) <= 60  # single values between gaps are visible only as markers
     return {"color": TRAINING_COLOUR, "linewidth": 1.3, "marker": "." if few else ""}
 
 
@@ -224,13 +223,13 @@ def _with_set(what: str, name: str) -> str:
 
 
 def _shown(name: str, most: int) -> str:
-    """A name from outside on one line of at most `most` characters, its end kept."""
+    """An untrusted name on one line, shortened in the middle to `most` characters."""
     name = "".join(letter if letter.isprintable() else "\N{REPLACEMENT CHARACTER}" for letter in name)
     return name if len(name) <= most else f"{name[: most // 2]}…{name[-(most - most // 2 - 1) :]}"
 
 
 def _title(run: Path, curves: Mapping[str, Curve]) -> str:
-    """The run's name, and below it how far it went and its best BLEU: the highest, the first time it was reached."""
+    """The run's name, and below it the number of steps and the best BLEU, at the first step that reached it."""
     steps = _last_step(curves)
     facts = f"{steps:,} optimizer step{'' if steps == 1 else 's'}"
     best = []

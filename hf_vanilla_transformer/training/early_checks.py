@@ -1,7 +1,7 @@
-"""What is wrong with a run's settings, found before any text is read.
+"""Checks of a run's settings before any text is read.
 
-Learning a tokenizer and encoding a corpus can take hours. The Trainer and `transformers` judge many settings only when
-they first use them, which is after that: these are asked here, by the same functions, before.
+Learning a tokenizer and encoding a corpus can take hours, and the Trainer and `transformers` validate many settings
+only when they first use them, after that. Here the same functions are called beforehand.
 """
 
 import re
@@ -24,10 +24,10 @@ SCORES = ("bleu", "chrf")
 
 
 def check_settings(settings: Settings) -> None:
-    """Refuse what a run would stumble over later.
+    """Refuse settings that would make the run fail later.
 
     Raises:
-        ValueError: a setting names nothing that there is, or is out of its range; the message names it.
+        ValueError: a setting is unknown or out of range; the message names it.
         ImportError: a setting needs a package that is not installed.
     """
     args = settings.training
@@ -43,15 +43,15 @@ def check_settings(settings: Settings) -> None:
             validate_repo_id(args.hub_model_id)
     if args.resume_from_checkpoint is not None:
         raise ValueError(
-            "`resume_from_checkpoint` is not for this command: give `--resume`, which finds the newest one."
+            "`resume_from_checkpoint` is not for this command: give `--resume`, which finds the newest checkpoint."
         )
     if settings.data.streaming:
         check_stream_sizes(settings.data.max_length or None, args.max_tokens, settings.data.pool_size)
     learned = settings.tokenizer.tokenizer is None and settings.model.init_from is None
     if learned and settings.tokenizer.vocab_size < MINIMUM_VOCAB_SIZE:
         raise ValueError(
-            f"`vocab_size` must be at least {MINIMUM_VOCAB_SIZE}, which are the bytes, the special tokens and one "
-            f"learned piece, got {settings.tokenizer.vocab_size}."
+            f"`vocab_size` must be at least {MINIMUM_VOCAB_SIZE} (the bytes, the special tokens and one "
+            f"learned piece), got {settings.tokenizer.vocab_size}."
         )
 
 
@@ -80,12 +80,12 @@ def _check_best_model(args: Any) -> None:
 
 
 def _check_optimizer(args: Any) -> None:
-    """Make the optimizer and the schedule of one weight, unless they are another program's or need the model."""
+    """Create optimizer and schedule for one dummy weight, unless DeepSpeed provides them or they need the model."""
     if args.deepspeed is not None or args.optim_target_modules is not None:
         return
     with _about("optim", _name(args.optim)):
         kind, settings = Seq2SeqTrainer.get_optimizer_cls_and_kwargs(args)
-        settings = {**settings, "lr": args.learning_rate or 1.0}  # the paper's rate comes with the model
+        settings = {**settings, "lr": args.learning_rate or 1.0}  # the paper's learning rate depends on the model
         optimizer = kind([torch.nn.Parameter(torch.zeros(1))], **settings)
     with _about("lr_scheduler_type", _name(args.lr_scheduler_type)):
         get_scheduler(
@@ -117,7 +117,7 @@ def _name(value: Any) -> str:
 
 @contextmanager
 def _about(setting: str, value: Any) -> Iterator[None]:
-    """Name the setting that a library complains of."""
+    """Name the setting in a library's error."""
     try:
         yield
     except ImportError:  # names the package
@@ -128,15 +128,15 @@ def _about(setting: str, value: Any) -> Iterator[None]:
 
 
 def require_words_to_fit(sentences: Iterable[str], max_tokens: int, max_length: int) -> None:
-    """Refuse a batch that a sentence cannot fit whatever the tokenizer learns, since no token spans two words.
+    """Refuse a sentence that cannot fit into a batch with any tokenizer, since no token spans two words.
 
     Args:
-        sentences: of both sides.
-        max_tokens: of a batch, on a side.
-        max_length: longer sentences are left out; 0 keeps all.
+        sentences: the sentences of both sides.
+        max_tokens: maximum tokens per batch on each side.
+        max_length: longer sentences are dropped; 0 keeps all.
 
     Raises:
-        ValueError: the message names the sentence's least number of tokens.
+        ValueError: a sentence has more words than a batch has tokens; the message gives its minimum of tokens.
     """
     if max_length and max_tokens >= max_length:
         return
@@ -145,6 +145,6 @@ def require_words_to_fit(sentences: Iterable[str], max_tokens: int, max_length: 
         if max_tokens < least and (not max_length or least <= max_length):
             raise ValueError(
                 f"A sentence must fit the budget of a batch, but `max_tokens` is {max_tokens:,} and a sentence of "
-                f"{least - 1:,} words has at least {least:,} tokens. Raise `max_tokens`, or leave longer sentences "
-                "out by `max_length`."
+                f"{least - 1:,} words has at least {least:,} tokens. Raise `max_tokens`, or drop longer sentences "
+                "with `max_length`."
             )

@@ -1,4 +1,4 @@
-"""Where a run ends: whether a checkpoint was its last, and what callbacks have counted that may end it."""
+"""The end of a run: whether a checkpoint was its last, and the state of callbacks that may end it."""
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
@@ -13,9 +13,9 @@ _ENDED = "ended"
 
 
 def about_the_end(trainer: Any) -> dict[str, bool]:
-    """For a manifest: whether a callback ended the run at this step, as early stopping does.
+    """A manifest entry if a callback ended the run at this step, as early stopping does.
 
-    An end by the number of steps is left out: the same run may be resumed to get longer.
+    Reaching the number of steps is not recorded: the same run may be resumed with more steps.
     """
     by_callback = trainer.control.should_training_stop and not trainer.interruption.stopped
     return {_ENDED: True} if by_callback and trainer.state.global_step < trainer.state.max_steps else {}
@@ -27,10 +27,10 @@ def was_ended(folder: Path) -> bool:
 
 
 def restore_callbacks(callbacks: Iterable[Any], saved: Mapping[str, Any]) -> None:
-    """Give callbacks back what they had counted, as early stopping its evaluations without improvement.
+    """Restore the state of callbacks, for example how many evaluations brought no improvement (early stopping).
 
     Args:
-        callbacks: of the run that goes on, with settings of their own.
+        callbacks: the callbacks of the resumed run; they keep their own settings.
         saved: `stateful_callbacks` of a checkpoint's state.
     """
     by_name = defaultdict(list)

@@ -1,4 +1,4 @@
-"""What a run's numbers depend on: its text, model and settings. A run that resumes must have the same."""
+"""The fingerprint of a run: text, model and settings that its results depend on. A resumed run must have the same."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ import datasets
 from ..data.stream_batching import StreamingBatches
 from ..model.manifest import read_manifest
 
-# what changes the numbers of a run; saving, evaluating, logging and the cut of a step's batch do not
+# settings that change the results of a run; saving, evaluation, logging and splitting a step's batch do not
 _OPTIMIZER = ("learning_rate", "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "optim", "optim_args")
 _ADAM = ("adam_beta1", "adam_beta2", "adam_epsilon", "weight_decay", "max_grad_norm")
 _STEP = ("max_tokens", "label_smoothing_factor", "seed", "data_seed", "bf16", "fp16")
@@ -37,11 +37,11 @@ _NOT_SHAPE = (
     "trained_source_length",
 )
 _KNOWN_DATASETS: WeakKeyDictionary[datasets.Dataset, str] = WeakKeyDictionary()
-"""What each was found to be, since every checkpoint asks; a `Dataset` never changes."""
+"""Cached fingerprints, since every checkpoint needs them; a `Dataset` never changes."""
 
 
 def run_fingerprint(trainer: Any) -> dict[str, Any]:
-    """What must be equal for a run to go on as if it had not been stopped, by the name of each setting."""
+    """Everything that must be equal for a run to continue as if it had not been stopped, by setting name."""
     args = trainer.args
     settings = {name: getattr(args, name) for name in _TRAINING if hasattr(args, name)}
     if isinstance(trainer.train_dataset, StreamingBatches):
@@ -56,7 +56,7 @@ def run_fingerprint(trainer: Any) -> dict[str, Any]:
 
 
 def data_fingerprint(dataset: datasets.Dataset | StreamingBatches) -> str:
-    """SHA-256 of the token ids of all pairs, in their order; of a stream, of its first thousand pairs as text."""
+    """SHA-256 of the token ids of all pairs, in order; for a stream, of the text of its first 1,000 pairs."""
     if isinstance(dataset, StreamingBatches):
         return hashlib.sha256(json.dumps(list(islice(dataset.corpus, 1000))).encode()).hexdigest()
     if dataset not in _KNOWN_DATASETS:
@@ -71,14 +71,14 @@ def data_fingerprint(dataset: datasets.Dataset | StreamingBatches) -> str:
 
 
 def require_same_model(checkpoint: Path, config: Any) -> None:
-    """Refuse to go on with weights of another shape, whatever else may change.
+    """Refuse to resume with weights of another shape, whatever else may have changed.
 
     Args:
-        checkpoint: a folder of a model.
-        config: of the model that is to be trained on.
+        checkpoint: a model folder.
+        config: config of the model to resume with.
 
     Raises:
-        ValueError: the shapes differ; names them.
+        ValueError: the shapes differ; the message names them.
     """
     if not (checkpoint / "config.json").is_file():  # sharded state alone
         return
@@ -87,20 +87,20 @@ def require_same_model(checkpoint: Path, config: Any) -> None:
     changed = [f"{name} (was {before}, is {now})" for name, before, now in shapes if before != now]
     if changed:
         raise ValueError(
-            f"A resumed run goes on with the model of its checkpoint, but since {checkpoint} these changed: "
+            f"A resumed run continues with the model of its checkpoint, but since {checkpoint} these changed: "
             f"{', '.join(changed)}. Change them back, or start another run."
         )
 
 
 def require_same_run(checkpoint: Path, fingerprint: Mapping[str, Any]) -> None:
-    """Refuse to resume what has become another run.
+    """Refuse to resume a run whose text, model or settings have changed.
 
     Args:
         checkpoint: a folder with a manifest.
-        fingerprint: of the run that wants to go on.
+        fingerprint: fingerprint of the run to resume.
 
     Raises:
-        ValueError: text, model or settings differ; names them.
+        ValueError: text, model or settings differ; the message names them.
     """
     saved = (read_manifest(checkpoint) or {}).get("fingerprint") or {}
     changed = [
@@ -111,5 +111,5 @@ def require_same_run(checkpoint: Path, fingerprint: Mapping[str, Any]) -> None:
     if changed:
         raise ValueError(
             f"A resumed run must be the run that was stopped, but since {checkpoint} these changed: "
-            f"{', '.join(changed)}. Change them back, or go on as another run with `--resume_changed`."
+            f"{', '.join(changed)}. Change them back, or resume as a different run with `--resume_changed`."
         )

@@ -1,4 +1,4 @@
-"""A loss or gradient that is not finite ends a run before it can reach the weights."""
+"""A non-finite loss or gradient ends a run before it can reach the weights."""
 
 from pathlib import Path
 from typing import Any
@@ -9,34 +9,34 @@ from .checkpoints import newest_complete_checkpoint
 
 
 class NotFiniteError(ValueError):
-    """A step's loss or gradient held infinities or NaN; the weights do not."""
+    """The loss or gradient of a step holds infinities or NaN; the weights are still finite."""
 
 
 class StepRecord:
-    """The losses of an optimizer step's batches on this process, and which pairs they were of."""
+    """The losses of an optimizer step's batches on this process, and the pairs of each batch."""
 
     def __init__(self) -> None:
         self._pairs: list[torch.Tensor] = []
         self._losses: list[torch.Tensor] = []
 
     def begin_batch(self, pairs: torch.Tensor | None) -> None:
-        """Remember a batch by its pairs' numbers in the training text, counted from 0."""
+        """Store the numbers of a batch's pairs in the training text, counted from 0."""
         self._pairs.extend([] if pairs is None else [pairs])
 
     def end_batch(self, loss: torch.Tensor) -> None:
-        """Remember its loss."""
+        """Store the loss of the batch."""
         self._losses.append(loss.detach())
 
     def finish(self, grad_norm: Any, judge_gradient: bool) -> tuple[bool, str]:
-        """Whether the step is finite, and a description of it; the next step begins.
+        """Finish the step; returns whether it is finite, and a description if it is not.
 
         Args:
             grad_norm: the norm of all gradients.
-            judge_gradient: False where infinite gradients are usual (fp16, whose scaler skips such steps).
+            judge_gradient: False if infinite gradients are normal (fp16, whose scaler skips such steps).
         """
         loss = torch.stack(self._losses).sum() if self._losses else torch.zeros(())
         norm = torch.as_tensor(grad_norm, device=loss.device)
-        # one question to the device a step
+        # one device synchronization per step
         finite = bool(torch.isfinite(loss) & (torch.isfinite(norm) | (not judge_gradient)))
         description = (
             "" if finite else f"loss {loss.item():.4g}, gradient norm {norm.item():.4g}, {self._name_pairs()}"
@@ -55,7 +55,7 @@ class StepRecord:
 
 
 def not_finite(run: Path, step: int, rate: float, description: str) -> NotFiniteError:
-    """The error that names the step and the way back."""
+    """The error for a non-finite step; it names the step and how to recover."""
     checkpoint = newest_complete_checkpoint(run)
     way_back = (
         f"{checkpoint} is the last checkpoint before it; lower the learning rate or set `max_grad_norm`, and resume "

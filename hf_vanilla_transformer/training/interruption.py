@@ -15,12 +15,12 @@ logger = logging.getLogger(__name__)
 
 SIGNALS = tuple(signal.Signals[name] for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name))
 
-# torchrun and `accelerate launch` pass on what the terminal has sent to all processes already: no second wish
+# torchrun and `accelerate launch` forward a signal that the terminal has already sent to all processes
 _LAUNCHER, _ECHO_SECONDS = "TORCHELASTIC_RUN_ID", 5.0
 
 
-class Interrupted(Exception):  # noqa: N818 (no error: what was asked for)
-    """A signal ended the run after a whole step and a checkpoint.
+class Interrupted(Exception):  # noqa: N818 (not an error: the user asked for it)
+    """A signal ended the run after a complete step and a checkpoint.
 
     Attributes:
         exit_code: 128 + the signal's number, as shells report it: 130 after Ctrl-C, 143 after SIGTERM, 129 for SIGHUP.
@@ -32,14 +32,14 @@ class Interrupted(Exception):  # noqa: N818 (no error: what was asked for)
 
 
 class Interruption(TrainerCallback):
-    """Stops training at the end of the step in which a signal came, on all processes in the same step."""
+    """Stops training at the end of the step in which a signal arrived, in the same step on all processes."""
 
     def __init__(self, accelerator: Any) -> None:
         self.accelerator = accelerator
         self.signal_number = 0
-        """The signal that every process agreed to stop for; 0 while there is none."""
+        """The signal that all processes agreed to stop for; 0 if none."""
         self.stopped = False
-        """Whether it has ended the training: only once the checkpoint is saved, which says if anything else did."""
+        """Whether the signal has ended training; set after the checkpoint is saved, which records other causes."""
         self._received = 0
         self._since = 0.0
         self._handlers: dict[int, Any] = {}
@@ -47,8 +47,8 @@ class Interruption(TrainerCallback):
     def on_train_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.signal_number = self._received = 0
         self.stopped = False
-        if threading.current_thread() is threading.main_thread():  # Python allows handlers nowhere else
-            # whoever started the run may have it ignore some, as `nohup` does
+        if threading.current_thread() is threading.main_thread():  # Python allows handlers only there
+            # signals that the run was started to ignore, as by `nohup`, stay ignored
             heeded = [number for number in SIGNALS if signal.getsignal(number) not in (signal.SIG_IGN, None)]
             self._handlers = {number: signal.signal(number, self._receive) for number in heeded}
 
@@ -57,7 +57,7 @@ class Interruption(TrainerCallback):
             self._stop(control)
         self.signal_number = self.signal_number or self._agree()
         if self.signal_number:
-            control.should_save = not _ends_epoch(state)  # at its end the epoch is first evaluated, then saved
+            control.should_save = not _ends_epoch(state)  # at the end of an epoch, evaluation comes before saving
 
     def on_save(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         if self.signal_number:
@@ -78,14 +78,14 @@ class Interruption(TrainerCallback):
             if _LAUNCHER not in os.environ:
                 self.restore_handlers()
             logger.warning(
-                f"{signal.Signals(number).name}: the run stops after this step. Once more stops it at once."
+                f"{signal.Signals(number).name}: the run stops after this step. A second signal stops it at once."
             )
         elif time.monotonic() - self._since > _ECHO_SECONDS:
             self.restore_handlers()
             signal.raise_signal(number)
 
     def restore_handlers(self) -> None:
-        """Give the signals back to whom they belonged."""
+        """Restore the previous signal handlers."""
         for number, handler in self._handlers.items():
             signal.signal(number, handler)
         self._handlers = {}
@@ -93,7 +93,7 @@ class Interruption(TrainerCallback):
     def _agree(self) -> int:
         if self.accelerator.num_processes == 1:
             return self._received
-        # the sum would do as well, but two processes may have got different signals
+        # not the sum: two processes may have received different signals
         numbers = self.accelerator.gather(torch.tensor([self._received], device=self.accelerator.device))
         return int(numbers.max())
 

@@ -1,7 +1,7 @@
-"""Which pair of languages a run records: that of its options, else that of its files or columns by their names.
+"""The pair of languages that a run records: from its options, or else from the names of its files or columns.
 
-A recipe's languages are those of the recipe's text: where an option replaces the text they are kept only if the new
-text has columns of these names.
+A recipe's languages describe the recipe's text. If an option replaces that text, they are kept only if the new text
+has columns with these names.
 """
 
 from collections.abc import Mapping
@@ -21,24 +21,24 @@ Pair = tuple[Any, Any]
 
 
 def is_text_replaced(recipe: Mapping[str, Any], explicit: Mapping[str, Any]) -> bool:
-    """Whether options name another training text than the recipe's."""
+    """Whether the options name a different training text than the recipe."""
     return any(name in explicit and explicit[name] != recipe.get(name) for name in _TEXT)
 
 
 def settle_languages(
     recipe: dict[str, Any], explicit: Mapping[str, Any], claimed: Pair, is_replaced: bool
 ) -> tuple[list[str], bool]:
-    """Put the languages of the text among a recipe's settings.
+    """Set the languages of the text in a recipe's settings.
 
     Args:
-        recipe: its settings, changed in place.
-        explicit: the options given.
+        recipe: the recipe's settings, changed in place.
+        explicit: the given options.
         claimed: the recipe's languages.
-        is_replaced: whether its text gave way to another.
+        is_replaced: whether options replace the recipe's text.
 
     Returns:
-        A line for each thing to say, and whether the text must have columns named by the languages, since these are
-        still the recipe's.
+        Messages for the user, and whether the text must have columns named by the languages, because these are still
+        the recipe's.
     """
     if not is_replaced and any(claimed):
         return [], False
@@ -60,13 +60,13 @@ def settle_languages(
 
 
 def require_validation_of_the_pair(settings: Mapping[str, Any]) -> None:
-    """Refuse validation files whose sides are swapped, by the names of theirs and of the training text's languages.
+    """Refuse swapped validation files, judged by their names and the languages of the training text.
 
     Args:
-        settings: of the recipe and the options, its languages settled.
+        settings: settings of the recipe and the options, after `settle_languages`.
 
     Raises:
-        ValueError: the names tell the opposite pair.
+        ValueError: the file names give the opposite pair of languages.
     """
     names = ("validation_source", "validation_target", *_NAMES)
     words = [value for name in names if isinstance(value := settings.get(name), str)]
@@ -81,7 +81,7 @@ def require_validation_of_the_pair(settings: Mapping[str, Any]) -> None:
 
 
 def _languages_of_text(settings: Mapping[str, Any], claimed: Pair) -> tuple[Pair | None, str]:
-    """The pair, as far as names tell it, and what bears them; no pair where only reading can show the columns."""
+    """The pair as far as names tell, and whether files or columns tell it; None if the text must be read first."""
     source, target, dataset = (settings.get(name) for name in ("train_source", "train_target", "dataset_name"))
     columns = tuple(settings.get(name) for name in ("source_column", "target_column"))
     if isinstance(source, str) and isinstance(target, str):
@@ -103,9 +103,9 @@ def _languages_of_table(path: Path, claimed: Pair) -> Pair:
     for choice in (*choices, ColumnChoice()):
         try:
             columns = [key[-1] for key in keys_of_table(path, choice)]
-        except (OSError, ValueError):  # told when it is read
+        except (OSError, ValueError):  # reported when the text is read
             continue
-        if all(_code(column) == column for column in columns):  # by these very words they are found again
+        if all(_code(column) == column for column in columns):  # so that the columns are found again by these codes
             return columns[0], columns[1]
         break
     return None, None
@@ -131,6 +131,6 @@ def _tell(settings: Mapping[str, Any], settled: Pair, claimed: Pair, where: str)
         return []
     reason = f" ({own})" if own else ""
     return [
-        f"The languages of the text are unknown{reason}, and so will be those of the model's card: give --source_lang "
+        f"The languages of the text are unknown{reason}, so the model card will not name them: give --source_lang "
         "and --target_lang."
     ]

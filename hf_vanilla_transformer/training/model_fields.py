@@ -1,6 +1,6 @@
 """The hyperparameters of `VanillaTransformerConfig`, read from its source text.
 
-To import the class takes seconds of torch, for which `train --help` must not wait, and a second list of names, types,
+Importing the class imports torch, which takes seconds: too long for `train --help`. A second list of names, types,
 defaults and descriptions would soon differ from the first.
 """
 
@@ -21,9 +21,9 @@ class ModelField:
     """One field of the config.
 
     Attributes:
-        annotation: its type as it is written, a name of a `Literal` written out.
-        choices: the values of a `Literal`, else none.
-        help: the first sentence of its description.
+        annotation: the type as written in the source; `str` for a named `Literal`.
+        choices: the values of a `Literal`, otherwise empty.
+        help: the first sentence of the description.
     """
 
     name: str
@@ -35,7 +35,7 @@ class ModelField:
 
 @cache
 def model_fields() -> tuple[ModelField, ...]:
-    """All fields that the config declares, in its order."""
+    """All fields that the config declares, in order."""
     module = ast.parse(_SOURCE.read_text(encoding="utf-8"))
     [config] = [node for node in module.body if isinstance(node, ast.ClassDef) and node.name == _CLASS]
     literals = {

@@ -1,4 +1,4 @@
-"""Which pairs a batch holds, so that a message can name them."""
+"""Numbers the pairs of a batch, so that messages can name them."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -10,7 +10,7 @@ from ..data.encoding import PAIR_IDS
 
 
 class NumberedPairs(Dataset):
-    """A dataset whose rows know their number, counted from 0."""
+    """A dataset that adds each row's number, counted from 0."""
 
     def __init__(self, pairs: Any) -> None:
         self.pairs = pairs
@@ -29,7 +29,7 @@ class NumberedPairs(Dataset):
 
 
 class PairCollator:
-    """Puts the pairs' numbers, shape (batch,), beside what another collator makes of them."""
+    """Adds the pairs' numbers, shape (batch,), to the batch of another collator."""
 
     def __init__(self, collator: Callable[[list[dict[str, Any]]], dict[str, Any]]) -> None:
         self.collator = collator

@@ -1,6 +1,7 @@
-"""What an override on the command line changes beyond its own name.
+"""Consequences of command-line overrides for other settings.
 
-A recipe's settings fit one another; an override wins over those that depend on it, and each such consequence is said.
+The settings of a recipe are consistent. An override also changes the settings that depend on it, and each such change
+is reported.
 """
 
 from dataclasses import fields
@@ -15,11 +16,11 @@ def settle(recipe: dict[str, Any], explicit: dict[str, Any], is_own: bool = Fals
 
     Args:
         recipe: settings of the recipe, changed in place.
-        explicit: the options given, by name.
-        is_own: whether it is the run's own record, whose languages are those of the text wherever that lies now.
+        explicit: the given options, by name.
+        is_own: whether the recipe is the run's own record; its languages hold even if the text has moved.
 
     Returns:
-        One line for each change, and whether the text must have columns named by the languages.
+        A message for each change, and whether the text must have columns named by the languages.
 
     Raises:
         ValueError: the sides of the validation text are swapped.
@@ -94,7 +95,7 @@ def _settle_best_model(recipe: dict[str, Any], explicit: dict[str, Any], notes: 
     elif value("eval_strategy") != value("save_strategy"):
         reason = f"when saving by {value('save_strategy')} and evaluating by {value('eval_strategy')}"
     elif value("eval_strategy") == "steps" and _not_multiple(value("save_steps"), value("eval_steps")):
-        reason = f"when {value('save_steps')} save_steps are no multiple of {value('eval_steps')} eval_steps"
+        reason = f"when {value('save_steps')} save_steps are not a multiple of {value('eval_steps')} eval_steps"
     if reason:
         recipe["load_best_model_at_end"] = False
         notes.append(f"The best checkpoint is not kept {reason}; the last one is.")
@@ -104,4 +105,4 @@ def _not_multiple(save_steps: str, eval_steps: str) -> bool:
     try:
         return float(save_steps) % float(eval_steps) != 0
     except (ValueError, ZeroDivisionError):
-        return False  # the Trainer names what is wrong with them
+        return False  # the Trainer reports invalid values

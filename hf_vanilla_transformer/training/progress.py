@@ -1,4 +1,4 @@
-"""What one sees of a run: a progress bar, or a line now and then where there is no terminal; and `metrics.jsonl`."""
+"""Progress of a run: a progress bar, or without a terminal a line per minute, and the log file `metrics.jsonl`."""
 
 import math
 import os
@@ -18,7 +18,7 @@ SECONDS_BETWEEN_LINES = 60.0
 
 
 class TokenProgress(TrainerCallback):
-    """One bar over optimizer steps, on the main process's standard error; a file gets lines in its place."""
+    """One bar over optimizer steps on the main process's stderr, or lines if that is not a terminal."""
 
     def __init__(self) -> None:
         self._bar: Any = None
@@ -57,14 +57,14 @@ class TokenProgress(TrainerCallback):
             self._write(f"step {state.global_step:,}: {scores}")
 
     def _write(self, line: str) -> None:
-        with suppress(OSError):  # a terminal that was closed takes nothing, and the run has a checkpoint to save
+        with suppress(OSError):  # a closed terminal must not keep the run from saving a checkpoint
             self._bar.write(line, file=sys.stderr)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self.close()
 
     def close(self) -> None:
-        """End the bar's line, so that what is written next stands on its own."""
+        """End the bar's line, so that later output starts on a new line."""
         if self._bar is not None:
             with suppress(OSError):
                 self._bar.close()
@@ -73,7 +73,7 @@ class TokenProgress(TrainerCallback):
 
 METRICS_NAME = "metrics.jsonl"
 KEPT = "no checkpoint is lost: what was saved before is whole"
-"""What is said of a run whose disk is full."""
+"""The reassurance in the message about a full disk."""
 
 
 class MetricsFile(TrainerCallback):
@@ -102,12 +102,12 @@ class MetricsFile(TrainerCallback):
 
 
 def _number(value: Any) -> Any:
-    """A value as JSON holds it: what is no number is null."""
+    """A value for JSON: NaN and infinity become null."""
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _step_of(line: str) -> float:
-    """The step of a log line; infinite for a line that a killed run did not finish."""
+    """The step of a log line; infinity for an incomplete line of a killed run."""
     try:
         return parse_json(line, finite=False)["step"]
     except (ValueError, KeyError, TypeError):

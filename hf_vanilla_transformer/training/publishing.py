@@ -1,7 +1,7 @@
-"""How a run reaches the Hub: by `hub.push`, so that the same few files are published and the same card is written.
+"""Pushing a run to the Hub with `hub.push`, so that it publishes the same files and card as the `push` command.
 
-Mixed into a `Seq2SeqTrainer`, in place of its uploads of whole folders, which hold its pickled arguments and a card of
-its own. While training goes on, a checkpoint is copied first and uploaded beside it.
+Mixed into a `Seq2SeqTrainer`, it replaces uploads of the whole folder with pickled arguments and the Trainer's own
+card. During training, a checkpoint is copied first and then uploaded in the background.
 """
 
 import logging
@@ -22,14 +22,14 @@ logger = logging.getLogger(__name__)
 
 
 def require_publishable_strategy(args: Any) -> None:
-    """Refuse to publish what is nobody's business.
+    """Refuse to publish the training state.
 
     Raises:
-        ValueError: whole checkpoints were to be pushed, optimizer states among them.
+        ValueError: the strategy would push whole checkpoints with optimizer states.
     """
     if args.push_to_hub and args.hub_strategy in (HubStrategy.CHECKPOINT, HubStrategy.ALL_CHECKPOINTS):
         raise ValueError(
-            f"Models are pushed and the state of training is not, but hub_strategy {args.hub_strategy.value} would "
+            f"Models are pushed and the training state is not, but hub_strategy {args.hub_strategy.value} would "
             "push it. Give every_save or end, and keep the run's folder to resume from."
         )
 
@@ -53,15 +53,15 @@ class Publishing:
         private: bool | None = None,
         **details: Any,
     ) -> Any:
-        """Save the model, and publish it with a card, as `hub.push_to_hub` does.
+        """Save the model and publish it with a card, as `hub.push_to_hub` does.
 
         Args:
-            commit_message, token, revision, private: as of the Trainer.
-            blocking: whether to wait until it is there.
-            details: what the card says and no file knows, as of `hub.CardDetails`.
+            commit_message, token, revision, private: as in the Trainer.
+            blocking: whether to wait until the upload is complete.
+            details: facts for the card that no file holds, see `hub.CardDetails`.
 
         Returns:
-            What was published (`hub.Push`), a future of it, or `None` on all processes but the main one.
+            The result (`hub.Push`), or a future of it if not `blocking`; `None` on all processes but the main one.
         """
         CardDetails(**details)  # before the work
         self.callback_handler.on_push_begin(self.args, self.state, self.control)
@@ -77,14 +77,14 @@ class Publishing:
         return upload() if blocking else HfApi().run_as_future(upload)
 
     def create_model_card(self, *args: Any, **kwargs: Any) -> None:
-        """The Trainer's would name scores without their signatures: the card is written by a push."""
+        """Write no card here: the Trainer's has scores without signatures, and `push_to_hub` writes our own."""
         logger.info("The card is written when the model is pushed; `vanilla-transformer push --dry_run` shows it.")
 
     def _push_from_checkpoint(self, checkpoint_folder: str) -> None:
-        """Not from the staging folder: `publish_in_background` follows when the checkpoint is whole."""
+        """Do nothing: `publish_in_background` pushes the checkpoint once it is complete."""
 
     def publish_in_background(self, checkpoint: Path) -> None:
-        """Publish a checkpoint's model while training goes on; a failure is told and ends nothing."""
+        """Publish a checkpoint's model in the background; a failure is only a warning."""
         wanted = self.args.push_to_hub and self.args.hub_strategy != HubStrategy.END
         busy = self.push_in_progress is not None and not self.push_in_progress.is_done()
         if not wanted or not self.is_world_process_zero() or (busy and not self.args.hub_always_push):  # type: ignore[attr-defined]
@@ -93,7 +93,7 @@ class Publishing:
         try:
             publication = self._copy(checkpoint)
         except (OSError, ValueError) as error:
-            logger.warning(f"{checkpoint.name} is not pushed: {error} Training goes on.")
+            logger.warning(f"{checkpoint.name} was not pushed: {error} Training continues.")
             return
         message = f"Training in progress, step {self.state.global_step}"
         upload = self._upload(publication, message, None, None)
@@ -101,18 +101,18 @@ class Publishing:
         def upload_or_tell() -> None:
             try:
                 upload()
-            except Exception as error:  # whatever it is, the run is worth more
-                logger.warning(f"{checkpoint.name} is not pushed: {error} Training goes on.")
+            except Exception as error:  # no failed upload may end a run
+                logger.warning(f"{checkpoint.name} was not pushed: {error} Training continues.")
 
         self.push_in_progress = PushInProgress([HfApi().run_as_future(upload_or_tell)])  # type: ignore[arg-type]
 
     def init_hf_repo(self, *args: Any, **kwargs: Any) -> None:
-        """As of the Trainer, which makes the repository before it trains; what the Hub refuses is one sentence."""
+        """As in the Trainer, which creates the repository before training; a Hub error becomes one sentence."""
         with explained(self.args.hub_model_id or Path(self.args.output_dir).name):
             super().init_hf_repo(*args, **kwargs)  # type: ignore[misc]
 
     def _copy(self, folder: Path, **details: Any) -> Publication:
-        """What is published of a folder, in a folder of its own, since checkpoints are deleted."""
+        """A copy of the files to publish, since the checkpoint may be deleted meanwhile."""
         staged = Path(mkdtemp(prefix="push-"))
         try:
             with torch.random.fork_rng(devices=[]):  # loading must not change the numbers of the run
@@ -130,7 +130,7 @@ class Publishing:
                 pushed = publication.publish(
                     repo_id,
                     revision=revision or self.args.hub_revision,
-                    card="keep",  # nobody is there to be asked
+                    card="keep",  # there is no user to ask
                     commit_message=message,
                     token=token or self.args.hub_token,
                 )

@@ -1,4 +1,4 @@
-"""Where recipes are: those that come with the package, by name, and files of the user's own."""
+"""Recipe files: those that come with the package, by name, and the user's own."""
 
 from collections.abc import Iterable
 from difflib import get_close_matches
@@ -16,7 +16,7 @@ def find_recipe(name_or_file: str) -> Path:
     """The file of a recipe.
 
     Raises:
-        FileNotFoundError: neither the name of a recipe nor a file.
+        FileNotFoundError: it is neither the name of a recipe nor a file.
     """
     named = RECIPES / f"{name_or_file}.yaml"
     if name_or_file in recipe_names():

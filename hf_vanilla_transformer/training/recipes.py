@@ -1,7 +1,7 @@
 """A recipe: a YAML file of settings in sections, overridden by the command line.
 
-A section is one of the groups of `arguments.GROUPS` or `training` (`TranslationTrainingArguments`). Both the file and
-the command line go through one parser, the file first, so that they mean the same and the last word wins.
+A section is one of the groups in `arguments.GROUPS`, or `training` (`TranslationTrainingArguments`). The file and the
+command line go through one parser, the file first, so that values have the same meaning in both and options win.
 """
 
 from argparse import ArgumentParser
@@ -20,10 +20,10 @@ from .recipe_files import did_you_mean, find_recipe
 
 @dataclass
 class Settings:
-    """The settings of a run: one dataclass a group (see `arguments`), what overrides changed, and what was given.
+    """The settings of a run: one dataclass per group (see `arguments`), messages about overrides, and given values.
 
-    `languages_name_columns`: the languages are a recipe's whose text was replaced; only columns of these names hold
-    them.
+    `languages_name_columns`: the languages come from a recipe whose text was replaced, so the new text must have
+    columns with these names.
     """
 
     model: Any
@@ -36,7 +36,7 @@ class Settings:
     languages_name_columns: bool = False
 
     def as_recipe(self) -> dict[str, dict[str, Any]]:
-        """What the recipe and the command line gave, and the precision settled on, by section; no access tokens."""
+        """The values given by recipe and command line, and the chosen precision, by section; without access tokens."""
         given = self.given | {"precision": self.training.precision}
         names = {name: vars(getattr(self, name)) for name in (*GROUPS, "training")}
         return {
@@ -51,10 +51,11 @@ _TEXT_TYPES = ("str", "str | None", "<class 'str'>", "typing.Optional[str]")
 
 
 def read_recipe(path: Path, sections: dict[str, set[str]]) -> dict[str, dict[str, Any]]:
-    """The sections of a recipe file, every key known.
+    """Read the sections of a recipe file and check their keys.
 
     Raises:
-        ValueError: not YAML, not sections of keys, or an unknown section or key; the nearest known name is given.
+        ValueError: not YAML, not sections of keys, or an unknown section or key; the message gives the nearest known
+            name.
     """
     try:
         recipe = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -78,19 +79,19 @@ def read_recipe(path: Path, sections: dict[str, set[str]]) -> dict[str, dict[str
 
 
 def _language(value: Any) -> Any:
-    return "no" if value is False else value  # YAML takes a bare no, which is Norwegian, for False
+    return "no" if value is False else value  # YAML reads a bare no, here Norwegian, as False
 
 
 def parse_settings(recipe: str | None, options: list[str]) -> Settings:
     """Settings of a run: defaults, then the recipe, then command-line options.
 
     Args:
-        recipe: name or file, None for the defaults, which are the paper's base model.
+        recipe: name or file; None for the defaults, which are the paper's base model.
         options: `--name value` pairs and `--flag`s.
 
     Raises:
-        FileNotFoundError: no such recipe.
-        ValueError: an unknown key or option, or a value of the wrong kind.
+        FileNotFoundError: there is no such recipe.
+        ValueError: an unknown key or option, or a value of the wrong type.
     """
     from .trainer_arguments import TranslationTrainingArguments
 
@@ -112,8 +113,8 @@ def parse_settings(recipe: str | None, options: list[str]) -> Settings:
     )
     if left_over:
         raise ValueError(
-            f"Settings are given as `--name value`, but {' '.join(map(repr, left_over))} belongs to none: each takes "
-            "one value. Put a value with spaces in quotes."
+            f"Settings are given as `--name value`, but {' '.join(map(repr, left_over))} belongs to no setting: each "
+            "takes one value. Put a value with spaces in quotes."
         )
     return Settings(
         **dict(zip(groups, parsed, strict=True)),
@@ -128,7 +129,7 @@ def _split_equals(option: str) -> list[str]:
 
 
 def _given_options(options: list[str], known: Iterable[str], texts: Container[str]) -> dict[str, Any]:
-    """The options by name, their values as YAML reads them, but of those that are text; a flag alone is True."""
+    """The options by name, with values parsed as YAML except for text settings; a flag without a value is True."""
     given: dict[str, Any] = {}
     name = ""
     for option in options:
@@ -144,7 +145,7 @@ def _given_options(options: list[str], known: Iterable[str], texts: Container[st
 
 
 def _scalar(text: str) -> Any:
-    """A word of the command line as YAML reads it, if that is a number or a truth value; else the word."""
+    """A command-line value as a number or boolean, if YAML reads it as one; otherwise the text."""
     try:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
@@ -152,7 +153,7 @@ def _scalar(text: str) -> Any:
     if isinstance(value, bool | int | float):
         return value
     try:
-        return float(text)  # YAML takes 1e-4 for a word
+        return float(text)  # YAML reads 1e-4 as text
     except ValueError:
         return text
 
@@ -162,7 +163,7 @@ def _as_list(value: Any) -> list[Any]:
 
 
 def _as_options(settings: dict[str, Any]) -> list[str]:
-    """Settings in the form of the command line."""
+    """Settings as command-line arguments."""
     options: list[str] = []
     for name, value in settings.items():
         if value is None:
@@ -174,7 +175,7 @@ def _as_options(settings: dict[str, Any]) -> list[str]:
 
 
 class _OneSentenceParser:
-    """`HfArgumentParser` whose complaints are a `ValueError` instead of a usage text and an exit."""
+    """`HfArgumentParser` that raises `ValueError` instead of printing usage and exiting."""
 
     def __new__(cls, groups: list[Any], **kwargs: Any) -> Any:
         from transformers import HfArgumentParser

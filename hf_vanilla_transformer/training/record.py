@@ -1,4 +1,4 @@
-"""What a run tells of itself, for the manifest of its folders and for the card: its text, its machines, its time."""
+"""The record of a run for manifests and the model card: its text, hardware and time."""
 
 import platform
 import time
@@ -14,7 +14,7 @@ from ..model.manifest import read_manifest
 
 
 class RunRecord:
-    """Kept by a trainer; what is not known is left out."""
+    """Kept by a trainer; unknown facts are left out."""
 
     def __init__(self) -> None:
         self.report: FilterReport | None = None
@@ -22,16 +22,16 @@ class RunRecord:
         self._started: float | None = None
 
     def start(self) -> None:
-        """Training begins, or goes on."""
+        """Start the clock when training starts or resumes."""
         self._started = time.perf_counter()
 
     def resume(self, checkpoint: Path) -> None:
-        """Count on from the time that a checkpoint says was spent."""
+        """Add the training time recorded in a checkpoint."""
         record = (read_manifest(checkpoint) or {}).get("training")
         self._seconds_before = float(record["seconds"]) if isinstance(record, Mapping) and "seconds" in record else 0.0
 
     def about(self, trainer: Any) -> dict[str, Any]:
-        """Entries of a manifest: how many pairs were read and left out for which reason, on what, for how long."""
+        """Manifest entries: pairs read, pairs dropped by reason, hardware, precision and training time."""
         text = trainer.train_dataset
         report = text.report if isinstance(text, StreamingBatches) else self.report
         about: dict[str, Any] = {} if report is None else {"text": report.as_record()}
@@ -46,7 +46,7 @@ class RunRecord:
 
 
 def describe_hardware(device: torch.device, processes: int) -> str:
-    """Accelerators by their name and number, or the processor with the threads that it computes with."""
+    """The accelerators by name and count, or the CPU and its number of threads."""
     if device.type == "cuda":
         name = torch.cuda.get_device_name(device)
     elif device.type == "cpu":
@@ -60,5 +60,5 @@ def _processor_name() -> str:
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").split("\n")
         return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):  # not Linux, or a processor without a name
+    except (OSError, StopIteration):  # not Linux, or a CPU without a name
         return platform.processor() or platform.machine()

@@ -1,4 +1,4 @@
-"""A training run from settings to a folder: data, tokenizer, model, trainer, in that order."""
+"""A training run, from settings to a run folder: data, tokenizer, model, trainer, in this order."""
 
 import logging
 import os
@@ -53,16 +53,16 @@ def run_training(settings: Settings, resume: bool = False) -> Path:
     """Train as the settings say and leave the final model in the run's folder.
 
     Args:
-        settings: of `recipes.parse_settings`.
-        resume: go on from the newest complete checkpoint.
+        settings: from `recipes.parse_settings`.
+        resume: continue from the newest complete checkpoint.
 
     Returns:
         The run's folder: model, tokenizer and generation config at its top, `checkpoint-N` folders, `metrics.jsonl`,
         `run.yaml`.
 
     Raises:
-        ValueError: the folder holds another run, or nothing to resume, or, as `RunInUseError`, another process trains
-            in it; settings and data do not fit.
+        ValueError: the folder holds another run or nothing to resume, settings and data do not fit together, or
+            another process is training in the folder (`RunInUseError`).
         FileNotFoundError: a file of the corpus does not exist.
     """
     args = settings.training
@@ -86,7 +86,7 @@ def run_training(settings: Settings, resume: bool = False) -> Path:
 
 
 def _make_ready(run: Path, resume: bool) -> None:
-    """Refuse a folder of others', and finish or delete what a killed process left."""
+    """Refuse a folder with other contents, and finish or delete what a killed process left behind."""
     clear_strays(run)
     if not resume:
         require_new_folder(run)
@@ -109,14 +109,14 @@ def _train(settings: Settings, run: Path, resume: bool) -> None:
 
 
 def _draw_curves(run: Path) -> None:
-    """A run is not lost for want of its picture, as when it ended before its first log line."""
+    """Draw the training curves; a failure, such as no log line yet, does not fail the run."""
     try:
         with writing_to(run):
             draw_training_curves(run)
     except (NothingToDrawError, FileNotFoundError):
         logger.info(f"No curves are drawn: the run ended before {FIRST_LINE}.")
     except (ValueError, OSError) as error:
-        logger.warning(f"The run is finished, but its curves are not drawn: {error}")
+        logger.warning(f"The run is finished, but its curves could not be drawn: {error}")
 
 
 def _checkpoint_to_resume(run: Path, args: Any) -> Path | None:
@@ -130,7 +130,7 @@ def _checkpoint_to_resume(run: Path, args: Any) -> Path | None:
 
 
 def _is_finished(run: Path, args: Any) -> bool:
-    """Whether the final model is there, and was trained for as long as is asked for now."""
+    """Whether the final model exists and was trained for at least as long as the settings ask."""
     state = read_state(run) if what_is_wrong(run) is None else None
     if state is None:
         return False
@@ -150,7 +150,7 @@ def _prepare(settings: Settings, run: Path, resume: bool) -> VanillaTransformerT
             text, validation = read_training_text(settings), read_validation_text(settings)
         with writing_to(run):
             if not resume:
-                record.write()  # before all else, so that a folder with anything in it is known for a run's
+                record.write()  # first of all, so that a folder with any content is recognized as a run
             tokenizer = _prepare_tokenizer(settings, text, run, resume)
     model = _prepare_model(settings, tokenizer)  # before the text is encoded: settings may contradict it
     # each machine has its own cache
@@ -167,7 +167,7 @@ def _prepare(settings: Settings, run: Path, resume: bool) -> VanillaTransformerT
 
 
 class _SettingsRecord(TrainerCallback):
-    """Writes `run.yaml`; that of a resumed run only when training begins, for until then it may be refused."""
+    """Writes `run.yaml`; for a resumed run only when training starts, because it may be refused until then."""
 
     def __init__(self, settings: Settings, run: Path) -> None:
         self.settings, self.run = settings, run
@@ -184,10 +184,10 @@ class _SettingsRecord(TrainerCallback):
 
 
 def _prepare_tokenizer(settings: Settings, text: TrainingText, run: Path, resume: bool) -> PreTrainedTokenizerBase:
-    """The run's own tokenizer when resuming, else the one given, else one learned; saved in the run's folder.
+    """The run's own tokenizer when resuming, else the given one, else a newly learned one; saved in the run folder.
 
     Raises:
-        FileNotFoundError: this process does not see the folder that the main one made.
+        FileNotFoundError: this process does not see the folder that the main process created.
     """
     wanted = settings.tokenizer
     given = settings.model.init_from or wanted.tokenizer
@@ -249,28 +249,28 @@ def _new_config(given: dict[str, Any], tokenizer: PreTrainedTokenizerBase) -> Va
 def _make_config(given: dict[str, Any], **of_the_tokenizer: Any) -> VanillaTransformerConfig:
     try:
         return VanillaTransformerConfig(**of_the_tokenizer, **given)
-    except StrictDataclassError as error:  # wraps the sentence that says what is wrong
+    except StrictDataclassError as error:  # its cause has the message
         raise ValueError(str(error.__cause__ or error)) from error
 
 
 def _require_room(config: VanillaTransformerConfig) -> None:
-    """Refuse a model whose weights alone, of 32 bits, fill the memory that it is made in.
+    """Refuse a model whose weights alone, in 32 bits, exceed the machine's memory.
 
     Raises:
-        ValueError: they do.
+        ValueError: the weights do not fit.
     """
     needed, memory = 4 * config.weight_count, memory_of(torch.device("cpu"))
     if memory is not None and needed > memory:
         raise ValueError(
             f"The model would have {config.weight_count:,} weights, which are {in_gb(needed)}, but this machine has "
-            f"{in_gb(memory)} of memory. Take fewer layers or smaller ones."
+            f"{in_gb(memory)} of memory. Use fewer or smaller layers."
         )
 
 
 def _set_decoding(model: PreTrainedModel, decoding: dict[str, Any]) -> None:
-    if decoding.get("length_penalty") is not None:  # one kind of penalty takes the place of the other
+    if decoding.get("length_penalty") is not None:  # one kind of penalty replaces the other
         decoding = {**decoding, "gnmt_length_penalty": None}
-    # a generation config that says it only mirrors the model's config loses what else it holds when it is loaded
+    # a generation config marked as derived from the model's config loses all other settings when it is loaded
     model.generation_config._from_model_config = False
     for name, value in decoding.items():
         setattr(model.generation_config, name, value)

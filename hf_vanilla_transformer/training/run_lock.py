@@ -1,7 +1,7 @@
-"""One process at a time trains in a run's folder: a second one would delete and publish what the first one writes.
+"""The lock of a run folder: a second process training in it would delete and publish what the first one writes.
 
-The lock is the system's, on a file in the folder that says who holds it. The kernel releases it however the process
-ends, so that a killed run leaves at most the file. Reading (`translate`, `average`, `curves`) needs no lock.
+It is a lock of the operating system on a file in the folder that names the holder. The kernel releases it however the
+process ends, so a killed run leaves at most the file. Reading (`translate`, `average`, `curves`) needs no lock.
 """
 
 import json
@@ -24,24 +24,24 @@ from ..model.disk_space import full_disk, writing_to
 logger = logging.getLogger(__name__)
 
 LOCK_NAME = "run.lock"
-_FAR_BEYOND = 1 << 30  # Windows lets nobody read the bytes that are locked
+_FAR_BEYOND = 1 << 30  # a byte beyond the text: on Windows, nobody can read locked bytes
 
 _held: dict[Path, int] = {}
-"""Open lock files of this process by the folder."""
+"""Open lock files of this process, by folder."""
 
 
 class RunInUseError(ValueError):
-    """Another process trains in the folder."""
+    """Another process is training in the folder."""
 
 
 @contextmanager
 def locked_run(run: Path) -> Iterator[None]:
-    """Let no other process train in a folder meanwhile; the folder is made, and goes again if it stays empty.
+    """Keep other processes from training in a folder; it is created, and removed again if it stays empty.
 
-    Within the same process it may be held several times over. Where the storage cannot lock, that is said once.
+    The same process may take the lock several times. Storage that cannot lock files gives a warning once.
 
     Args:
-        run: the folder; a file is left to whoever refuses it.
+        run: the folder; a file is ignored here and refused elsewhere.
 
     Raises:
         RunInUseError: another process holds the lock.
@@ -62,7 +62,7 @@ def locked_run(run: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            if _held.pop(place, None) is not None:  # not in a process that was forked meanwhile
+            if _held.pop(place, None) is not None:  # but not in a process forked in the meantime
                 _release(place / LOCK_NAME, descriptor)
     finally:
         for folder in made:
@@ -71,7 +71,7 @@ def locked_run(run: Path) -> Iterator[None]:
 
 
 def _take(run: Path) -> int | None:
-    """The open lock file, locked; None where there are no locks."""
+    """Open and lock the lock file; None if the storage has no locks."""
     path = run / LOCK_NAME
     while True:
         try:
@@ -91,7 +91,7 @@ def _take(run: Path) -> int | None:
         if _is_still(path, descriptor):
             _sign(descriptor)
             return descriptor
-        os.close(descriptor)  # who held it took it away when it ended
+        os.close(descriptor)  # its holder removed it at the end
 
 
 def _open(path: Path) -> int:
@@ -135,7 +135,7 @@ def _sign(descriptor: int) -> None:
 
 
 def _release(path: Path, descriptor: int) -> None:
-    """Take the file away while it is still locked, so that nobody's is taken; Windows only after."""
+    """Remove the file while it is still locked, so that nobody else's is removed; on Windows, remove it afterwards."""
     if sys.platform != "win32":
         path.unlink(missing_ok=True)
     os.close(descriptor)
@@ -145,7 +145,7 @@ def _release(path: Path, descriptor: int) -> None:
 
 
 def _holder(run: Path) -> str:
-    """Who the lock file names, as the middle of a sentence; nothing if it names nobody."""
+    """The holder that the lock file names, as part of a sentence; empty if it names none."""
     try:
         holder = json.loads((run / LOCK_NAME).read_text(encoding="utf-8"))
         return f": process {holder['pid']} on {holder['host']}, since {holder['since']}"
@@ -163,7 +163,7 @@ def _in_use(run: Path) -> str:
 def _warn(run: Path, error: OSError) -> None:
     logger.warning(
         f"The storage of {run} cannot lock files ({error.strerror or error}), so nothing keeps a second process from "
-        f"training in the same folder and destroying both runs{_last_holder(run)}. See to it that there is none."
+        f"training in the same folder and destroying both runs{_last_holder(run)}. Make sure that there is none."
     )
 
 
@@ -173,7 +173,7 @@ def _last_holder(run: Path) -> str:
 
 
 def _forget() -> None:
-    """A forked child, as of a DataLoader, that outlives its parent must not hold the parent's lock."""
+    """Release the locks in a forked child (as of a DataLoader), which may outlive its parent."""
     for descriptor in _held.values():
         with suppress(OSError):
             os.close(descriptor)

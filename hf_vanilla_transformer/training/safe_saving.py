@@ -1,7 +1,7 @@
-"""Checkpoints and models of the Trainer that appear whole or not at all, each sealed by a manifest.
+"""Saving of checkpoints and models that appear complete or not at all, each sealed by a manifest.
 
-Mixed into a `Seq2SeqTrainer`: the Trainer writes into a staging folder, and the main process publishes the result when
-every process has written its part. Left out: the Trainer's pickle of its arguments, which may hold a Hub token.
+Mixed into a `Seq2SeqTrainer`: the Trainer writes into a staging folder, and the main process moves the result into
+place when every process has written its part. Left out: the Trainer's pickled arguments, which may hold a Hub token.
 """
 
 import json
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from .publishing import Publishing
 
     class _Trainer(Publishing, Seq2SeqTrainer):
-        """What this class is mixed into."""
+        """The class that `SafeSaving` is mixed into."""
 
 else:
     _Trainer = object
@@ -53,7 +53,7 @@ class SafeSaving(_Trainer):
     _staging: Path | None = None
 
     def save_model(self, output_dir: str | None = None, _internal_call: bool = False) -> None:
-        """Write model, tokenizer and settings; a folder of its own appears whole, with a manifest."""
+        """Write model, tokenizer and settings; unless part of a checkpoint, they appear complete, with a manifest."""
         if self._staging is not None:  # part of a checkpoint
             self._write_model(Path(output_dir or self._staging))
             return
@@ -86,7 +86,7 @@ class SafeSaving(_Trainer):
 
     @contextmanager
     def _staged(self, run: Path) -> Iterator[Path]:
-        """A folder beside the final place, for all processes; gone when the last of them is done with it."""
+        """A staging folder for all processes, deleted when the last of them has finished."""
         self._staging = staging_folder(run)
         try:
             with writing_to(run, KEPT), staged_in(self._staging):
@@ -102,7 +102,7 @@ class SafeSaving(_Trainer):
         return str(self._staging) if self._staging is not None else super()._get_output_dir(trial)
 
     def _name_best_checkpoint(self, run: Path) -> None:
-        """The Trainer looked for the best checkpoint where it wrote; it is, or will be, in the run's folder."""
+        """Point the Trainer, which looked in the staging folder, to the best checkpoint in the run folder."""
         step = self.state.best_global_step
         best = run / f"checkpoint-{step}"
         if step and (best.is_dir() or step == self.state.global_step):
@@ -117,7 +117,7 @@ class SafeSaving(_Trainer):
             (folder / ARGUMENTS_NAME).write_text(arguments + "\n", encoding="utf-8", newline="\n")
 
     def _about(self) -> dict[str, Any]:
-        """What a manifest says beside its files."""
+        """Manifest entries besides the files."""
         return {
             "step": self.state.global_step,
             "versions": {

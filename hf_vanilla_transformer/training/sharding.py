@@ -1,8 +1,8 @@
-"""Weights shared out over processes (FSDP2), for a model whose embeddings and output projection are one matrix.
+"""Sharding (FSDP2) of a model whose embeddings and output projection are tied.
 
 Accelerate groups the input embedding with the output projection, but not the embeddings of both stacks, and torch
-refuses a weight that belongs to two groups (accelerate 1.15, torch 2.13). Here all modules of a tied weight are put in
-one group beforehand (section 3.4); accelerate then leaves them as they are.
+refuses a weight that belongs to two groups (accelerate 1.15, torch 2.13). Here all modules with a tied weight are put
+in one group beforehand (section 3.4); accelerate then does not change them.
 """
 
 from collections import defaultdict
@@ -13,31 +13,31 @@ from torch import nn
 
 
 def require_whole_states(plugin: Any) -> None:
-    """Refuse checkpoints in shards: torch unpickles their description when a run goes on, and a pickle can run code.
+    """Refuse sharded checkpoints: torch unpickles their metadata on resuming, and a pickle can run code.
 
-    Whole states are safetensors, and what torch reads with `weights_only`; and each is a model's folder.
+    Full states are safetensors, or files that torch reads with `weights_only`, and each is a model folder.
 
     Args:
-        plugin: accelerate's, of FSDP.
+        plugin: accelerate's FSDP plugin.
 
     Raises:
-        ValueError: its `state_dict_type` is another.
+        ValueError: its `state_dict_type` is not `FULL_STATE_DICT`.
     """
     kind = plugin.state_dict_type.name
     if kind != "FULL_STATE_DICT":
         raise ValueError(
-            "Every checkpoint must be a whole model's folder that is read without unpickling, but FSDP is set to "
+            "Every checkpoint must be a complete model folder that is read without unpickling, but FSDP is set to "
             f"write {kind}, which torch unpickles. Set `fsdp_state_dict_type` (in `--fsdp_config`: `state_dict_type`) "
             "to FULL_STATE_DICT."
         )
 
 
 def shard_tied_weights(model: nn.Module, accelerator: Any) -> None:
-    """Put modules that have a weight in common in one FSDP2 group.
+    """Put modules that share a weight in one FSDP2 group.
 
     Args:
-        model: not sharded yet; changed in place.
-        accelerator: with an FSDP plugin, whose settings apply.
+        model: the model, not sharded yet; changed in place.
+        accelerator: an accelerator with an FSDP plugin, whose settings apply.
     """
     from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 
@@ -47,14 +47,14 @@ def shard_tied_weights(model: nn.Module, accelerator: Any) -> None:
             fully_shard(
                 modules,
                 mesh=None if mesh is None else mesh[tuple(accelerator.parallelism_config.fsdp_dim_names)],
-                reshard_after_forward=False,  # the output projection is the last to run and the first to run back
+                reshard_after_forward=False,  # the output projection runs last forward and first backward
                 mp_policy=plugin.mixed_precision_policy or MixedPrecisionPolicy(),
                 offload_policy=plugin.cpu_offload,
             )
 
 
 def tied_modules(model: nn.Module) -> list[list[nn.Module]]:
-    """Modules that hold the same parameter, a list for each parameter that several hold."""
+    """Modules that share a parameter: one list for each shared parameter."""
     holders = defaultdict(list)
     for module in model.modules():
         for parameter in module.parameters(recurse=False):

@@ -1,7 +1,7 @@
 """Batches by tokens for a `Seq2SeqTrainer` (section 5.1), from a corpus or a stream.
 
-Mixed into the trainer. A corpus is planned on every process alike, and Accelerate deals its batches to the processes;
-a stream is dealt by `StreamingBatches` itself.
+Mixed into the trainer. For a corpus, every process computes the same plan, and Accelerate distributes the batches to
+the processes; `StreamingBatches` distributes those of a stream itself.
 """
 
 import json
@@ -25,17 +25,17 @@ from .trainer_arguments import TranslationTrainingArguments
 
 
 class EpochSetter(TrainerCallback):
-    """Tells the sampler its epoch: after a resume on several processes neither Trainer nor accelerate reaches it."""
+    """Tells the sampler its epoch; after a resume on several processes, neither Trainer nor accelerate does."""
 
     def __init__(self, sampler: TokenBudgetBatchSampler) -> None:
         self.sampler = sampler
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
-        self.sampler.set_epoch(int(state.epoch + 1e-6))  # a resumed run begins within its epoch
+        self.sampler.set_epoch(int(state.epoch + 1e-6))  # a resumed run starts within an epoch
 
 
 class StreamEpoch(TrainerCallback):
-    """Lets a stream's epoch be the share of all steps, which the Trainer would count anew after a resume."""
+    """Sets a stream's epoch to the fraction of steps done, which the Trainer would restart after a resume."""
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         state.epoch = state.global_step / state.max_steps
@@ -54,7 +54,7 @@ class TokenBatches:
     add_callback: Any
 
     def get_train_dataloader(self) -> DataLoader:
-        """Batches of at most `max_tokens` padded tokens a side, the same plan on every process."""
+        """Batches of at most `max_tokens` padded tokens per side, with the same plan on every process."""
         if self.train_dataset is None:
             raise ValueError("Training needs a `train_dataset`.")
         if isinstance(self.train_dataset, StreamingBatches):
@@ -64,19 +64,19 @@ class TokenBatches:
         return self._token_dataloader(self.train_dataset, sampler)
 
     def _record_source_length(self, checkpoint: Path | None) -> None:
-        """Write into the model's config the longest source that it is trained on, or was before."""
+        """Store in the model's config the length of the longest source that it is, or was, trained on."""
         model = self.accelerator.unwrap_model(self.model)
         if not is_ours(model) or self.train_dataset is None:
             return
         config = model.config
-        # a saved model that states none was trained on others
+        # a saved model without the field was trained on unknown lengths
         before = longest_known_source(config) if config.name_or_path else config.trained_source_length
         saved = None if checkpoint is None else checkpoint / "config.json"
         resumed = read_json(saved).get("trained_source_length") if saved is not None and saved.is_file() else None
         config.trained_source_length = max(longest_source(self.train_dataset), before or 1, resumed or 1)
 
     def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
-        """The same for validation, unshuffled."""
+        """Validation batches of at most `max_tokens` padded tokens per side, in order."""
         eval_dataset = self._named_eval_dataset(eval_dataset)
         return self._token_dataloader(eval_dataset, self._token_sampler(eval_dataset, shuffle=False))
 
@@ -132,20 +132,20 @@ class TokenBatches:
     def _stream_dataloader(self, batches: StreamingBatches) -> DataLoader:
         self.add_callback(StreamEpoch())
         self.args.ignore_data_skip = True  # else a resumed run would read all batches up to its checkpoint
-        # beginning to iterate draws a number: from a generator of its own, or a resumed run would draw once more
+        # iterating draws a random number: with its own generator, a resumed run does not change the global state
         return DataLoader(
             batches, batch_size=None, collate_fn=PairCollator(self.data_collator), generator=torch.Generator()
         )
 
     def _skip_in_stream(self, checkpoint: Path) -> None:
-        """Let a stream, if training is on one, begin where the checkpoint left it."""
+        """Continue a stream, if training uses one, where the checkpoint stopped."""
         if isinstance(self.train_dataset, StreamingBatches):
             path = checkpoint / STREAM_STATE_NAME
             seen = read_json(path) if path.is_file() else None
             self.train_dataset.skip(self.state.global_step * self.args.gradient_accumulation_steps, seen)
 
     def save_stream_state(self, folder: Path) -> None:
-        """Write into a checkpoint's folder what the stream, if training is on one, has shown."""
+        """Save the position of the stream, if training uses one, in a checkpoint's folder."""
         if isinstance(self.train_dataset, StreamingBatches):
             seen = json.dumps(self.train_dataset.seen)
             (folder / STREAM_STATE_NAME).write_text(seen + "\n", encoding="utf-8", newline="\n")
@@ -163,9 +163,9 @@ def _require_positions(dataset: datasets.Dataset, positions: int | None, text: s
 
 
 def longest_source(dataset: datasets.Dataset | StreamingBatches) -> int:
-    """Tokens of the longest source of an encoded corpus; of a stream, which is not read beforehand, what may be."""
+    """Tokens of the longest source of an encoded corpus; for a stream, its maximum length."""
     if isinstance(dataset, StreamingBatches):
         longest = dataset.filters.max_tokens
-        assert longest is not None  # a stream needs it
+        assert longest is not None  # required for a stream
         return longest
     return int(sequence_lengths(dataset, "input_ids").max(initial=1))

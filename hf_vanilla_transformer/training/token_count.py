@@ -1,4 +1,4 @@
-"""Tokens per second and the share of padding while training."""
+"""Tokens per second and the share of padding during training."""
 
 import time
 from typing import Any
@@ -14,7 +14,7 @@ class TokenCount:
 
     def _reset(self) -> None:
         self._started = time.perf_counter()
-        self._real_source: Any = 0  # a tensor on the batch's device: reading it would make a GPU wait
+        self._real_source: Any = 0  # a tensor on the batch's device: reading it would synchronize a GPU
         self._real_target: Any = 0
         self._padded = 0
 
@@ -30,7 +30,7 @@ class TokenCount:
         self._started += seconds
 
     def rates(self, accelerator: Any) -> dict[str, float]:
-        """Real tokens per second over all processes, padding in [0, 1); starts counting anew."""
+        """Real tokens per second over all processes and share of padding in [0, 1); resets the counts."""
         seconds = time.perf_counter() - self._started
         counts = torch.tensor([float(self._real_source), float(self._real_target), float(self._padded)])
         source, target, padded = accelerator.reduce(counts.to(accelerator.device)).tolist()

@@ -1,8 +1,8 @@
 """`Seq2SeqTrainer` for translation: batches by tokens, the paper's learning rate, exact loss and real BLEU.
 
-What it replaces of the stock trainer: sentences per batch by tokens per batch (section 5.1), the schedule (5.3), and
-evaluation, whose loss is a mean over tokens rather than over batches, and whose BLEU decodes each sentence once on one
-process with its own length limit. Everything else, Accelerate included, is the stock trainer's.
+Differences from the stock trainer: batches by tokens instead of sentences (section 5.1), the schedule (5.3), and
+evaluation. The loss is a mean over tokens rather than over batches; for BLEU, each sentence is decoded once, on one
+process, with its own length limit. Everything else, Accelerate included, is the stock trainer's.
 """
 
 import logging
@@ -47,10 +47,10 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
         model: a sequence-to-sequence model.
         args: the settings, `TranslationTrainingArguments`.
         train_dataset, eval_dataset: columns `input_ids` and `labels` (`data.encoding.encode_corpus`); validation by
-            BLEU also needs `source` and `target`, the text. Training may also be on `data.StreamingBatches`, made
-            for this process's rank and the number of processes; it needs `max_steps`.
+            BLEU also needs the text in `source` and `target`. `train_dataset` may also be `data.StreamingBatches`,
+            created for this process's rank and the number of processes; it needs `max_steps`.
         processing_class: the tokenizer.
-        kwargs: as of `Seq2SeqTrainer`.
+        kwargs: as in `Seq2SeqTrainer`.
     """
 
     args: TranslationTrainingArguments
@@ -58,8 +58,8 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
     model_wrapped: Any
     eval_dataset: Any
     optimizer: Any
-    _checkpoint: Path | None = None  # that the run goes on from
-    _is_at_its_end = False  # whether it is of the last step
+    _checkpoint: Path | None = None  # the checkpoint to resume from
+    _is_at_its_end = False  # whether that checkpoint is of the last step
 
     def __init__(self, model: Any = None, args: TranslationTrainingArguments | None = None, **kwargs: Any) -> None:
         if not isinstance(args, TranslationTrainingArguments):
@@ -90,7 +90,7 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
         self.add_callback(MetricsFile())
 
     def _require_one_precision(self) -> None:
-        """Machines of one run may differ in what is fast on them."""
+        """Refuse different precisions, since "auto" may choose differently on the machines of a run."""
         found = dict.fromkeys(gather_object([self.args.precision]))
         if len(found) > 1:
             raise ValueError(
@@ -99,17 +99,17 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
             )
 
     def train(self, resume_from_checkpoint: str | bool | None = None, *args: Any, **kwargs: Any) -> Any:
-        """As of the Trainer; a resumed run must be the one that was stopped.
+        """As in the Trainer; a resumed run must be the one that was stopped.
 
         Args:
             resume_from_checkpoint: a checkpoint's folder, or True for the newest complete one.
-            args, kwargs: as of the Trainer.
+            args, kwargs: as in the Trainer.
 
         Raises:
-            ValueError: there is no complete checkpoint, or what it was trained on or with has changed (unless
-                `resume_changed`); as `NotFiniteError`, a loss or gradient is not finite; as `RunInUseError`, another
-                process trains in the folder.
-            Interrupted: SIGTERM or Ctrl-C came; the checkpoint of that step is written.
+            ValueError: there is no complete checkpoint; text, model or settings have changed (unless
+                `resume_changed`); a loss or gradient is not finite (`NotFiniteError`); or another process is training
+                in the folder (`RunInUseError`).
+            Interrupted: SIGTERM or Ctrl-C arrived; the checkpoint of that step is written.
         """
         self._require_one_precision()
         if resume_from_checkpoint is True:
@@ -142,7 +142,7 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
         return output
 
     def create_optimizer(self, model: Any = None) -> Any:
-        """As of the Trainer, which has read the state of a checkpoint by now, but not yet that of its optimizer."""
+        """As in the Trainer; a checkpoint's state has been read by now, but not that of its optimizer."""
         if self._checkpoint is not None:
             self._go_on_from(self._checkpoint)
         if self.is_fsdp_enabled and self.accelerator.state.fsdp_plugin.fsdp_version == 2:
@@ -150,7 +150,7 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
         return super().create_optimizer(model)
 
     def _go_on_from(self, checkpoint: Path) -> None:
-        """What a resumed run needs beyond what the Trainer restores; a second time changes nothing."""
+        """Check and restore what the Trainer does not restore on resuming; idempotent."""
         if not self.args.resume_changed:
             require_same_run(checkpoint, run_fingerprint(self))
         self.record.resume(checkpoint)
@@ -161,22 +161,22 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
         self._skip_in_stream(checkpoint)
 
     def _run_epoch(self, *args: Any, **kwargs: Any) -> None:
-        """One pass over the text, or what is left; the Trainer asks only after a step whether it was the last."""
+        """One epoch or the rest of it; none at the end, which the Trainer would notice only after another step."""
         if self._is_at_its_end:
             self.control.should_training_stop = True
             return
         super()._run_epoch(*args, **kwargs)
 
     def _determine_best_metric(self, *args: Any, **kwargs: Any) -> bool:
-        """Where only the best are saved, whether this one is; where the run stops, it is saved all the same."""
+        """Whether to save if only the best checkpoints are saved; always true if a signal stops the run."""
         return super()._determine_best_metric(*args, **kwargs) or bool(self.interruption.signal_number)
 
     # The learning rate (section 5.3)
 
     def create_scheduler(self, num_training_steps: int, optimizer: Any = None) -> Any:
-        """The paper's schedule for `inverse_sqrt`, its first step at 1 / warm-up of the peak; else transformers'."""
+        """The paper's schedule for `inverse_sqrt`, with 1 / warmup_steps of the peak at step 1; else transformers'."""
         is_papers = self.lr_scheduler is None and self.args.lr_scheduler_type == "inverse_sqrt"
-        # transformers' own first: by this the Trainer knows that another `train` needs a new one
+        # call the Trainer's method first: it notes that another `train` needs a new scheduler
         scheduler = super().create_scheduler(num_training_steps, optimizer)
         if is_papers:
             warmup = max(self.args.get_warmup_steps(num_training_steps), 1)
@@ -185,7 +185,7 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
             )
         return scheduler
 
-    # What a step costs
+    # A step
 
     def training_step(self, model: Any, inputs: dict[str, Any], *args: Any, **kwargs: Any) -> torch.Tensor:
         """One forward and backward pass, counting tokens."""
@@ -196,7 +196,7 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
         return loss
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
-        """The gradient's norm before the optimizer's step, which does not happen if it is not finite."""
+        """The gradient norm before the optimizer's step; raises `NotFiniteError` if loss or norm is not finite."""
         grad_norm = super()._get_grad_norm(model, grad_norm)
         finite, description = self.step_record.finish(grad_norm, judge_gradient=self.accelerator.scaler is None)
         if not finite:
@@ -205,9 +205,9 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
         return grad_norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        """Log, with tokens per second and the share of padding since the last line of training."""
+        """Log; training lines also get tokens per second and the share of padding since the last one."""
         if "train_loss" in logs and self._is_at_its_end:
-            return  # the mean loss of no step
+            return  # no step was trained, so there is no mean loss
         if "loss" in logs:
             logs.update(self.token_count.rates(self.accelerator))
         super().log(logs, start_time)
@@ -224,11 +224,11 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
         """Loss in nats per token, perplexity, and, with `predict_with_generate`, BLEU and chrF of decoded text.
 
         Args:
-            eval_dataset: as of `get_eval_dataloader`; a dictionary is evaluated entry by entry.
+            eval_dataset: as in `get_eval_dataloader`; a dictionary is evaluated entry by entry.
             ignore_keys: unused, kept for the Trainer.
             metric_key_prefix: prepended to each name.
-            generate_settings: as of `Translator.translate`; `generation_num_beams` of the arguments, else the
-                model's generation config, where not given.
+            generate_settings: as in `Translator.translate`; unset ones come from `generation_num_beams` and the
+                model's generation config.
         """
         eval_dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         if isinstance(eval_dataset, dict):
@@ -267,7 +267,7 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
         return total / tokens
 
     def _translation_scores(self, dataset: datasets.Dataset, generate_settings: dict[str, Any]) -> dict[str, float]:
-        """BLEU and chrF of the whole set; each process decodes its share."""
+        """BLEU and chrF of the whole set, with decoding shared among the processes."""
         missing = sorted({"source", "target"} - set(dataset.column_names))
         if missing:
             raise ValueError(
@@ -281,12 +281,12 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
         return {metric.name: round(metric.value, 2) for metric in scores}
 
     def _whole_model(self) -> Any:
-        """The model that one process can decode with alone: a copy, where the weights are shared out."""
+        """The complete model on this process; a copy if the weights are sharded."""
         model = self.accelerator.unwrap_model(self.model)
         return gather_whole_model(model, self._model_class, self.args.device) if self.is_fsdp_enabled else model
 
     def translate_shared(self, sentences: Any, **generate_settings: Any) -> list[str]:
-        """Translate on all processes together: each takes every n-th sentence, and all get them all, in order."""
+        """Translate on all processes: each takes every n-th sentence, and all get all translations, in order."""
         from ..translation import Translator
 
         settings = {"num_beams": self.args.generation_num_beams, **generate_settings}
@@ -299,6 +299,6 @@ class VanillaTransformerTrainer(TokenBatches, SafeSaving, Publishing, Seq2SeqTra
         return [text for _, text in sorted(gather_object(mine))]
 
     def _issue_warnings_after_load(self, load_result: Any) -> None:
-        tied = set(self.model.all_tied_weights_keys)  # in no file by design; the Trainer would call them missing
+        tied = set(self.model.all_tied_weights_keys)  # not saved by design; the Trainer would report them as missing
         missing = [name for name in load_result.missing_keys if name not in tied]
         super()._issue_warnings_after_load(load_result._replace(missing_keys=missing))

@@ -1,4 +1,4 @@
-"""`Seq2SeqTrainingArguments` with the paper's optimizer as defaults (sections 5.1, 5.3), and batches by tokens."""
+"""`Seq2SeqTrainingArguments` with batches by tokens and the paper's optimizer as default (sections 5.1, 5.3)."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -17,9 +17,9 @@ from .schedule import peak_learning_rate
 class TranslationTrainingArguments(Seq2SeqTrainingArguments):
     """`Seq2SeqTrainingArguments` for `VanillaTransformerTrainer`.
 
-    Defaults that differ from the Trainer's: Adam(0.9, 0.98, 1e-9) without weight decay or clipping, the paper's
-    learning rate with 4,000 steps of warm-up, validation by BLEU, a log line every 100 steps, and a loss that is not
-    a number is shown as such.
+    Defaults that differ from the Trainer's: Adam(0.9, 0.98, 1e-9) without weight decay or gradient clipping, the
+    paper's learning rate with 4,000 warm-up steps, validation by BLEU, a log line every 100 steps, and NaN losses
+    shown as NaN.
     """
 
     max_tokens: int = TRAINING_SETTINGS["max_tokens"].as_field()
@@ -27,21 +27,23 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
     learning_rate: float | None = TRAINING_SETTINGS["learning_rate"].as_field()  # type: ignore[assignment]
     lr_scheduler_type: str = TRAINING_SETTINGS["lr_scheduler_type"].as_field()
     warmup_steps: float = TRAINING_SETTINGS["warmup_steps"].as_field()
-    adam_beta2: float = field(default=0.98, metadata={"help": "section 5.3"})
-    adam_epsilon: float = field(default=1e-9, metadata={"help": "section 5.3"})
+    adam_beta2: float = field(default=0.98, metadata={"help": "beta2 of Adam (section 5.3)"})
+    adam_epsilon: float = field(default=1e-9, metadata={"help": "epsilon of Adam (section 5.3)"})
     max_grad_norm: float = field(
-        default=0.0, metadata={"help": "clip gradients to this norm; 0, as the paper, does not"}
+        default=0.0, metadata={"help": "clip gradients to this norm; 0 does not clip, as in the paper"}
     )
     predict_with_generate: bool = TRAINING_SETTINGS["predict_with_generate"].as_field()
     metric_for_best_model: str | None = TRAINING_SETTINGS["metric_for_best_model"].as_field()
     logging_steps: float = TRAINING_SETTINGS["logging_steps"].as_field()
-    logging_nan_inf_filter: bool = field(default=False, metadata={"help": "hide losses that are not numbers"})
+    logging_nan_inf_filter: bool = field(
+        default=False, metadata={"help": "leave NaN and infinite losses out of the log"}
+    )
     save_total_limit: int | None = TRAINING_SETTINGS["save_total_limit"].as_field()
     ddp_find_unused_parameters: bool | None = field(
-        default=False, metadata={"help": "look for parameters without gradient; the model has none"}
+        default=False, metadata={"help": "look for parameters without a gradient; the model has none"}
     )
     resume_changed: bool = TRAINING_SETTINGS["resume_changed"].as_field()
-    output_dir: str | None = field(default=None, metadata={"help": "folder of the run"})
+    output_dir: str | None = field(default=None, metadata={"help": "run folder"})
 
     def __post_init__(self) -> None:
         _check_numbers(vars(self))
@@ -49,19 +51,19 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
         if derived:
             if self.lr_scheduler_type != "inverse_sqrt":
                 raise ValueError(
-                    f"`lr_scheduler_type` {self.lr_scheduler_type} needs a `learning_rate`; only the paper's "
-                    "schedule, inverse_sqrt, derives it."
+                    f"`lr_scheduler_type` {self.lr_scheduler_type} needs a `learning_rate`; only inverse_sqrt, the "
+                    "paper's schedule, has a default for it."
                 )
             self.learning_rate = 0.0  # until `derive_learning_rate` knows the model
         self._settle_precision()
         # batches differ in size, and the sampler itself gives every process the same number of them
         self.accelerator_config = {"even_batches": False, **_as_dict(self.accelerator_config)}
-        self.disable_tqdm = bool(self.disable_tqdm)  # unset, it would depend on how much transformers logs
+        self.disable_tqdm = bool(self.disable_tqdm)  # if unset, it would depend on the log level of transformers
         super().__post_init__()
         self._learning_rate_is_derived = derived
 
     def derive_learning_rate(self, d_model: int) -> None:
-        """Set the peak rate by the paper's formula unless one was given."""
+        """Set the peak learning rate by the paper's formula, unless one was given."""
         if self._learning_rate_is_derived:
             self.learning_rate = peak_learning_rate(d_model, self.get_warmup_steps(self.max_steps))
 
@@ -75,10 +77,10 @@ class TranslationTrainingArguments(Seq2SeqTrainingArguments):
             self.bf16, self.fp16 = told == "bf16", told == "fp16"
         elif self.precision == "auto" and not self.fp16:
             self.bf16 = self.bf16 or computes_bf16_fast(self.use_cpu)
-        if not self.fp16:  # what was settled, for the record of the run: a resumed one must not choose again
+        if not self.fp16:  # record the choice: a resumed run must not choose again
             self.precision = "bf16" if self.bf16 else "fp32"
         if not torch.accelerator.is_available():
-            self.use_cpu = True  # the Trainer takes bf16 on a processor only where it is named
+            self.use_cpu = True  # the Trainer accepts bf16 on a CPU only with this
 
 
 _UNBOUNDED = 10**9
@@ -95,16 +97,16 @@ _RANGES: dict[str, tuple[float, float]] = {
     "generation_num_beams": COUNTS["num_beams"],
     "generation_max_length": COUNTS["max_length"],
 }
-"""Numbers of the Trainer, from least to most; what is outside trains nothing, or fails long after the start."""
+"""Ranges of the Trainer's numbers; values outside train nothing, or fail long after the start."""
 _EXCLUDED = {
     **dict.fromkeys(("learning_rate", "adam_epsilon", "logging_steps", "save_steps", "eval_steps"), 0),
     **dict.fromkeys(("adam_beta1", "adam_beta2", "label_smoothing_factor"), 1),
 }
-"""The end of a range that is outside it."""
+"""The end of a range that is itself excluded."""
 
 
 def _check_numbers(settings: Mapping[str, Any]) -> None:
-    """Refuse what is no number anywhere, and what is outside the ranges above.
+    """Refuse NaN and infinity in any setting, and values outside the ranges above.
 
     Raises:
         ValueError: the message names the setting.
