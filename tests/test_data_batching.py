@@ -192,7 +192,7 @@ def test_sides_of_unequal_number():
 
 @pytest.mark.parametrize(("lengths", "batches"), [([1, 2], 1), ([60, 60, 60, 60], 4)])
 def test_batches_that_cannot_be_dealt_evenly(lengths, batches):
-    message = rf"{len(lengths)} pair\(s\) in {batches} batch\(es\) cannot be dealt so to 3 processes"
+    message = rf"{len(lengths)} pair\(s\) in {batches} batch\(es\) cannot be split evenly among 3 processes"
     with pytest.raises(ValueError, match=message):
         TokenBudgetBatchSampler(lengths, lengths, 60, num_processes=3)
 

@@ -106,7 +106,7 @@ def test_a_bit_of_text_flipped_is_not_other_text(tmp_path, warnings):
     assert encoded(tmp_path) == expected
     [record] = warnings.records
     assert record.getMessage() == (
-        f"The cached text in {table.parent} is damaged ({TABLE} is not what was saved); it is made again."
+        f"The cached text in {table.parent} is damaged ({TABLE} is not what was saved); it is rebuilt."
     )
 
 
@@ -122,7 +122,7 @@ def test_what_datasets_says_of_what_it_prepared_is_made_again(tmp_path, warnings
         shutil.rmtree(tmp_path / "cache" / "seals")
     damage(info, random.Random(seed))
     assert prepared(tmp_path) == expected
-    assert re.search(rf"{info} (is not what it was|cannot be read .*); it is made again\.", warnings.text)
+    assert re.search(rf"damaged and is rebuilt: .*{info} (is not what it was|cannot be read .*)\.", warnings.text)
     warnings.clear()
     assert prepared(tmp_path) == expected
     assert not warnings.records

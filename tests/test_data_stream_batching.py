@@ -224,7 +224,7 @@ def test_the_counts_are_logged_once_by_the_first_process(caplog):
         take(stream(numbered(5), rank=1, num_processes=2), 20)
         assert caplog.text == ""
         take(stream(numbered(5)), 20)
-    assert caplog.text.count("read through once") == 1
+    assert caplog.text.count("read once to the end") == 1
     assert "pairs kept" in caplog.text
 
 

@@ -130,7 +130,7 @@ def test_odd_characters_shift_no_line_and_are_counted(tmp_path, caplog, read, se
     said = [record.getMessage() for record in caplog.records if "same file" not in record.getMessage()]
     assert set(said) == {
         f"{path}: 5 control characters, such as NUL, are each read as a space.",
-        rf"{path}: 1 carriage returns end no line and stay inside it, for lines end at \n.",
+        rf"{path}: 1 carriage returns inside lines are kept, because lines end only at \n.",
     }
     assert len(said) == (4 if read is from_corpus else 2)  # of each of its two sides
 

@@ -1,6 +1,6 @@
-"""Parallel text to clean pairs to batches bounded by tokens (section 5.1); names are resolved on first use.
+"""From parallel text to clean pairs to batches bounded by tokens (section 5.1); names are imported on first use.
 
-Knows nothing of the model, nor of how a tokenizer is learned.
+Independent of the model and of how a tokenizer is learned.
 """
 
 from importlib import import_module

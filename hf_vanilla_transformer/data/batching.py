@@ -1,9 +1,9 @@
-"""Batches of sentences of like length, bounded by tokens on each side (section 5.1).
+"""Batches of sentences of similar length, bounded by tokens on each side (section 5.1).
 
 The paper: "Sentence pairs were batched together by approximate sequence length. Each training batch contained a set
 of sentence pairs containing approximately 25000 source tokens and 25000 target tokens." Here padding counts as tokens.
 
-Leaves out truncation and repetition: every pair is in exactly one batch of every epoch.
+No pair is truncated or repeated: every pair is in exactly one batch of every epoch.
 """
 
 from __future__ import annotations
@@ -18,32 +18,32 @@ LengthsLike = Sequence[int] | np.ndarray
 
 
 class TokenBudgetBatchSampler(Sampler[list[int]]):
-    """Deal every pair once an epoch, in batches whose padded source and padded target each fit a budget of tokens.
+    """Yield every pair once per epoch, in batches whose padded source and padded target each fit a token budget.
 
-    Pairs are sorted by their longer side, and among equals by the difference of the two sides, back and forth, so that
-    neighbours are alike on both sides. A batch of pairs sorted by the longer side is full after
-    `max_tokens // longest` of them, whatever the shorter sides are: the cuts, and with them the number of batches,
-    stay the same in every epoch, while the pairs that fall between two cuts change.
+    Pairs are sorted by their longer side, and pairs of equal length by the difference of the two sides, alternately
+    rising and falling, so that neighbours are similar on both sides. A batch is full after `max_tokens // longest`
+    pairs, whatever the shorter sides are. So the batch boundaries, and with them the number of batches, are the same
+    in every epoch, while the pairs between two boundaries change.
 
-    The order is a function of `seed` and the epoch alone. Use it as `DataLoader(batch_sampler=...)`; accelerate's
-    `prepare` then deals whole batches to the processes in turn.
+    The order depends only on `seed` and the epoch. Use it as `DataLoader(batch_sampler=...)`; accelerate's `prepare`
+    then distributes whole batches to the processes in turn.
 
     Args:
         source_lengths: tokens of each source sentence, end-of-sentence included; all positive.
         target_lengths: the same for the targets.
-        max_tokens: budget of each side of a batch, in tokens, padding included: longest sentence x sentences.
-        shuffle: shuffle pairs of like length and the order of batches; without it batches come longest first, always
-            the same.
-        seed: of the shuffling, 0 or more.
-        num_processes: the number of batches is made a multiple of it by splitting the largest ones, so that all
+        max_tokens: token budget of each side of a batch, padding included: longest sentence x number of sentences.
+        shuffle: shuffle pairs of similar length and the order of batches; if false, batches are the same in every
+            epoch, longest first.
+        seed: seed of the shuffling, 0 or more.
+        num_processes: the largest batches are split until the number of batches is a multiple of this, so that all
             processes take the same number of steps with no pair repeated or left out.
-        batches_per_step: batches that one process accumulates for an optimizer step. Where the text is large enough
-            the number of batches is also a multiple of the product: the batches of a step are then the same whether
-            many processes share them or few accumulate them.
+        batches_per_step: batches that one process accumulates for an optimizer step. If there is enough text, the
+            number of batches is a multiple of `num_processes * batches_per_step`: the batches of a step are then the
+            same whether many processes share them or few accumulate them.
 
     Raises:
-        ValueError: a sentence alone exceeds the budget; sides of unequal number; no pairs, or too few to give every
-            process as many batches as the others.
+        ValueError: a sentence alone exceeds the budget; the numbers of sources and targets differ; or there are no
+            pairs, or too few to give every process the same number of batches.
     """
 
     def __init__(
@@ -74,11 +74,11 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
 
     @property
     def sampler(self) -> TokenBudgetBatchSampler:
-        """Itself: in a run of several processes accelerate looks for `set_epoch` at `batch_sampler.sampler`."""
+        """Returns itself: with several processes, accelerate calls `set_epoch` of `batch_sampler.sampler`."""
         return self
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch, 0 or more, whose batches the next iteration yields."""
+        """Set the epoch, 0 or more, for the next iteration."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -106,20 +106,20 @@ class TokenBudgetBatchSampler(Sampler[list[int]]):
         return np.random.Generator(np.random.PCG64([self.seed, self.epoch]))
 
     def _order(self, generator: np.random.Generator) -> np.ndarray:
-        """Indices of the pairs, longest first, neighbours alike on both sides; shape (pairs,)."""
+        """Indices of the pairs, longest first, neighbours similar on both sides; shape (pairs,)."""
         skew = (self.source_lengths - self.target_lengths).astype(np.float32)
         turn = 0
         if self.shuffle:
-            # one token either way mixes neighbours for about one per cent more padding on short captions
+            # noise of one token mixes neighbours, at the cost of about 1 % more padding on short captions
             skew += generator.uniform(-1, 1, len(skew)).astype(np.float32)
             turn = int(generator.integers(2))
-        # back and forth: the last of one length is like the first of the next, and a batch may hold both
+        # rising and falling: the last pair of one length is similar to the first of the next, often in one batch
         skew[(self._longer + turn) % 2 == 1] *= -1
         return np.lexsort((skew, -self._longer))
 
 
 def _cut(longest_first: np.ndarray, max_tokens: int) -> np.ndarray:
-    """First position of each batch, when each takes all that fits; lengths fall, so its first pair is its longest."""
+    """First position of each batch if each takes all that fits; the first pair of a batch is its longest."""
     starts = []
     start = 0
     while start < len(longest_first):
@@ -134,7 +134,8 @@ def _split_to_multiple(starts: np.ndarray, pairs: int, num_processes: int) -> np
     if len(starts) + missing > pairs:
         raise ValueError(
             f"Every process must get as many batches as the others, but {pairs:,} pair(s) in {len(starts):,} "
-            f"batch(es) cannot be dealt so to {num_processes:,} processes. Give more text or use fewer processes."
+            f"batch(es) cannot be split evenly among {num_processes:,} processes. Give more text or "
+            "use fewer processes."
         )
     largest = [(start - stop, start) for start, stop in zip(starts, np.append(starts[1:], pairs), strict=True)]
     heapq.heapify(largest)
@@ -175,6 +176,6 @@ def _check_lengths(source: np.ndarray, target: np.ndarray, max_tokens: int) -> N
         if lengths[longest] > max_tokens:
             raise ValueError(
                 f"A sentence must fit the budget of a batch, but the {side} sentence at index {longest:,} has "
-                f"{lengths[longest]:,} tokens and max_tokens is {max_tokens:,}. Raise max_tokens or filter longer "
-                "pairs out."
+                f"{lengths[longest]:,} tokens and max_tokens is {max_tokens:,}. Raise max_tokens or drop longer "
+                "pairs."
             )

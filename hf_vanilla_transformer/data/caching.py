@@ -1,7 +1,7 @@
-"""Tables in the cache of `datasets`: whole or not there, compared with their seal when opened, made again if damaged.
+"""Tables in the cache of `datasets`: complete or absent, verified when opened, and rebuilt if damaged.
 
-A table lies in a folder of its own, sealed as a model's folder is: its manifest holds size and SHA-256. Several
-processes may want the same table at once: one makes it while the others wait. What `datasets` prepares itself is for
+Each table has its own folder, sealed like a model folder: its manifest holds size and SHA-256. If several processes
+need the same table at once, one writes it while the others wait. For tables that `datasets` itself prepares, see
 `prepared`.
 """
 
@@ -28,21 +28,21 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 TABLE = "table.arrow"
-CACHE_VERSION = 2  # raise it when the same bytes are to give other pairs
+CACHE_VERSION = 2  # increase it when the same bytes shall give different pairs
 PAIRS_TOGETHER = 10_000
-NO_LOCKS = (None, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # what file systems say that cannot lock
+NO_LOCKS = (None, errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP)  # errors of file systems without locks
 
 
 def cached_table(kind: str, name: str, write: Callable[[Path], object]) -> Dataset:
-    """Open a table of the cache, mapped into memory; write it first if it is not there or not as it was written.
+    """Open a table in the cache, memory-mapped; write it first if it is missing or damaged.
 
     Args:
-        kind: folder of the cache.
-        name: stands for the content: the same name, the same rows.
-        write: makes the Arrow file at a path.
+        kind: subfolder of the cache.
+        name: identifies the content: the same name means the same rows.
+        write: writes the Arrow file to a given path.
 
     Raises:
-        OSError: the cache cannot be written; says which folder, and the room that is left.
+        OSError: the cache cannot be written; the message gives the folder and its free space.
     """
     from datasets import Dataset, config
 
@@ -51,22 +51,22 @@ def cached_table(kind: str, name: str, write: Callable[[Path], object]) -> Datas
         try:
             _make(folder, write)
         except OSError as error:
-            if _what_is_wrong(folder) is not None:  # else another process has made it meanwhile
+            if _what_is_wrong(folder) is not None:  # otherwise another process has written it in the meantime
                 raise explained(error) from error
     return Dataset.from_file(str(folder / TABLE))
 
 
 def cached_pairs(content: str, pairs: Iterable[tuple[str, str]], origin: str) -> Dataset:
-    """The table of pairs of texts, columns `source` and `target`.
+    """The cached table of text pairs, with columns `source` and `target`.
 
     Args:
-        content: of the files that the pairs come from; names the table.
-        pairs: read only if there is no such table yet.
-        origin: files, for messages.
+        content: identifies the content of the files that the pairs come from.
+        pairs: the pairs; read only if there is no such table yet.
+        origin: the files, for messages.
 
     Raises:
-        OSError: as of `cached_table`.
-        ValueError: no pairs, or half of a surrogate pair in the text.
+        OSError: as in `cached_table`.
+        ValueError: there are no pairs, or the text holds half of a surrogate pair.
     """
     name = blake2b(f"{CACHE_VERSION} {content}".encode(), digest_size=16).hexdigest()
     return cached_table("parallel_text", name, lambda path: _write_pairs(path, iter(pairs), origin))
@@ -96,17 +96,17 @@ def _write_pairs(path: Path, pairs: Iterator[tuple[str, str]], origin: str) -> N
 def cached_map(
     dataset: Dataset, function: Callable[..., Any], features: Features, desc: str, **arguments: Any
 ) -> Dataset:
-    """`Dataset.map` by batches whose result, for a dataset on disk, is a table of the cache as any other.
+    """Batched `Dataset.map` that stores the result as a cached table, for a dataset on disk.
 
     Args:
-        dataset: one in memory gives one in memory.
-        function: takes a batch and the arguments, gives the columns that are new or other.
-        features: of the result.
-        desc: for the progress bar.
-        arguments: more that `function` takes; with it and the dataset they name the table.
+        dataset: the input; for a dataset in memory, the result stays in memory.
+        function: takes a batch and the arguments, returns the new or changed columns.
+        features: features of the result.
+        desc: label of the progress bar.
+        arguments: further arguments of `function`; with function and dataset, they identify the table.
 
     Raises:
-        OSError: as of `cached_table`.
+        OSError: as in `cached_table`.
     """
     from datasets import is_caching_enabled
     from datasets.fingerprint import update_fingerprint
@@ -123,11 +123,11 @@ def cached_map(
 
 
 def _what_is_wrong(folder: Path) -> str | None:
-    """Why a folder of the cache is of no use, or None if it is sound."""
+    """Why a folder in the cache is unusable, or None if it is sound."""
     try:
         manifest = read_manifest(folder)
         if manifest is None or TABLE not in manifest["files"]:
-            return "it was not written to its end"
+            return "it was not written completely"
         return next(iter(damaged_files(folder)), None)
     except (OSError, ValueError, RecursionError) as error:
         return str(error)
@@ -140,7 +140,7 @@ def _make(folder: Path, write: Callable[[Path], object]) -> None:
         if problem is None:
             return
         if folder.exists():
-            logger.warning("The cached text in %s is damaged (%s); it is made again.", folder, problem)
+            logger.warning("The cached text in %s is damaged (%s); it is rebuilt.", folder, problem)
             shutil.rmtree(folder)
         for left_over in (
             folder.parent.glob(f".{folder.name}.*.tmp") if is_alone else ()
@@ -152,19 +152,19 @@ def _make(folder: Path, write: Callable[[Path], object]) -> None:
 
 @contextmanager
 def _locked(folder: Path) -> Iterator[bool]:
-    """Have a folder for oneself, as far as its file system can lock: whether it can."""
+    """Lock a folder; yields whether its file system supports locks."""
     from filelock import FileLock, Timeout
 
     lock = FileLock(f"{folder}.lock")
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        logger.info("Another process writes %s; waiting for it.", folder)
+        logger.info("Another process is writing %s; waiting for it.", folder)
         lock.acquire()
     except (NotImplementedError, OSError) as error:
         if getattr(error, "errno", None) not in NO_LOCKS:
             raise
-        yield False  # each writes beside the place, and the first one stays
+        yield False  # each process writes a temporary folder, and the first one to finish is kept
         return
     try:
         yield True
@@ -173,7 +173,7 @@ def _locked(folder: Path) -> Iterator[bool]:
 
 
 def explained(error: OSError) -> OSError:
-    """What the system says of the cache, with its folder and its room; other errors as they are."""
+    """Add the cache folder and its free space to an error about the cache; return other errors unchanged."""
     from datasets import config
 
     root = Path(config.HF_DATASETS_CACHE)
@@ -182,9 +182,9 @@ def explained(error: OSError) -> OSError:
         return error
     found = OSError(
         f"Text is kept in the cache of datasets, but {root} cannot be written: {os.strerror(error.errno)} "
-        f"({_free_space(root)}). Make room there, or set HF_DATASETS_CACHE to a folder that can take it."
+        f"({_free_space(root)}). Make room there, or set HF_DATASETS_CACHE to another folder."
     )
-    found.errno = error.errno  # for whoever asks what kind it is
+    found.errno = error.errno  # for callers that check it
     return found
 
 

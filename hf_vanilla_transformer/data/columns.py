@@ -1,6 +1,7 @@
-"""Which column of a table is the source and which the target.
+"""Selects the source and target columns of a table.
 
-A column is named by its path of keys: `("en",)` in a flat table, `("translation", "en")` in the Hub's nested feature.
+A column is identified by its path of keys: `("en",)` in a flat table, `("translation", "en")` in the Hub's nested
+feature.
 """
 
 from __future__ import annotations
@@ -15,9 +16,9 @@ Key = tuple[str, ...]
 
 @dataclass(frozen=True)
 class ColumnChoice:
-    """What the caller said of the two columns; `None` where nothing was said.
+    """The caller's choice of the two columns; `None` where unspecified.
 
-    `languages_name_columns` refuses columns `source` and `target`, which may be of any languages.
+    `languages_name_columns` refuses columns called `source` and `target`, whose languages are unknown.
     """
 
     source_column: str | None = None
@@ -46,20 +47,21 @@ class ColumnChoice:
 def choose_columns(
     choice: ColumnChoice, columns: Sequence[str], languages: Sequence[str], origin: str, hint: str = ""
 ) -> tuple[Key, Key]:
-    """Find source and target by, in this order: columns named, languages, `source`/`target`, the only two columns.
+    """Find source and target by, in this order: named columns, languages, `source`/`target`, the only two columns.
 
     Args:
-        choice: what the caller said.
+        choice: the caller's choice.
         columns: names of the table's columns, in order.
         languages: keys of its `translation` column; empty for a flat table.
         origin: file or dataset, for messages.
-        hint: a sentence to end the message with if columns are not found.
+        hint: a sentence to append to the message if columns are not found.
 
     Returns:
         The keys of source and target.
 
     Raises:
-        ValueError: no such column or language (lists those there are), or no way to tell the two sides apart.
+        ValueError: there is no such column or language (the message lists the existing ones), or the two sides cannot
+            be told apart.
     """
     flat = _flat_columns(choice, columns)
     if flat:
@@ -71,7 +73,7 @@ def choose_columns(
         return _nested_columns(choice, languages, origin)
     wanted = [choice.source_lang, choice.target_lang] if choice.source_lang else ["source", "target"]
     if choice.languages_name_columns:
-        hint += " If its languages are others, give them: source_lang and target_lang."
+        hint += " If its languages are different, give source_lang and target_lang."
     raise ValueError(
         _not_found([name for name in wanted if name and name not in columns], columns, languages, origin, hint)
     )
@@ -92,7 +94,7 @@ def text_at(fields: object, key: Key, origin: Path | str, number: int) -> str:
 
 
 def _flat_columns(choice: ColumnChoice, columns: Sequence[str]) -> tuple[str, str] | None:
-    """Names of two flat columns, or `None` if nothing said and nothing known picks any."""
+    """The names of two flat columns, or `None` if neither the choice nor convention selects any."""
     if choice.source_column is not None and choice.target_column is not None:
         return choice.source_column, choice.target_column
     langs = choice.source_lang, choice.target_lang

@@ -1,7 +1,7 @@
-"""Sentences to token ids, and how many tokens each has.
+"""Encodes sentences to token ids, and measures their lengths in tokens.
 
-Both sides end with the end-of-sentence token, which counts as a token everywhere. Nothing is truncated: pairs that are
-too long are for `filter_pairs` to drop and count.
+Both sides end with the end-of-sentence token, which always counts as a token. Nothing is truncated; `filter_pairs`
+drops and counts pairs that are too long.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 PAIR_IDS = "pair_ids"
-"""Column of the number, from 0, that a pair has in its corpus, so that a message can name it."""
+"""Column with the number of each pair in its corpus, counted from 0, for messages."""
 
 
 def encode_corpus(corpus: Dataset, tokenizer: PreTrainedTokenizerBase) -> Dataset:
@@ -53,14 +53,14 @@ def encode_pairs(pairs: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenize
 
     Args:
         pairs: sources with their targets, at least one.
-        tokenizer: as of `encode_corpus`.
-        first_row: row of the stream, from 0, that the first pair is, for the message.
+        tokenizer: as in `encode_corpus`.
+        first_row: the stream's row number of the first pair, counted from 0, for messages.
 
     Returns:
         Columns `source`, `target`, `input_ids`, `labels`.
 
     Raises:
-        ValueError: as of `encode_corpus`.
+        ValueError: as in `encode_corpus`.
     """
     import pyarrow as pa
 
@@ -74,10 +74,10 @@ def encode_pairs(pairs: Sequence[tuple[str, str]], tokenizer: PreTrainedTokenize
 
 
 def sequence_lengths(dataset: Dataset, column: str) -> np.ndarray:
-    """Tokens of each row of a column of lists, read from Arrow's offsets.
+    """The number of tokens in each row of a list column, read from Arrow's offsets.
 
     Args:
-        dataset: any selection or order of rows is respected.
+        dataset: an encoded corpus; a selection or order of rows is respected.
         column: `input_ids` or `labels` of an encoded corpus.
 
     Returns:
@@ -86,7 +86,7 @@ def sequence_lengths(dataset: Dataset, column: str) -> np.ndarray:
     import pyarrow.compute as pc
 
     lengths = pc.list_value_length(dataset.data.column(column)).to_numpy().astype(np.int64)
-    # a selection is kept as the list of its rows, and Arrow has no quick way to gather lists by it
+    # a selection is stored as a list of row numbers, and Arrow is slow at gathering lists by it
     selection = dataset._indices
     return lengths if selection is None else lengths[selection.column(0).to_numpy()]
 
@@ -104,7 +104,7 @@ def _encode_batch(rows: dict[str, list[str]], tokenizer: PreTrainedTokenizerBase
 
 
 def _check_ends(encoded: Table, column: str, tokenizer: PreTrainedTokenizerBase, first_row: int = 0) -> None:
-    """A model that never saw the end of a sentence never learns to stop."""
+    """Check that sentences end with EOS: a model that never saw one never learns to stop."""
     if tokenizer.eos_token_id is None:
         return
     row = first_row

@@ -1,7 +1,7 @@
-"""Which pairs are fit to train on; every pair left out is counted under one reason.
+"""Filters that drop pairs unfit for training; every dropped pair is counted under one reason.
 
-The reasons are those of the trusted toolkits' cleaning scripts: empty, too long, lengths too unlike, seen before, not
-translated. Leaves out language identification and scoring, which need models of their own.
+The reasons are those of common cleaning scripts: empty, too long, length ratio, duplicate, not translated. Left out:
+language identification and scoring, which need models of their own.
 """
 
 from __future__ import annotations
@@ -23,18 +23,18 @@ TEXT_ROWS = 10_000
 
 @dataclass(frozen=True)
 class FilterSettings:
-    """Each filter with its own switch.
+    """The settings of all filters.
 
     Args:
-        drop_empty: leave out pairs with a side that is empty or white space alone.
-        max_tokens: leave out pairs with a side of more tokens than this, EOS included; `None` is off.
-        max_length_ratio: leave out pairs whose longer side has more than this many times the tokens of the shorter
-            one, EOS included; at least 1; `None` is off.
-        drop_duplicates: leave out every pair that came before, both sides the same.
-        drop_identical: leave out pairs whose target is their source.
+        drop_empty: drop pairs with a side that is empty or only white space.
+        max_tokens: drop pairs with more tokens than this on a side, EOS included; `None` is off.
+        max_length_ratio: drop pairs whose longer side has more than this many times the tokens of the shorter one,
+            EOS included; at least 1; `None` is off.
+        drop_duplicates: drop every pair that repeats an earlier one on both sides.
+        drop_identical: drop pairs whose target equals their source.
 
     Raises:
-        ValueError: `max_tokens` below 1 or `max_length_ratio` below 1.
+        ValueError: `max_tokens` or `max_length_ratio` is below 1.
     """
 
     drop_empty: bool = True
@@ -50,7 +50,7 @@ class FilterSettings:
                 raise ValueError(f"{name} must be at least 1, or None to switch the filter off, but it is {value!r}.")
 
     def active_reasons(self) -> dict[str, str]:
-        """Reasons that are switched on, in the order in which they are tried, with their wording for the table."""
+        """The active reasons in the order in which they are checked, with their wording in the table."""
         wording = {
             "empty": "a side is empty" if self.drop_empty else None,
             "too_long": f"a side over {self.max_tokens:,} tokens" if self.max_tokens is not None else None,
@@ -65,15 +65,14 @@ class FilterSettings:
 
 @dataclass(frozen=True)
 class FilterReport:
-    """How many pairs were read, dropped for each reason, and kept.
+    """The numbers of pairs read, dropped for each reason, and kept.
 
     Args:
         total: pairs before filtering.
-        dropped: pairs by reason (see `REASONS`), each pair under the first reason that holds; reasons switched off
-            are absent.
+        dropped: dropped pairs by reason (see `REASONS`), each under the first reason that holds; inactive reasons are
+            absent.
         settings: the filters that were applied.
-        pool_size: of a stream, how many pairs were searched together for duplicates, which the table says; `None` is
-            all of them.
+        pool_size: for a stream, the number of pairs searched together for duplicates; `None` means all pairs.
     """
 
     total: int
@@ -87,7 +86,7 @@ class FilterReport:
         return self.total - sum(self.dropped.values())
 
     def table(self) -> str:
-        """One line for all pairs, one per active filter, one for what is left; numbers aligned, with shares."""
+        """A table with a line for the pairs read, one per active filter, and one for the pairs kept, with shares."""
         dropped = [(f"- {words}", self.dropped[reason]) for reason, words in self._wording().items()]
         rows = [("pairs read", self.total), *dropped, ("pairs kept", self.kept)]
         wide = max(len(label) for label, _ in rows)
@@ -111,17 +110,17 @@ class FilterReport:
 
 
 def filter_pairs(corpus: Dataset, settings: FilterSettings) -> tuple[Dataset, FilterReport]:
-    """Leave out the pairs that a filter names, and count them.
+    """Drop and count the pairs that a filter rejects.
 
     Args:
         corpus: string columns `source` and `target`; the filters that count tokens also need `input_ids` and `labels`.
         settings: which filters apply.
 
     Returns:
-        The pairs kept, in their order, and the report.
+        The pairs kept, in their original order, and the report.
 
     Raises:
-        ValueError: a filter counts tokens but the corpus is not encoded; or nothing is left (with the table).
+        ValueError: a filter counts tokens but the corpus is not encoded; or no pair is left (with the table).
     """
     kept, report = apply_filters(corpus, settings)
     require_pairs(report)
@@ -135,7 +134,7 @@ def require_pairs(report: FilterReport) -> None:
 
 
 def apply_filters(corpus: Dataset, settings: FilterSettings) -> tuple[Dataset, FilterReport]:
-    """As `filter_pairs`, for a part of a corpus, of which nothing may be left."""
+    """As `filter_pairs`, for a part of a corpus, of which no pair needs to be left."""
     reasons = np.full(len(corpus), -1, dtype=np.int8)  # index into REASONS, -1 for a pair that stays
     for reason, holds in _verdicts(corpus, settings).items():
         reasons[holds & (reasons < 0)] = REASONS.index(reason)
@@ -147,7 +146,7 @@ def apply_filters(corpus: Dataset, settings: FilterSettings) -> tuple[Dataset, F
 
 
 def _verdicts(corpus: Dataset, settings: FilterSettings) -> dict[str, np.ndarray]:
-    """For each active reason, which pairs it holds for, shape (pairs,), in the order of `REASONS`."""
+    """For each active reason, a mask of the pairs it rejects, shape (pairs,), in the order of `REASONS`."""
     verdicts = {}
     if settings.max_tokens is not None or settings.max_length_ratio is not None:
         verdicts.update(_length_verdicts(corpus, settings))
@@ -187,15 +186,15 @@ def _text_verdicts(corpus: Dataset, find_duplicates: bool) -> dict[str, np.ndarr
 
 
 def _digest(pair: tuple[str, str]) -> bytes:
-    """16 bytes for a pair: two unlike ones among a thousand million agree by a chance below 10^-20."""
+    """A 16-byte hash of a pair; the chance of any collision among a billion pairs is below 10^-20."""
     source, target = (side.encode() for side in pair)
-    # the length keeps ("ab", "c") apart from ("a", "bc")
+    # the length distinguishes ("ab", "c") from ("a", "bc")
     return blake2b(b"%d:%b%b" % (len(source), source, target), digest_size=16).digest()
 
 
 def _seen_before(digests: np.ndarray) -> np.ndarray:
-    """True for each row of (pairs, 2) that an earlier row equals."""
-    order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable, so equal rows stay in their order
+    """True for each row of (pairs, 2) that equals an earlier row."""
+    order = np.lexsort((digests[:, 1], digests[:, 0]))  # stable, so equal rows keep their order
     ranked = digests[order]
     repeated = np.zeros(len(digests), dtype=bool)
     repeated[order[1:]] = (ranked[1:] == ranked[:-1]).all(axis=1)

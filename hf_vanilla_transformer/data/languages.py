@@ -1,7 +1,7 @@
-"""The languages of parallel text, by the names of its files: `train.en`, `europarl.de-en.de`, `fr/test.txt`.
+"""Guesses the languages of parallel text from file names: `train.en`, `europarl.de-en.de`, `fr/test.txt`.
 
-Known are the two-letter codes of ISO 639-1, alone or with a region or script (`pt-BR`, `zh_Hans`); whatever else a
-name holds says nothing.
+It recognizes the two-letter codes of ISO 639-1, alone or with a region or script (`pt-BR`, `zh_Hans`), and ignores
+everything else in a name.
 """
 
 import os
@@ -24,13 +24,13 @@ PathLike = str | os.PathLike[str]
 
 
 def languages_of_files(source: PathLike, target: PathLike) -> tuple[str | None, str | None]:
-    """The languages that the names of two aligned files tell, by what differs between them, else by their endings.
+    """The languages of two aligned files, from the parts in which their names differ, or else from their suffixes.
 
     Args:
-        source, target: their paths; the files need not exist. Of a path its last folder counts, too.
+        source, target: the paths; the files need not exist. The last folder of a path is considered too.
 
     Returns:
-        A code for each side, `None` where its name tells nothing; two equal ones tell nothing.
+        A code for each side, or `None` if its name has none; two equal codes count as none.
     """
     sides = [_words(Path(path)) for path in (source, target)]
     while all(sides) and sides[0][0] == sides[1][0]:
@@ -44,7 +44,7 @@ def languages_of_files(source: PathLike, target: PathLike) -> tuple[str | None, 
 
 
 def language_of_words(words: list[str]) -> str | None:
-    """The code that one word is, or a word and its region or script are; `None` if they are anything else."""
+    """The language code formed by one word, or by a word and its region or script; `None` for anything else."""
     if not words or len(words) > 2 or words[0].lower() not in CODES:
         return None
     if len(words) == 1:
@@ -53,12 +53,12 @@ def language_of_words(words: list[str]) -> str | None:
 
 
 def same_language(one: str, other: str) -> bool:
-    """Whether two codes mean one language, whatever their regions."""
+    """Whether two codes mean the same language, whatever their regions."""
     return _base(one) == _base(other)
 
 
 def other_language(one: str, other: str) -> bool:
-    """Whether two codes mean two languages for sure: `en` may be what somebody calls `eng`."""
+    """Whether two codes certainly mean different languages; `en` and `eng` might mean the same."""
     return not same_language(one, other) and len(_base(one)) == len(_base(other))
 
 
@@ -71,7 +71,7 @@ def _words(path: Path) -> list[str]:
 
 
 def _language_of_ending(path: Path) -> str | None:
-    """Of `test.en` and `test_en.txt`, not of a file that is called `to`."""
+    """The language of `test.en` or `test_en.txt`, but not of a file called `to`."""
     words = re.findall(r"[^\W_]+", path.name)
     while words and words[-1].lower() in _ENDINGS:
         words.pop()

@@ -1,7 +1,7 @@
-"""What `datasets` reads from the Hub or a folder and keeps prepared, sealed when it is first seen.
+"""Seals the tables that `datasets` prepares from the Hub or a folder and keeps in its cache.
 
-`datasets` takes what it prepared earlier as it finds it: a flipped bit there is other text, and a file cut short an
-error that names none. The seals, size and SHA-256 of each file, lie in a folder of their own in its cache.
+`datasets` does not verify its cache: a flipped bit silently changes the text, and a truncated file gives an error that
+names no file. The seals, size and SHA-256 of each file, are in a folder of their own in its cache.
 """
 
 from __future__ import annotations
@@ -30,17 +30,17 @@ SHORT = 1 << 20
 
 
 def load_prepared(*arguments: Any, **options: Any) -> Dataset:
-    """`load_dataset`, with what it prepared earlier made again, and a line that says so, if that is damaged.
+    """As `load_dataset`, but damaged tables in its cache are rebuilt, with a warning.
 
     Raises:
-        OSError, ValueError: as of `load_dataset`.
+        OSError, ValueError: as in `load_dataset`.
     """
     from datasets import DownloadMode, load_dataset
     from pyarrow import ArrowInvalid
 
     try:
         dataset = load_dataset(*arguments, **options)
-    except Exception as error:  # of any kind, for an info that lacks a letter says anything
+    except Exception as error:  # any type: a damaged info file causes all kinds of errors
         damaged = [*_damaged_somewhere(), *_unreadable_infos()]
         if not damaged and not isinstance(error, ArrowInvalid):
             raise
@@ -49,9 +49,9 @@ def load_prepared(*arguments: Any, **options: Any) -> Dataset:
         damaged = [path for path in _prepared_files(dataset) if _is_changed(path)]
         problem = ", ".join(f"{path} is not what it was" for path in damaged)
     if problem:
-        logger.warning("Of the cached text %s; it is made again.", problem)
+        logger.warning("The cached text is damaged and is rebuilt: %s.", problem)
         for folder in {path.parent for path in damaged if path.name == INFO}:
-            shutil.rmtree(folder)  # it would be read once more before it is written
+            shutil.rmtree(folder)  # otherwise it would be read again before it is rewritten
         dataset = load_dataset(*arguments, download_mode=DownloadMode.REUSE_CACHE_IF_EXISTS, **options)
         for path in _prepared_files(dataset):
             _seal_of(path).unlink(missing_ok=True)
@@ -87,20 +87,22 @@ def only_what_is_prepared() -> Iterator[None]:
 
 
 def _is_changed(path: Path) -> bool:
-    """Whether a file is not what was sealed; one without seal is what it is."""
+    """Whether a file differs from its seal; False for a file without a seal."""
     seal = _read_json(_seal_of(path))
     return seal is not None and seal != _describe(path)
 
 
 def _damaged_somewhere() -> list[Path]:
-    """Sealed files that differ, where `datasets` does not say what it cannot read; long ones by their size."""
+    """Sealed files that differ, for errors of `datasets` that name no file; large files are compared by size only."""
     from datasets import config
 
     seals = map(_read_json, (Path(config.HF_DATASETS_CACHE) / SEALS).glob("*.json"))
     sealed = {
         Path(seal["path"]): seal["size"] for seal in seals if seal is not None and {"path", "size"} <= seal.keys()
     }
-    there = {path: size for path, size in sealed.items() if path.parent.exists()}  # else all of it was taken away
+    there = {
+        path: size for path, size in sealed.items() if path.parent.exists()
+    }  # otherwise the whole folder was deleted
     return [
         path
         for path, size in there.items()
@@ -109,7 +111,7 @@ def _damaged_somewhere() -> list[Path]:
 
 
 def _unreadable_infos() -> list[Path]:
-    """What `datasets` says of what it prepared, where that is no JSON; it would never make it again itself."""
+    """Info files that are not valid JSON; `datasets` would never rebuild them itself."""
     from datasets import config
 
     return [info for info in Path(config.HF_DATASETS_CACHE).rglob(INFO) if _read_json(info) is None]
@@ -137,7 +139,7 @@ def _describe(path: Path) -> dict[str, str | int]:
 def _read_json(path: Path) -> dict[str, Any] | None:
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):  # none, or a damaged one
+    except (OSError, ValueError, RecursionError):  # missing or damaged
         return None
     return found if isinstance(found, dict) else None
 
@@ -155,5 +157,5 @@ def _write_seal(path: Path) -> None:
             os.replace(beside, seal)
         finally:
             Path(beside).unlink(missing_ok=True)
-    except OSError as error:  # a cache that others filled, or a full one: the text is there all the same
+    except OSError as error:  # a read-only or full cache: the text can be used all the same
         logger.info("%s is not sealed: %s", path, error)

@@ -1,9 +1,9 @@
-"""Batches bounded by tokens (section 5.1) from a stream that fits neither the disk nor the memory.
+"""Batches bounded by tokens (section 5.1) from a stream that fits neither on disk nor in memory.
 
-The stream is read in pools of pairs; each pool is encoded, filtered and cut into batches by `TokenBudgetBatchSampler`,
-then forgotten. What differs from a corpus on disk: pairs are shuffled within their pool alone, so a sorted corpus
-should be shuffled beforehand; and duplicates are found within a pool alone, for remembering all pairs seen would take
-memory without bound.
+The stream is read in pools of pairs; each pool is encoded, filtered, split into batches by `TokenBudgetBatchSampler`
+and then discarded. Unlike in a corpus on disk, pairs are shuffled only within their pool, so a sorted corpus should be
+shuffled beforehand; and duplicates are found only within a pool, because remembering all pairs would take unbounded
+memory.
 
 Every process reads and encodes the whole stream, because the lengths of all pairs of a pool decide its batches.
 """
@@ -33,12 +33,12 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 Batch = list[dict[str, list[int] | int]]
-"""Of each pair `input_ids` and `labels`, and as `pair_ids` its row of the stream."""
+"""For each pair, `input_ids`, `labels`, and in `pair_ids` its row in the stream."""
 
 
 @dataclass(frozen=True)
 class _PoolRecord:
-    """What a pool came to: the same in every epoch, for the batches are cut by the lengths alone."""
+    """The counts of a pool; the same in every epoch, because the number of batches depends only on the lengths."""
 
     rows: int  # pairs read
     batches: int
@@ -46,29 +46,29 @@ class _PoolRecord:
 
 
 class StreamingBatches(IterableDataset[Batch]):
-    """Batches bounded by tokens (section 5.1) from a stream, one epoch after the other without end.
+    """Batches bounded by tokens (section 5.1) from a stream, epoch after epoch without end.
 
-    The stream's batches are one endless sequence, a function of corpus, `seed` and settings alone, and process r of n
-    yields those numbered r, r + n, r + 2n, ... An epoch holds every pair that passes the filters exactly once; pools
-    never reach over its end, and each pool of each epoch is shuffled differently.
+    The batches are one endless sequence that depends only on corpus, `seed` and settings. Process r of n yields those
+    numbered r, r + n, r + 2n, ... An epoch holds every pair that passes the filters exactly once; pools never cross
+    the end of an epoch, and each pool of each epoch is shuffled differently.
 
-    Use it as `DataLoader(batches, batch_size=None, collate_fn=collator)`, and bound the training by `max_steps`.
-    Accelerate's `prepare` must not deal it again.
+    Use it as `DataLoader(batches, batch_size=None, collate_fn=collator)`, and limit training with `max_steps`. Do not
+    pass the loader to accelerate's `prepare`, which would distribute the batches again.
 
     Args:
         corpus: pairs (source, target), the same in the same order each time it is iterated, as `ParallelStream` is.
-        tokenizer: as of `encode_corpus`.
-        filters: which pairs are left out; their `max_tokens` must be set and within the budget, for a stream cannot
+        tokenizer: as in `encode_corpus`.
+        filters: the filters to apply; their `max_tokens` must be set and within the budget, because a stream cannot
             be searched beforehand for a sentence that fits no batch.
-        max_tokens: budget of each side of a batch, in tokens, padding included.
-        pool_size: pairs read together, at least 1; this bounds the memory, about 1 kB a pair.
-        seed: of the shuffling, 0 or more.
-        rank: of this process, from 0.
-        num_processes: among which the batches are dealt.
+        max_tokens: token budget of each side of a batch, padding included.
+        pool_size: number of pairs in a pool, at least 1; this bounds memory, at about 1 kB per pair.
+        seed: seed of the shuffling, 0 or more.
+        rank: rank of this process, from 0.
+        num_processes: number of processes that share the batches.
 
     Raises:
-        ValueError: a setting out of its range; while it is iterated: no pairs, none that passes the filters, a corpus
-            that changed from one epoch to the next (told by its counts), or worker processes of a DataLoader.
+        ValueError: a setting is out of range; or, while iterating: there are no pairs, none passes the filters, the
+            corpus has changed since the last epoch (by its counts), or a DataLoader started worker processes.
     """
 
     def __init__(
@@ -87,26 +87,26 @@ class StreamingBatches(IterableDataset[Batch]):
         self.pool_size, self.seed, self.rank, self.num_processes = pool_size, seed, rank, num_processes
         self._check_settings()
         self._skipped = 0
-        self._pools: list[_PoolRecord] = []  # of an epoch, as far as they are known
+        self._pools: list[_PoolRecord] = []  # the pools of an epoch known so far
         self._knows_all = False
 
     @property
     def report(self) -> FilterReport:
-        """Pairs of the first epoch read so far, and how many each filter left out."""
+        """The pairs of the first epoch read so far, and how many each filter dropped."""
         dropped: Counter[str] = Counter(dict.fromkeys(self.filters.active_reasons(), 0))
         for pool in self._pools:
             dropped.update(pool.dropped)
         return FilterReport(sum(pool.rows for pool in self._pools), dict(dropped), self.filters, self.pool_size)
 
     def skip(self, batches: int, seen: Mapping[str, Any] | None = None) -> None:
-        """Let the next iterations begin after this many batches of this process, to resume a training.
+        """Start the next iterations after this many batches of this process, to resume training.
 
-        Whole epochs and pools that are known are passed over without encoding them; without `seen` the first epoch's
-        are not, and are encoded again.
+        Known epochs and pools are skipped without encoding them; without `seen`, the first epoch has to be encoded
+        again.
 
         Args:
-            batches: 0 or more.
-            seen: what `seen` was when the training stopped, or later.
+            batches: number of batches to skip, 0 or more.
+            seen: the value of `seen` when training stopped, or later.
 
         Raises:
             ValueError: `seen` belongs to other settings.
@@ -117,7 +117,7 @@ class StreamingBatches(IterableDataset[Batch]):
             return
         if seen["settings"] != self._settings():
             raise ValueError(
-                f"Pools to pass over must come from the same settings, but they come from {seen['settings']} and "
+                f"Pools to skip must come from the same settings, but they come from {seen['settings']} and "
                 f"these are {self._settings()}. Restore the settings, or skip without `seen`."
             )
         self._pools = [_PoolRecord(*pool) for pool in seen["pools"]]
@@ -125,12 +125,12 @@ class StreamingBatches(IterableDataset[Batch]):
 
     @property
     def seen(self) -> dict[str, Any]:
-        """How many pairs and batches each pool held that was planned so far, for `skip`; fit for JSON."""
+        """The counts of pairs and batches of all pools planned so far, for `skip`; JSON-serializable."""
         pools = [list(astuple(pool)) for pool in self._pools]
         return {"settings": self._settings(), "pools": pools, "knows_all": self._knows_all}
 
     def _settings(self) -> dict[str, Any]:
-        """All that decides, besides the corpus and the tokenizer, how many batches a pool is cut into."""
+        """The settings that, with corpus and tokenizer, determine the number of batches in a pool."""
         return {"max_tokens": self.max_tokens, "pool_size": self.pool_size, "filters": asdict(self.filters)}
 
     def __iter__(self) -> Iterator[Batch]:
@@ -139,8 +139,8 @@ class StreamingBatches(IterableDataset[Batch]):
                 "A stream is read by the training process itself, but the DataLoader started worker processes. Set "
                 "num_workers (--dataloader_num_workers) to 0."
             )
-        waiting = self._skipped * self.num_processes + self.rank  # batches to let pass before one of this process
-        number = 0  # of the pool, through all epochs
+        waiting = self._skipped * self.num_processes + self.rank  # batches before the next one of this process
+        number = 0  # number of the pool, over all epochs
         while True:
             waiting, number = yield from self._epoch(waiting, number)
 
@@ -188,7 +188,7 @@ class StreamingBatches(IterableDataset[Batch]):
             rows = pa.array(range(first_row, first_row + len(part)))
             parts.append(encoded.append_column(PAIR_IDS, rows))
             first_row += len(part)
-        # a name, or `datasets` makes one by hashing all the text
+        # with a given fingerprint, `datasets` does not compute one by hashing all the text
         return Dataset(pa.concat_tables(parts), fingerprint="pool") if parts else None
 
     def _plan(self, pool: Dataset, number: int) -> list[list[int]]:
@@ -214,21 +214,21 @@ class StreamingBatches(IterableDataset[Batch]):
             raise self._changed(pools)
         require_pairs(self.report)
         if not self._knows_all and self.rank == 0:
-            logger.info("The stream was read through once:\n%s", self.report.table())
+            logger.info("The stream was read once to the end:\n%s", self.report.table())
         self._knows_all = True
 
     def _changed(self, index: int) -> ValueError:
         first = index * self.pool_size + 1
         return ValueError(
             f"A stream must give the same pairs in the same order each time it is read, but those from pair {first:,} "
-            "on are not what they were before. Leave the corpus and the tokenizer as they are during a training."
+            "on are not what they were before. Do not change the corpus or the tokenizer during training."
         )
 
     def _check_settings(self) -> None:
         if isinstance(self.corpus, Iterator):
             raise ValueError(
                 "A stream is read again for every epoch, but an iterator, which can be read once, was given. Give an "
-                "object whose `iter` begins anew, such as ParallelStream."
+                "object whose `iter` starts from the beginning, such as ParallelStream."
             )
         for name, least in (("seed", 0), ("num_processes", 1), ("rank", 0)):
             _check_number(name, getattr(self, name), least)

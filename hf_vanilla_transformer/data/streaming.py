@@ -1,8 +1,8 @@
-"""Parallel text that does not fit the disk, read as it comes; `stream_batching` makes batches of it.
+"""Streams parallel text that does not fit on disk; `stream_batching` makes batches of it.
 
-A stream has no length and one order. What is wrong in a file, such as unequal sides or invalid UTF-8, is found where
-reading comes to it. Leaves out pipes and compressed files: a stream is read again for every epoch. (`datasets` reads
-compressed files of a folder or of the Hub.)
+A stream has no length and a fixed order. Errors in a file, such as unequal sides or invalid UTF-8, are found only when
+reading reaches them. Pipes and compressed files are not supported, because a stream is read again for every epoch.
+(`datasets` reads compressed files from a folder or the Hub.)
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ ROWS_TOGETHER = 1000
 
 
 class ParallelStream:
-    """The pairs of a corpus, (source, target), read anew by every `iter`.
+    """The pairs of a corpus, (source, target); every `iter` reads them from the start.
 
-    A tokenizer is learned from the first million pairs of a stream by
+    To learn a tokenizer from the first million pairs of a stream, use
     `train_tokenizer(itertools.chain.from_iterable(itertools.islice(stream, 1_000_000)))`.
 
     Args:
-        read: reads the pairs from the first each time it is called.
-        origin: files or dataset, for messages.
+        read: returns the pairs from the first one each time it is called.
+        origin: the files or dataset, for messages.
 
     Raises:
-        ValueError: while it is read: no pairs, or half of a surrogate pair in the text; and what `read` raises.
+        ValueError: while reading: there are no pairs, the text holds half of a surrogate pair, or `read` raises it.
     """
 
     def __init__(self, read: Callable[[], Iterable[Pair]], origin: str) -> None:
@@ -70,19 +70,19 @@ def stream_parallel_corpus(
     target_column: str | None = None,
     languages_name_columns: bool = False,
 ) -> ParallelStream:
-    """Read a parallel corpus as a stream: nothing is stored, and no more than a few thousand pairs are in memory.
+    """Read a parallel corpus as a stream: nothing is stored, and at most a few thousand pairs are in memory.
 
     Args:
-        source, target, dataset_name, dataset_config_name: as of `load_parallel_corpus`.
-        split: a whole one; `train[:1%]` is for a corpus that is not streamed.
-        source_lang, target_lang, source_column, target_column, languages_name_columns: likewise.
+        source, target, dataset_name, dataset_config_name: as in `load_parallel_corpus`.
+        split: a whole split; slices such as `train[:1%]` cannot be streamed.
+        source_lang, target_lang, source_column, target_column, languages_name_columns: as in `load_parallel_corpus`.
 
     Returns:
         The pairs that `load_parallel_corpus` reads, in the same order.
 
     Raises:
-        FileNotFoundError, ConnectionError, ValueError: as of `load_parallel_corpus`; unequal sides, invalid UTF-8 and
-            rows that break the format only when reading comes to them.
+        FileNotFoundError, ConnectionError, ValueError: as in `load_parallel_corpus`; for unequal sides, invalid UTF-8
+            and malformed rows only when reading reaches them.
     """
     choice = ColumnChoice(source_column, target_column, source_lang, target_lang, languages_name_columns)
     files = find_files(source, target, dataset_name, split)
@@ -102,8 +102,8 @@ def _check_regular(path: Path) -> None:
     check_file(path)
     if not path.is_file():
         raise ValueError(
-            f"A stream is read again for every epoch, but {path} is a pipe or device, which can be read once. Give a "
-            "file."
+            f"A stream is read again for every epoch, but {path} is a pipe or device, which can be read only once. "
+            "Give a file."
         )
 
 
@@ -144,7 +144,7 @@ def _rows(dataset: IterableDataset, name: str) -> Iterator[dict[str, Any]]:
     while True:
         try:
             batch = next(batches, None)
-        except ValueError as error:  # of a decoder or parser
+        except ValueError as error:  # from a decoder or parser
             raise ValueError(f"{name} must be readable by datasets, but it is not: {error}") from error
         if batch is None:
             return

@@ -1,9 +1,9 @@
-r"""Text as it comes in, from files, pipes and tables: what is no UTF-8 text is refused, what is odd in it is counted.
+r"""Decodes text from files, pipes and tables: refuses what is not UTF-8 text, and counts and reports oddities.
 
-Lines end at `\n` and nowhere else; a byte-order mark at the start and `\r` at the end of a line are taken off. A
-control character that is no white space, such as NUL, is read as a space, as Moses' cleaning scripts do; a `\r` inside
-a line stays there. Both are counted and said. Refused with what to do: compressed files, documents, UTF-16 and UTF-32,
-lines that end at `\r` (old Macintosh), a line of megabytes.
+Lines end only at `\n`; a byte-order mark at the start and `\r` at the end of a line are removed. A control character
+other than white space, such as NUL, is read as a space, as in Moses' cleaning scripts; a `\r` inside a line is kept.
+Both are counted and reported. Refused, with advice: compressed files, documents, UTF-16 and UTF-32, lines that end at
+`\r` (old Macintosh), and lines of more than `MOST_BYTES`.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from collections.abc import Iterable, Iterator
 logger = logging.getLogger(__name__)
 
 MOST_BYTES = 10_000_000
-"""Of a line: a book has fewer."""
+"""Maximum length of a line; a whole book is shorter."""
 
 NO_TEXT = "[\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f]"
-"""Control characters that are no white space."""
+"""Control characters other than white space."""
 
 _NO_TEXT = re.compile(NO_TEXT)
 _ONE_BYTE = bytes(code for code in range(0x80) if _NO_TEXT.match(chr(code)))
@@ -52,13 +52,13 @@ _FORMATS: tuple[tuple[int, bytes, str], ...] = (
 
 
 class TextReader:
-    """Decodes one file or stream from its start, piece by piece.
+    """Decodes a file or stream from the start, piece by piece.
 
     Args:
-        name: of the file or stream, for messages.
+        name: name of the file or stream, for messages.
 
     Attributes:
-        lines: lines read so far.
+        lines: number of lines read so far.
     """
 
     def __init__(self, name: str) -> None:
@@ -67,10 +67,10 @@ class TextReader:
         self._controls = self._carriage_returns = 0
 
     def pieces(self, reads: Iterable[bytes]) -> Iterator[bytes]:
-        """Whole lines, those that arrived together in one piece; only the last may lack its newline.
+        """Pieces of whole lines, as they arrive together; only the last may lack its newline.
 
         Raises:
-            ValueError: a line is too long to be one.
+            ValueError: a line is too long.
         """
         pending: list[bytes] = []
         size = 0
@@ -87,16 +87,16 @@ class TextReader:
             yield b"".join(pending)
 
     def decode(self, piece: bytes) -> str:
-        r"""Whole lines to text: each ends with `\n`, without `\r` before it.
+        r"""Decode whole lines; each ends with `\n`, without `\r` before it.
 
         Raises:
-            ValueError: it is no UTF-8 text; says what it is as far as that can be told, else the line.
+            ValueError: it is not UTF-8 text; the message names the format if it is known, or else the line.
         """
         if not self._begun:
             self._begun = True
             piece = piece.removeprefix(codecs.BOM_UTF8)
             self._refuse_other_formats(piece)
-        if not piece:  # a mark alone
+        if not piece:  # only a byte-order mark
             return ""
         try:
             text = piece.decode("utf-8")
@@ -119,7 +119,7 @@ class TextReader:
         return text
 
     def report(self, again: bool = True) -> None:
-        """Say what was odd, when all is read; `again` where it was said before."""
+        """Report oddities when all is read; with `again`, also those that were reported before."""
         found = (self.name, self._controls, self._carriage_returns)
         if not again and found in _REPORTED:
             return
@@ -127,7 +127,7 @@ class TextReader:
         warn_of_controls(self._controls, self.name)
         if self._carriage_returns:
             logger.warning(
-                r"%s: %s carriage returns end no line and stay inside it, for lines end at \n.",
+                r"%s: %s carriage returns inside lines are kept, because lines end only at \n.",
                 self.name,
                 f"{self._carriage_returns:,}",
             )
@@ -155,7 +155,7 @@ class TextReader:
         for number, line in enumerate(piece.split(b"\n"), start=self.lines + 1):
             if len(line) > MOST_BYTES:
                 raise ValueError(
-                    f"Text must be one sentence a line, but line {number:,} of {self.name} has more than "
+                    f"Text must be one sentence per line, but line {number:,} of {self.name} has more than "
                     f"{MOST_BYTES:,} bytes. Split it into lines."
                 )
 
@@ -172,18 +172,18 @@ class TextReader:
 
 
 def plain(text: str) -> str:
-    """`text` with a space for each control character that is no white space."""
+    """Replace every control character other than white space by a space."""
     return _NO_TEXT.sub(" ", text)
 
 
 def warn_of_controls(count: int, origin: str) -> None:
-    """Say how many characters were made spaces, if any were."""
+    """Report how many control characters were replaced by spaces, if any."""
     if count:
         logger.warning("%s: %s control characters, such as NUL, are each read as a space.", origin, f"{count:,}")
 
 
 def plain_pairs(pairs: Iterable[tuple[str, str]], origin: str) -> Iterator[tuple[str, str]]:
-    """The same for pairs of a table, whose cells can hold what its file does not; counted and said at their end."""
+    """Replace control characters in pairs of a table, where escapes can produce them; report the count at the end."""
     controls = 0
     for source, target in pairs:
         found = len(_NO_TEXT.findall(source)) + len(_NO_TEXT.findall(target))
@@ -193,12 +193,12 @@ def plain_pairs(pairs: Iterable[tuple[str, str]], origin: str) -> Iterator[tuple
 
 
 def no_pairs(origin: str) -> ValueError:
-    """The refusal of an empty corpus."""
+    """The error for an empty corpus."""
     return ValueError(f"A corpus needs at least one pair of sentences, but there is none in {origin}.")
 
 
 def _guess_wide_encoding(start: bytes) -> str | None:
-    """UTF-16 or UTF-32 without a byte-order mark: every other byte of plain letters is NUL, and of newlines."""
+    """Detect UTF-16 or UTF-32 without a byte-order mark, in which ASCII letters and newlines come with NUL bytes."""
     nulls = start.count(0)
     if nulls < 2:
         return None

@@ -1,6 +1,6 @@
 """Subword vocabularies: learn one from text, load one from a folder (section 5.1 of the paper).
 
-What comes out is a plain fast tokenizer that `AutoTokenizer` reads without this package.
+The result is a plain fast tokenizer that `AutoTokenizer` loads without this package.
 """
 
 from .loading import load_tokenizer

@@ -1,7 +1,7 @@
-"""transformers' FSMT tokenizer, made to encode targets by the target's vocabulary.
+"""The FSMT tokenizer of transformers, changed to encode targets with the target vocabulary.
 
-Its own `text_target=` looks targets up in the source's vocabulary and says nothing: a model fine-tuned on that learns
-to write noise. Saved, it is transformers' tokenizer again.
+In transformers, `text_target=` silently uses the source vocabulary, and a model fine-tuned on that learns noise. When
+saved, it is the tokenizer of transformers again.
 """
 
 from typing import Any
@@ -27,7 +27,7 @@ class FSMTTokenizer(StockFSMTTokenizer):
         max_target_length: int | None = None,
         **kwargs: Any,
     ) -> Any:
-        """As in `transformers`; afterwards it encodes sources again, also if a target could not be encoded."""
+        """As in `transformers`, except for targets; source settings are restored even if encoding a target fails."""
         if text_target is None:
             return super().__call__(text, text_pair, None, None, *args, **kwargs)
         longest = {} if max_target_length is None else {"max_length": max_target_length}

@@ -1,16 +1,16 @@
-"""Where the `tokenizers` library breaks down instead of raising an error, as on damaged files: one sentence of it."""
+"""Turns a panic of the `tokenizers` library, as on damaged files, into an error of one sentence."""
 
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from tempfile import TemporaryFile
 
-PANIC = "PanicException"  # of pyo3, which exports it nowhere; no `Exception`, so that nobody catches it by chance
+PANIC = "PanicException"  # from pyo3, which does not export it; it is a BaseException, not an Exception
 
 
 @contextmanager
 def explained_panics() -> Iterator[None]:
-    """Raise what Rust panics of as an error, without the report that Rust writes to stderr beforehand.
+    """Raise a Rust panic as an error, without the report that Rust writes to stderr.
 
     Raises:
         ValueError: the library panicked.
@@ -22,12 +22,12 @@ def explained_panics() -> Iterator[None]:
             if type(error).__name__ != PANIC:
                 raise
             held.clear()
-            raise ValueError(f"the tokenizers library breaks down on it: {error}") from error
+            raise ValueError(f"the tokenizers library crashes on it: {error}") from error
 
 
 @contextmanager
 def _held_stderr() -> Iterator[list[bool]]:
-    """Keep back what the process writes to stderr, and write it afterwards unless the list is emptied."""
+    """Hold back what the process writes to stderr, and write it afterwards unless the list is emptied."""
     wanted = [True]
     try:
         stderr = os.dup(2)

@@ -1,4 +1,4 @@
-"""The three special tokens of every vocabulary learned here, settled once: name and id.
+"""Names and ids of the three special tokens of every vocabulary learned here.
 
 There is no unknown token: the 256 bytes are always in the vocabulary, so nothing is unknown.
 """

@@ -2,18 +2,18 @@
 
 Text -> NFC -> one space in front -> words, single digits, punctuation -> UTF-8 bytes -> BPE or Unigram pieces.
 Every step but NFC is undone by decoding, so any text comes back as its NFC form, byte for byte:
-- The 256 bytes are in the vocabulary, written as the printable characters of the byte-level alphabet, one to one;
-  nothing is unknown, and no text can be mistaken for a byte's name.
-- One space is put in front, so that a word is the same piece wherever it stands, and one is taken off again.
-- Special tokens are never looked for in text: "</s>" in a sentence stays four characters.
+- All 256 bytes are in the vocabulary, each written as one printable character of the byte-level alphabet; nothing is
+  unknown, and no text can be mistaken for a byte's name.
+- One space is added in front, so that a word has the same pieces in every position, and is removed in decoding.
+- Special tokens are not recognized in text: "</s>" in a sentence stays four characters.
 
 Deviations: the paper tokenises the corpus first and learns BPE (English-German) or word pieces (English-French) with
-tools of its day. Pieces here never cross from letters to digits or punctuation, digits stand alone, and a piece must
-occur twice.
+tools of its time. Here, pieces never combine letters with digits or punctuation, every digit is a piece of its own,
+and a piece must occur twice.
 
-Left out: lower-casing, a vocabulary per side, sampling of segmentations. A lone surrogate is no text: learning refuses
-it by its item, encoding by the `TypeError` of `tokenizers`. Tokens added later by `add_tokens` split the text around
-them, and each part then carries its own space in front.
+Left out: lower-casing, a vocabulary per side, subword regularization. A lone surrogate is not valid text: learning
+raises an error that names the item, encoding raises the `TypeError` of `tokenizers`. Tokens added later with
+`add_tokens` split the text around them, and each part then gets its own space in front.
 """
 
 from __future__ import annotations
@@ -34,8 +34,8 @@ N_BYTES = 256
 MINIMUM_VOCAB_SIZE = len(SPECIAL_TOKENS) + N_BYTES + 1  # at least one piece is learned
 MIN_FREQUENCY = 2  # as in subword-nmt; the Unigram trainer's seeds are repeated substrings too
 
-# A word keeps its combining marks, its inner apostrophes ("l'eau", "don't": the data decide where to cut) and its
-# inner zero-width joiners (Persian, Sinhala). Letters never share a piece with ">": none can spell a special token.
+# A word keeps its combining marks, its inner apostrophes ("l'eau", "don't": the data decide where to split) and its
+# inner zero-width joiners (Persian, Sinhala). Letters and ">" are never in one piece: none can spell a special token.
 LETTERS = r"[\p{L}\p{M}]+"
 WORD_PATTERN = rf" ?{LETTERS}(?:['’\u200c\u200d]{LETTERS})*| ?\p{{N}}| ?[^\s\p{{L}}\p{{M}}\p{{N}}]+|\s+(?!\S)|\s+"
 
@@ -53,17 +53,18 @@ def train_tokenizer(
     ends with `</s>`, for `text=` and `text_target=` alike, starts with nothing and never truncates.
 
     Args:
-        texts: sentences of both sides, any number, read once; e.g. `itertools.chain(source, target)`.
+        texts: sentences of both sides, read once; e.g. `itertools.chain(source, target)`.
         vocab_size: exact number of entries, the three special tokens and the 256 bytes included (260 or more).
-        algorithm: "bpe" (same text, same tokenizer, byte for byte) or "unigram" (same but for ties in the trainer).
+        algorithm: "bpe" (deterministic, byte for byte) or "unigram" (deterministic except for ties in the trainer).
         show_progress: draw the progress bars of `tokenizers` on stderr.
 
     Returns:
-        A tokenizer whose `save_pretrained` folder `AutoTokenizer` reads without this package.
+        A tokenizer; `AutoTokenizer` loads its `save_pretrained` folder without this package.
 
     Raises:
         TypeError: `texts` is one string or not iterable, an item is not a string, or `vocab_size` is not an int.
-        ValueError: unknown algorithm, vocabulary too small or larger than the text allows, no text, lone surrogate.
+        ValueError: the algorithm is unknown, the vocabulary is too small or larger than the text allows, there is no
+            text, or it holds a lone surrogate.
     """
     _check_arguments(texts, vocab_size, algorithm)
     backend = _new_backend(algorithm)
@@ -91,7 +92,7 @@ def _check_arguments(texts: Iterable[str], vocab_size: int, algorithm: str) -> N
 
 
 def _checked(texts: Iterable[str]) -> Iterator[str]:
-    """Pass texts on one by one; refuse what is no text, and refuse the end if no item held any."""
+    """Yield the texts; refuse items that are not valid text, and at the end, input without any text."""
     n_items = n_with_text = 0
     for index, text in enumerate(texts):
         if not isinstance(text, str):
@@ -120,7 +121,7 @@ def _is_unicode(text: str) -> bool:
 
 
 def _new_backend(algorithm: str) -> Tokenizer:
-    """The chain of the module's docstring around a model that knows no piece yet."""
+    """The pipeline of the module's docstring around a model without pieces."""
     from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 
     backend = Tokenizer(models.BPE() if algorithm == "bpe" else models.Unigram())
@@ -170,7 +171,7 @@ def _as_fast_tokenizer(backend: Tokenizer) -> PreTrainedTokenizerFast:
         pad_token=PAD_TOKEN,
         bos_token=BOS_TOKEN,
         eos_token=EOS_TOKEN,
-        split_special_tokens=True,  # text never turns into a special token
+        split_special_tokens=True,  # text never becomes a special token
         clean_up_tokenization_spaces=False,
         padding_side="right",
         model_input_names=["input_ids", "attention_mask"],

@@ -1,10 +1,11 @@
-"""Learn Unigram pieces (Kudo 2018, arXiv:1804.10959) with the trainer of `tokenizers`, two flaws of it mended.
+"""Learn Unigram pieces (Kudo 2018, arXiv:1804.10959) with the trainer of `tokenizers`, working around two flaws.
 
-Seeds: the trainer starts from substrings that go on in at least two ways. A word cut off from its punctuation always
-ends there, so "giant" never becomes a piece unless "giants" occurs too, and sentences came out a sixth longer on
-Multi30k. `_lines` gives each repeated word a second way to go on.
+Seeds: the trainer starts from substrings with at least two different continuations. A word split from its punctuation
+has only one, its end, so "giant" never becomes a piece unless "giants" occurs too, which made sentences a sixth longer
+on Multi30k. `_lines` gives each repeated word a second continuation.
 
-Order: the trainer's hash tables make two runs differ in digits that mean nothing. `_canonical` takes them away.
+Order: because of the trainer's hash tables, scores of two runs differ in insignificant digits. `_canonical` rounds
+them.
 """
 
 from __future__ import annotations
@@ -20,8 +21,8 @@ from .special_tokens import SPECIAL_TOKENS
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-# A word with the white space before it. The pre-tokenizer never joins two of these, so each different one is cut once.
-# Python alone takes the four separators \x1c to \x1f for white space.
+# A word with the white space before it. The pre-tokenizer never joins two of these: each distinct one is split once.
+# Only Python counts the four separators \x1c to \x1f as white space.
 SPACED_WORD = re.compile(r"[^\S\x1c-\x1f]*[\S\x1c-\x1f]+|[^\S\x1c-\x1f]+")
 MARK = "ÿ"  # the byte-level name of 0xFF, a byte that UTF-8 never contains
 UNUSED_SPREAD = 257 * 1e-4  # the trainer sets unused bytes 0.0001 apart, from the rarest piece up, in no fixed order
@@ -29,9 +30,9 @@ WORDS_A_LINE = 1000
 
 
 def learn_unigram(backend: Tokenizer, texts: Iterable[str], vocab_size: int, show_progress: bool) -> None:
-    """Give `backend` a Unigram model of at most `vocab_size` entries, learned from the texts as it would cut them.
+    """Give `backend` a Unigram model of at most `vocab_size` entries, learned from the texts as it pre-tokenizes them.
 
-    Memory grows with the number of different words, not with the length of the text.
+    Memory grows with the number of distinct words, not with the length of the text.
     """
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -49,7 +50,7 @@ def learn_unigram(backend: Tokenizer, texts: Iterable[str], vocab_size: int, sho
 
 
 def _count_words(backend: Tokenizer, texts: Iterable[str]) -> Counter[str]:
-    """How often each pre-token occurs, in byte-level characters (none of which is a space)."""
+    """The count of each pre-token, in byte-level characters (none of which is a space)."""
     from tokenizers import normalizers
 
     spaced: Counter[str] = Counter()
@@ -69,12 +70,12 @@ def _lines(words: Counter[str]) -> Iterator[str]:
         for start in range(0, count, WORDS_A_LINE):
             yield " ".join([word] * min(WORDS_A_LINE, count - start))
         if count > 1:
-            # No piece can hold the mark: it always ends its word, so it goes on in one way only
+            # No piece can hold the mark: it always ends its word, so it has only one continuation
             yield word + MARK
 
 
 def _canonical(learner: Tokenizer) -> list[tuple[str, float]]:
-    """Pieces by falling score, scores rounded; bytes that no text used are as likely as the rarest piece."""
+    """Pieces by descending rounded score; unused bytes get the score of the rarest piece."""
     learned = json.loads(learner.to_str())["model"]["vocab"]
     scores = {piece: score for piece, score in learned if piece not in SPECIAL_TOKENS}
     rarest = min(scores.values())
