@@ -1,6 +1,7 @@
 """What every test shares: no network, no cache of the user's touched, few threads, and one tiny random model."""
 
 import atexit
+import gc
 import os
 import shutil
 import tempfile
@@ -23,6 +24,14 @@ SENTENCES = (
     *("thanks", "i am a student", "the little cat sleeps", "the little house is old", "we do not speak"),
     *("où est la gare ?", "elle a vu les grands arbres", "where is the station ?", "she saw the tall trees"),
 )
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick_collections() -> None:
+    """The garbage of a file's tests is looked for among what they made, not in all libraries and tests: each training
+    run collects once or more, which took a third of its time."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -2,46 +2,60 @@
 
 import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
-from hub_clients import WITHOUT_PACKAGE, command, python, result_of
+from hub_clients import REPO, WITHOUT_PACKAGE, Pushing, Session, command, python, result_of
 from hub_server import TestHub
 from model_folders import save_model_folder
 
 from hf_vanilla_transformer import Translator
 
-REPO = "someone/fr-en"
 SENTENCES = ["merci", "le petit chat dort", "où est la gare ?"]
 TWELVE_MB = {"d_model": 256, "decoder_layers": 2, "encoder_ffn_dim": 1024, "decoder_ffn_dim": 1024}
 
 LOAD = """
 import hashlib, json, sys, torch
+from pathlib import Path
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
-where, sentences, resaved = sys.argv[1], json.loads(sys.argv[2]), sys.argv[3]
+places, sentences, home = json.loads(sys.argv[1]), json.loads(sys.argv[2]), Path(sys.argv[3])
 trust = {"trust_remote_code": True} if sys.argv[4] == "trust" else {}
 
 def digest(tensor):
     return hashlib.sha256(tensor.detach().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
 
-config = AutoConfig.from_pretrained(where, **trust)
-model = AutoModelForSeq2SeqLM.from_pretrained(where, **trust)
-base = AutoModel.from_pretrained(where, **trust)
-tokenizer = AutoTokenizer.from_pretrained(where, **trust)
-ids = tokenizer(sentences[:1], return_tensors="pt").input_ids
-result = {
-    "classes": [type(each).__module__.split(".")[0] for each in (config, model, base)],
-    "logits": digest(model(input_ids=ids).logits),
-    "states": digest(base(input_ids=ids).last_hidden_state),
-    "generated": model.generate(**tokenizer(sentences, padding=True, return_tensors="pt")).tolist(),
-    "package": "hf_vanilla_transformer" in sys.modules,
-}
-result["translated"] = [each["translation_text"] for each in pipeline("translate", model=where, **trust)(sentences)]
-if resaved != "-":
-    model.save_pretrained(resaved)
-    tokenizer.save_pretrained(resaved)
-print(json.dumps(result))
+def load(where, resaved):
+    config = AutoConfig.from_pretrained(where, **trust)
+    model = AutoModelForSeq2SeqLM.from_pretrained(where, **trust)
+    base = AutoModel.from_pretrained(where, **trust)
+    tokenizer = AutoTokenizer.from_pretrained(where, **trust)
+    ids = tokenizer(sentences[:1], return_tensors="pt").input_ids
+    translate = pipeline("translate", model=where, **trust)
+    if resaved:
+        model.save_pretrained(resaved)
+        tokenizer.save_pretrained(resaved)
+    return {
+        "classes": [type(each).__module__.split(".")[0] for each in (config, model, base)],
+        "logits": digest(model(input_ids=ids).logits),
+        "states": digest(base(input_ids=ids).last_hidden_state),
+        "generated": model.generate(**tokenizer(sentences, padding=True, return_tensors="pt")).tolist(),
+        "translated": [each["translation_text"] for each in translate(sentences)],
+        "package": "hf_vanilla_transformer" in sys.modules,
+    }
+
+refusal = None
+if trust:  # first without it
+    tokenizer = AutoTokenizer.from_pretrained(places[0][0], trust_remote_code=False)
+    assert len(tokenizer("merci").input_ids) > 1  # it needs no code
+    try:
+        AutoModelForSeq2SeqLM.from_pretrained(places[0][0])
+    except ValueError as error:
+        refusal = str(error)
+    assert not list(home.rglob("modeling_vanilla_transformer.py"))
+print()  # transformers may have asked a question
+print(json.dumps({"refusal": refusal, "loaded": [load(*place) for place in places]}))
 """
 
 
@@ -69,44 +83,64 @@ def digest(tensor: torch.Tensor) -> str:
     return hashlib.sha256(tensor.detach().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
-def load(hub, home, prelude, where, trust, resaved="-", **variables) -> dict:
-    arguments = [
-        "-c",
-        f"{prelude}\n{LOAD}",
-        str(where),
-        json.dumps(SENTENCES),
-        str(resaved),
-        "trust" if trust else "no",
-    ]
-    return result_of(python(hub, home, arguments, token=None, **variables))
+def load(hub, home, prelude, trust, *places) -> dict:
+    """What a fresh process with an empty cache gets from each place, from where it may be saved to another."""
+    names = [str(where) for where in (json.dumps(places, default=str), json.dumps(SENTENCES), home)]
+    arguments = ["-c", f"{prelude}\n{LOAD}", *names, "trust" if trust else "no"]
+    return result_of(python(hub, home, arguments, token=None))
 
 
-@pytest.fixture(scope="module", params=["lfs", "xet"])
-def either_hub(request, tmp_path_factory, big_folder):
-    """A Hub that holds the model, pushed through either kind of upload."""
-    folder = tmp_path_factory.mktemp(request.param)
-    hub = TestHub(folder / "hub", xet=request.param == "xet")
-    done = command(hub, folder / "pusher", ["push", "--model", big_folder, "--repo_id", REPO])
-    assert done.returncode == 0, done.stderr
-    yield hub
-    hub.stop()
+def pushed(folder: Path, big_folder: Path, xet: bool) -> Pushing:
+    """A Hub that holds the model, and the client that pushed it."""
+    pushing = Pushing(hub := TestHub(folder / "hub", xet=xet), Session(hub, folder / "home"))
+    answer = pushing.push(big_folder)
+    assert answer.code == 0, answer.err
+    return pushing
+
+
+def close(pushing: Pushing) -> None:
+    pushing.session.close()
+    pushing.hub.stop()
 
 
 @pytest.fixture(scope="module")
-def hub(tmp_path_factory, big_folder):
-    """The same, for what does not depend on the kind of upload."""
-    folder = tmp_path_factory.mktemp("hub")
-    hub = TestHub(folder / "hub")
-    assert command(hub, folder / "pusher", ["push", "--model", big_folder, "--repo_id", REPO]).returncode == 0
-    yield hub
-    hub.stop()
+def by_lfs(tmp_path_factory, big_folder):
+    yield (pushing := pushed(tmp_path_factory.mktemp("lfs"), big_folder, xet=False))
+    close(pushing)
+
+
+@pytest.fixture(scope="module")
+def by_xet(tmp_path_factory, big_folder):
+    yield (pushing := pushed(tmp_path_factory.mktemp("xet"), big_folder, xet=True))
+    close(pushing)
+
+
+@pytest.fixture(params=["by_lfs", "by_xet"])
+def pusher(request) -> Pushing:
+    """Either kind of upload."""
+    return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def from_an_empty_cache(pusher, tmp_path):
+    """Translate what is on the Hub, as someone without a token and from what is kept of it nowhere: answer, lines."""
+
+    def translate():
+        shutil.rmtree(pusher.session.home / "hub", ignore_errors=True)
+        (tmp_path / "input").write_text("\n".join(SENTENCES) + "\n", encoding="utf-8")
+        places = ["--input", tmp_path / "input", "--output", tmp_path / "output"]
+        answer = pusher.session.run("translate", "--model", REPO, *places, "--precision", "model", HF_TOKEN=None)
+        lines = (tmp_path / "output").read_text(encoding="utf-8").split("\n")[:-1] if answer.code == 0 else []
+        return answer, lines
+
+    return translate
 
 
 @pytest.mark.slow
-def test_pushed_again_nothing_happens(either_hub, big_folder, tmp_path):
-    again = command(either_hub, tmp_path, ["push", "--model", big_folder, "--repo_id", REPO])
-    assert again.stdout.startswith("Nothing has changed since the last push")
-    assert len(either_hub.repositories[REPO].commits) == 2
+def test_pushed_again_nothing_happens(pusher, big_folder):
+    again = pusher.push(big_folder)
+    assert again.out.startswith("Nothing has changed since the last push")
+    assert len(pusher.hub.repositories[REPO].commits) == 2
 
 
 TOKENIZER_OF = """
@@ -128,69 +162,56 @@ def test_the_tokenizer_is_of_the_models_commit(hub, tmp_path):
 
 
 @pytest.mark.slow
-def test_pulled_into_an_empty_cache_it_translates_the_same_later_without_a_network_too(
-    either_hub, big_folder, tmp_path
-):
+def test_pulled_into_an_empty_cache_it_translates_the_same(pusher, from_an_empty_cache, expected):
     """Also if the connection is cut in the middle of the weights."""
-    if not either_hub.xet:  # the client itself reads the local store of xet
-        either_hub.plan("GET .*/resolve/.*/model.safetensors", "cut")
-    (tmp_path / "input").write_text("\n".join(SENTENCES) + "\n", encoding="utf-8")
-    translate = ["translate", "--model", REPO, "--input", tmp_path / "input", "--precision", "model"]
+    if not pusher.hub.xet:  # the client itself reads the local store of xet
+        pusher.hub.plan("GET .*/resolve/.*/model.safetensors", "cut")
 
-    pulled = command(either_hub, tmp_path / "home", translate, token=None)
-    offline = command(either_hub, tmp_path / "home", translate, token=None, HF_HUB_OFFLINE="1")
+    answer, lines = from_an_empty_cache()
 
-    expected = [each.text for each in Translator.from_pretrained(big_folder, device="cpu").translate(SENTENCES)]
-    assert pulled.stdout.split("\n")[:-1] == expected, pulled.stderr
-    assert offline.stdout == pulled.stdout, offline.stderr
-    assert len(set(expected)) == len(SENTENCES)
+    assert lines == expected["translated"], answer.err
+    assert len(set(lines)) == len(SENTENCES)
 
 
 @pytest.mark.slow
-def test_a_stranger_with_the_package_trusts_nobody(hub, expected, tmp_path):
-    result = load(hub, tmp_path, "import hf_vanilla_transformer", REPO, trust=False)
+@pytest.mark.parametrize("pusher", ["by_lfs"], indirect=True)  # the cache is the same
+def test_later_it_translates_without_a_network_too(pusher, from_an_empty_cache, expected, tmp_path):
+    from_an_empty_cache()
+
+    arguments = ["translate", "--model", REPO, "--input", tmp_path / "input", "--precision", "model"]
+    offline = command(pusher.hub, pusher.session.home, arguments, token=None, HF_HUB_OFFLINE="1")
+
+    assert offline.stdout.split("\n")[:-1] == expected["translated"], offline.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("pusher", ["by_lfs"], indirect=True)
+def test_wrong_bytes_of_the_right_size_are_found_at_loading(pusher, from_an_empty_cache):
+    """The client takes them, and keeps them under the right name; the manifest does not."""
+    pusher.hub.plan("GET .*/resolve/.*/model.safetensors", "flip")
+
+    answer, _ = from_an_empty_cache()
+
+    assert answer.code == 1
+    assert "model.safetensors is not what was saved" in answer.err
+    assert answer.err.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_a_stranger_with_the_package_trusts_nobody(by_lfs, expected, tmp_path):
+    (result,) = load(by_lfs.hub, tmp_path, "import hf_vanilla_transformer", False, (REPO, None))["loaded"]
     assert {name: result[name] for name in expected} == expected
     assert result["classes"] == ["hf_vanilla_transformer"] * 3
 
 
 @pytest.mark.slow
-def test_a_stranger_without_it_runs_the_code_that_came_along_and_can_pass_it_on(hub, expected, tmp_path):
-    first = load(hub, tmp_path, WITHOUT_PACKAGE, REPO, trust=True, resaved=tmp_path / "saved")
-    again = load(hub, tmp_path / "other", WITHOUT_PACKAGE, tmp_path / "saved", trust=True)
+def test_a_stranger_without_it_runs_the_code_that_came_along_if_trusted_and_can_pass_it_on(by_lfs, expected, tmp_path):
+    """Without the flag, code from the Hub is named and not run; without a terminal nobody is waited for."""
+    places = (REPO, tmp_path / "saved"), (tmp_path / "saved", None)
+    found = load(by_lfs.hub, tmp_path / "home", WITHOUT_PACKAGE, True, *places)
 
-    for result in (first, again):
+    assert "Please pass the argument `trust_remote_code=True` to allow custom code to be run." in found["refusal"]
+    for result in found["loaded"]:
         assert {name: result[name] for name in expected} == expected
         assert result["classes"] == ["transformers_modules"] * 3
         assert not result["package"]
-
-
-NO_FLAG = """
-from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
-tokenizer = AutoTokenizer.from_pretrained("someone/fr-en", trust_remote_code=False)
-print(len(tokenizer("merci").input_ids) > 1)
-AutoModelForSeq2SeqLM.from_pretrained("someone/fr-en")
-"""
-
-
-@pytest.mark.slow
-def test_without_the_flag_code_from_the_hub_is_named_and_not_run(hub, tmp_path):
-    """Without a terminal nobody is waited for."""
-    done = python(hub, tmp_path, ["-c", WITHOUT_PACKAGE + NO_FLAG], token=None)
-
-    assert done.returncode == 1
-    assert done.stdout.startswith("True\n")  # the tokenizer needs no code
-    assert "Please pass the argument `trust_remote_code=True` to allow custom code to be run." in done.stderr
-    assert not list(tmp_path.rglob("modeling_vanilla_transformer.py"))
-
-
-@pytest.mark.slow
-def test_wrong_bytes_of_the_right_size_are_found_at_loading(hub, tmp_path):
-    """The client takes them, and keeps them under the right name; the manifest does not."""
-    hub.plan("GET .*/resolve/.*/model.safetensors", "flip")
-    (tmp_path / "input").write_text("merci\n", encoding="utf-8")
-
-    done = command(hub, tmp_path, ["translate", "--model", REPO, "--input", tmp_path / "input"], token=None)
-
-    assert done.returncode == 1
-    assert "model.safetensors is not what was saved" in done.stderr
-    assert done.stderr.count("\n") == 1

@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -27,30 +28,30 @@ MODEL_ROOM = Path(hf_vanilla_transformer.__file__).parent / "model"
 TRAVELLING = {path.name for path in MODEL_ROOM.glob("*.py")} - {"__init__.py"}
 INPUTS, MASK = pad_batch(sentences([4, 7]))
 
-PRINT_RESULT = """
+PRINT_RESULTS = """
 import hashlib, json, sys, torch
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
-folder, trust, resaved = sys.argv[1], sys.argv[2] == "trust", sys.argv[3]
-inputs = json.loads(sys.argv[4])
+trust, ids = sys.argv[1] == "trust", torch.tensor(json.loads(sys.argv[2]))
 
 def digest(tensor):
     return hashlib.sha256(tensor.detach().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
 
-config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
-model = AutoModelForSeq2SeqLM.from_pretrained(folder, trust_remote_code=trust)
-base = AutoModel.from_pretrained(folder, trust_remote_code=trust)
-ids = torch.tensor(inputs)
-result = {
-    "class": [type(x).__module__.split(".")[0] for x in (config, model, base)],
-    "dtype": str(model.dtype),
-    "logits": digest(model(input_ids=ids).logits),
-    "states": digest(base(input_ids=ids).last_hidden_state),
-    "generated": model.generate(ids, num_beams=2, max_extra_tokens=3).tolist(),
-    "package imported": "hf_vanilla_transformer" in sys.modules,
-}
-if resaved != "-":
-    model.save_pretrained(resaved)
-print(json.dumps(result))
+def results_of(folder, resaved):
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=trust)
+    model = AutoModelForSeq2SeqLM.from_pretrained(folder, trust_remote_code=trust)
+    base = AutoModel.from_pretrained(folder, trust_remote_code=trust)
+    if resaved:
+        model.save_pretrained(resaved)
+    return {
+        "class": [type(x).__module__.split(".")[0] for x in (config, model, base)],
+        "dtype": str(model.dtype),
+        "logits": digest(model(input_ids=ids).logits),
+        "states": digest(base(input_ids=ids).last_hidden_state),
+        "generated": model.generate(ids, num_beams=2, max_extra_tokens=3).tolist(),
+        "package imported": "hf_vanilla_transformer" in sys.modules,
+    }
+
+print(json.dumps([results_of(*folders) for folders in json.loads(sys.argv[3])]))
 """
 
 WITH_PACKAGE = "import hf_vanilla_transformer\n"
@@ -68,9 +69,11 @@ def digest(tensor: torch.Tensor) -> str:
     return hashlib.sha256(tensor.detach().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
-def in_a_fresh_process(prelude: str, folder, trust: bool, resaved="-") -> dict:
-    command = [sys.executable, "-c", prelude + PRINT_RESULT, str(folder), "trust" if trust else "no", str(resaved)]
-    done = subprocess.run([*command, json.dumps(INPUTS.tolist())], capture_output=True, text=True, check=False)
+def in_a_fresh_process(prelude: str, trust: bool, *folders: tuple[Path, Path | None]) -> list[dict]:
+    """What each folder's model gives, which is then saved again where a place for it is given."""
+    command = [sys.executable, "-c", prelude + PRINT_RESULTS, "trust" if trust else "no", json.dumps(INPUTS.tolist())]
+    names = json.dumps([[str(folder), resaved and str(resaved)] for folder, resaved in folders])
+    done = subprocess.run([*command, names], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -84,31 +87,68 @@ def expected_of(model) -> dict:
     }
 
 
+@dataclass
+class Fresh:
+    """Folders, and what fresh processes find in them: one with the package and one without it, since each takes
+    seconds to start. In the second each folder's code is a module of its own."""
+
+    folder: Path
+    bf16: dict
+    pushed_with_package: dict
+    first: dict
+    second: dict
+    pushed: dict
+    pushed_and_resaved: dict
+
+
+@pytest.fixture(scope="module")
+def fresh(tmp_path_factory) -> Fresh:
+    folder = tmp_path_factory.mktemp("fresh")
+    with zipfile.ZipFile(Path(__file__).parent / "data" / "pushed_by_0.1.0.zip") as kept:
+        kept.extractall(folder)
+    lively_model().to(torch.bfloat16).save_pretrained(folder / "bf16")
+    lively_model().save_pretrained(folder / "first")
+    pushed, resaved = folder / "pushed", folder / "pushed and resaved"
+    with_package = in_a_fresh_process(WITH_PACKAGE, False, (folder / "bf16", None), (pushed, resaved))
+    models = (folder / "first", folder / "second"), (folder / "second", None), (pushed, None), (resaved, None)
+    return Fresh(folder, *with_package, *in_a_fresh_process(WITHOUT_PACKAGE, True, *models))
+
+
 @pytest.mark.slow
-def test_a_fresh_process_with_the_package_loads_the_same_bits(tmp_path):
-    model = lively_model().to(torch.bfloat16)
-    model.save_pretrained(tmp_path)
+def test_a_fresh_process_with_the_package_loads_the_same_bits(fresh):
+    expected = expected_of(lively_model().to(torch.bfloat16))
 
-    result = in_a_fresh_process(WITH_PACKAGE, tmp_path, trust=False)
-
-    assert {key: result[key] for key in ("dtype", "logits", "states", "generated")} == expected_of(model)
-    assert result["class"] == ["hf_vanilla_transformer"] * 3
+    assert {key: fresh.bf16[key] for key in expected} == expected
+    assert fresh.bf16["class"] == ["hf_vanilla_transformer"] * 3
 
 
 @pytest.mark.slow
-def test_a_fresh_process_without_the_package_loads_the_same_bits_and_saves_them_again(tmp_path):
-    model = lively_model()
-    model.save_pretrained(tmp_path / "first")
+def test_a_fresh_process_without_the_package_loads_the_same_bits_and_saves_them_again(fresh):
+    expected = expected_of(lively_model())
 
-    result = in_a_fresh_process(WITHOUT_PACKAGE, tmp_path / "first", trust=True, resaved=tmp_path / "second")
-    again = in_a_fresh_process(WITHOUT_PACKAGE, tmp_path / "second", trust=True)
-
-    for loaded in (result, again):
-        assert {key: loaded[key] for key in ("dtype", "logits", "states", "generated")} == expected_of(model)
+    for loaded in (fresh.first, fresh.second):
+        assert {key: loaded[key] for key in expected} == expected
         assert loaded["class"] == ["transformers_modules"] * 3
         assert not loaded["package imported"]
-    first, second = ({p.name for p in (tmp_path / name).iterdir()} for name in ("first", "second"))
+    first, second = ({p.name for p in (fresh.folder / name).iterdir()} for name in ("first", "second"))
     assert first == second
+
+
+@pytest.mark.slow
+def test_a_folder_pushed_by_the_first_version_still_loads(fresh):
+    """Its code is its own, from before the files had a room: with the package that is not read, without it it is."""
+    expected = json.loads((fresh.folder / "expected.json").read_text(encoding="utf-8"))
+
+    translator = Translator.from_pretrained(fresh.folder / "pushed", device="cpu")
+    found = translator.translate([row["source"] for row in expected])
+
+    assert [translation.text for translation in found] == [row["text"] for row in expected]
+    assert [t.score for t in found] == pytest.approx([row["score"] for row in expected], abs=1e-5)
+    with_package, without = fresh.pushed_with_package, fresh.pushed
+    assert (with_package["package imported"], without["package imported"]) == (True, False)
+    for what in ("logits", "states", "generated"):
+        assert with_package[what] == without[what]
+    assert fresh.pushed_and_resaved["logits"] == without["logits"]
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
@@ -219,23 +259,3 @@ def test_the_travelling_files_import_nothing_that_a_stranger_lacks():
             for name in names:
                 root = name.split(".")[0]
                 assert root in {"torch", "transformers", "huggingface_hub"} | sys.stdlib_module_names
-
-
-def test_a_folder_pushed_by_the_first_version_still_loads(tmp_path):
-    """Its code is its own, from before the files had a room: with the package that is not read, without it it is."""
-    with zipfile.ZipFile(Path(__file__).parent / "data" / "pushed_by_0.1.0.zip") as kept:
-        kept.extractall(tmp_path)
-    expected = json.loads((tmp_path / "expected.json").read_text(encoding="utf-8"))
-    folder = tmp_path / "pushed"
-
-    translator = Translator.from_pretrained(folder, device="cpu")
-    found = translator.translate([row["source"] for row in expected])
-
-    assert [translation.text for translation in found] == [row["text"] for row in expected]
-    assert [t.score for t in found] == pytest.approx([row["score"] for row in expected], abs=1e-5)
-    with_package = in_a_fresh_process(WITH_PACKAGE, folder, trust=False, resaved=tmp_path / "resaved")
-    without = in_a_fresh_process(WITHOUT_PACKAGE, folder, trust=True)
-    assert (with_package["package imported"], without["package imported"]) == (True, False)
-    for what in ("logits", "states", "generated"):
-        assert with_package[what] == without[what]
-    assert in_a_fresh_process(WITHOUT_PACKAGE, tmp_path / "resaved", trust=True)["logits"] == without["logits"]

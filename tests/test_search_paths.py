@@ -272,11 +272,12 @@ def test_rows_that_are_done_leave_and_the_last_take_their_places():
 def test_a_finished_sentence_takes_nothing_new(length_penalty, processors):
     """A penalty this large lets scores rise after `transformers`' heuristic has closed a sentence.
 
-    It stays in the batch where a logits processor may know rows by their place.
+    It stays in the batch where a logits processor may know rows by their place; the models are two in which it would
+    get another hypothesis.
     """
-    for seed in range(6):
+    for seed in (0, 5):
         model = lively_model(seed)
-        settings = {"num_beams": 2, "max_new_tokens": 60, "length_penalty": length_penalty, **processors}
+        settings = {"num_beams": 2, "max_new_tokens": 40, "length_penalty": length_penalty, **processors}
         assert path_of(model, **processors) == "fast"
         ours = model.generate(IDS, attention_mask=MASK, **settings)
         theirs = by_transformers(model, inputs=IDS, attention_mask=MASK, **settings)

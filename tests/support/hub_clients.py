@@ -61,17 +61,29 @@ def result_of(done: subprocess.CompletedProcess[str]) -> Any:
 
 
 _SESSION = """
-import contextlib, io, json, os, sys, time
+import contextlib, io, json, os, runpy, sys, time, traceback
 time.sleep = lambda seconds: None
 from hf_vanilla_transformer.cli import main
 import hf_vanilla_transformer.hub.push
+
+def run(argv):
+    if not argv[0].endswith(".py"):
+        return main(argv)
+    sys.argv, sys.path[0] = argv, os.path.dirname(argv[0])
+    try:
+        runpy.run_path(argv[0], run_name="__main__")
+    except Exception:
+        traceback.print_exc()
+        return 1
+    return 0
+
 for line in sys.stdin:
     wanted = json.loads(line)
     for name, value in wanted["variables"].items():
         os.environ.pop(name, None) if value is None else os.environ.__setitem__(name, value)
     out, err = io.StringIO(), io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-        code = main(wanted["argv"])
+        code = run(wanted["argv"])
     print("RESULT" + json.dumps({"code": code, "out": out.getvalue(), "err": err.getvalue()}), flush=True)
 """
 
@@ -80,6 +92,7 @@ class Session:
     """One process that runs command after command, importing once, and that never sleeps."""
 
     def __init__(self, hub: TestHub, home: Path) -> None:
+        self.home = home
         home.mkdir(parents=True, exist_ok=True)
         self._process = subprocess.Popen(
             [sys.executable, "-c", _SESSION],
@@ -92,7 +105,7 @@ class Session:
         )
 
     def run(self, *arguments: Any, **variables: str | None) -> "Answer":
-        """A command, with these variables from now on."""
+        """A command or a script and its arguments, with these variables from now on."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         wanted = {"argv": [str(argument) for argument in arguments], "variables": variables}
