@@ -16,7 +16,7 @@ REFUSED = {
     "--generation_config nosuch": "`generation_config` nosuch cannot be used: ",
     "--hub_model_id bad/name/x": "`hub_model_id` bad/name/x cannot be used: ",
     "--resume_from_checkpoint x": "`resume_from_checkpoint` is not for this command: give `--resume`",
-    "--vocab_size 5": "`vocab_size` must be at least 260, .*got 5",
+    "--vocab_size 5": "`vocab_size` must be at least 260 .*got 5",
     "--max_tokens 0": "`max_tokens` must be at least 1, got 0",
     "--gradient_accumulation_steps 0": "`gradient_accumulation_steps` must be at least 1",
     "--per_device_eval_batch_size 0": "`per_device_eval_batch_size` must be at least 1",
