@@ -9,7 +9,8 @@ import pytest
 from hf_vanilla_transformer import VanillaTransformerConfig
 from hf_vanilla_transformer.cli import main
 from hf_vanilla_transformer.cli.train import OWN_OPTIONS
-from hf_vanilla_transformer.training.arguments import GROUPS, TRAINING_SETTINGS
+from hf_vanilla_transformer.model.setting_ranges import DECODING_OPTIONS
+from hf_vanilla_transformer.training.arguments import GROUPS, TRAINING_SETTINGS, DecodingArguments
 from hf_vanilla_transformer.training.model_fields import model_fields
 from hf_vanilla_transformer.training.recipe_files import recipe_names
 from hf_vanilla_transformer.training.trainer_arguments import TranslationTrainingArguments
@@ -49,7 +50,7 @@ def test_train_help_gives_type_choices_default_and_the_recipes(capsys):
     assert main(["train", "--help"]) == 0
     text = " ".join(capsys.readouterr().out.split())
     assert all(name in text for name in recipe_names())
-    assert "--d_model INTEGER Width of the residual stream (default: 512)" in text
+    assert "--d_model INTEGER width of the residual stream (default: 512)" in text
     assert "--positional_encoding {interleaved,concatenated,tensor2tensor,fairseq,learned}" in text
     assert "--tie_word_embeddings true|false" in text
     assert "of the model's config" not in text
@@ -57,6 +58,10 @@ def test_train_help_gives_type_choices_default_and_the_recipes(capsys):
         for field in dataclasses.fields(group):
             entry = re.search(rf"--{field.name} (\S+) \w.{{10}}", text)
             assert entry is not None, field.name  # a type and a description
+
+
+def test_a_recipe_takes_the_decoding_options_of_the_commands():
+    assert {field.name for field in dataclasses.fields(DecodingArguments)} == set(DECODING_OPTIONS)
 
 
 def test_no_setting_is_taken_for_a_misspelt_option_of_the_command():

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from ..model.setting_ranges import COUNTS, NUMBERS
+from ..model.setting_ranges import COUNTS, DECODING_OPTIONS, NUMBERS
 from . import PROGRAM
 
 if TYPE_CHECKING:
@@ -199,8 +199,7 @@ def add_precision_option(parser: argparse.ArgumentParser) -> None:
 
 def decoding_settings(options: argparse.Namespace) -> dict[str, Any]:
     """The given decoding options, as arguments of `Translator.translate`."""
-    names = ("num_beams", "length_penalty", "gnmt_length_penalty", "coverage_penalty", "max_extra_tokens")
-    return {name: value for name in names if (value := getattr(options, name)) is not None}
+    return {name: value for name in DECODING_OPTIONS if (value := getattr(options, name)) is not None}
 
 
 def load_translator(options: argparse.Namespace) -> "Translator":

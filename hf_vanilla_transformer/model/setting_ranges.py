@@ -30,6 +30,8 @@ NUMBERS = {
     "max_time": (0, 1e9),
 }
 """Settings that are finite numbers, with minimum and maximum."""
+DECODING_OPTIONS = ("num_beams", "gnmt_length_penalty", "length_penalty", "coverage_penalty", "max_extra_tokens")
+"""Settings of decoding that commands and recipes take (section 6.1; Wu et al. 2016)."""
 WHERE = ("", " in the given generation config", " in the model's generation config")
 
 
@@ -104,4 +106,4 @@ def _short(value: Any) -> str:
     return f"{value.tolist() if hasattr(value, 'tolist') else value!r:.80}"
 
 
-__all__ = ["COUNTS", "MOST_BEAMS", "NUMBERS", "check_ranges"]
+__all__ = ["COUNTS", "DECODING_OPTIONS", "MOST_BEAMS", "NUMBERS", "check_ranges"]

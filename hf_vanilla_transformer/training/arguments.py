@@ -45,7 +45,9 @@ def _config_fields() -> list[tuple[str, Any, Any]]:
 
 
 def _unset(of_config: ModelField) -> Any:
-    about = {"help": of_config.help, "default": of_config.default, **_choices(of_config.choices)}
+    words = of_config.help
+    sentence = words[:1].lower() + words[1:] if words[1:2].islower() else words  # the option's name comes before it
+    about = {"help": sentence, "default": of_config.default, **_choices(of_config.choices)}
     return field(default=None, metadata=about)
 
 
@@ -130,6 +132,9 @@ class DecodingArguments:
     )
     length_penalty: float | None = option(
         None, "instead of gnmt_length_penalty: score = log-probability / tokens ** this, as in transformers"
+    )
+    coverage_penalty: float | None = option(
+        None, "weight of the penalty for untranslated source tokens (Wu et al. 2016; default: none)"
     )
 
     def __post_init__(self) -> None:
