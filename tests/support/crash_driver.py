@@ -5,6 +5,7 @@ run: a child can be killed as only the system kills.
 Prints a JSON line: the kills that were tried, and for each that went wrong, how.
 """
 
+import gc
 import hashlib
 import json
 import os
@@ -57,6 +58,13 @@ def options_of(run: Path) -> list[str]:
 def train(run: Path, resume: bool = False) -> None:
     """The run, or what is left of it."""
     run_training(parse_settings(None, options_of(run)), resume)
+
+
+def ready_to_fork(base: Path) -> None:
+    """Import all that a run does, by a run; no child looks for garbage among that."""
+    train(base / "imported")
+    gc.collect()
+    gc.freeze()
 
 
 def result(run: Path) -> str:
@@ -187,6 +195,7 @@ def main(base: Path) -> None:
     for side, words in WORDS.items():
         lines = [f"{word} {number}\n" for number in range(12) for word in words]
         (base / f"text.{side}").write_text("".join(lines), encoding="utf-8")
+    ready_to_fork(base)
     writes = list_writes(base)
     reference = result(base / "listed")
     tried = list(choose(writes))

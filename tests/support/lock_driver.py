@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from crash_driver import WORDS, list_writes, options_of, result, watch_writes
+from crash_driver import WORDS, list_writes, options_of, ready_to_fork, result, watch_writes
 
 from hf_vanilla_transformer import cli
 from hf_vanilla_transformer.training.checkpoints import checkpoints_of, what_is_wrong
@@ -226,6 +226,7 @@ def main(base: Path, seed: int) -> None:
         lines = [f"{word} {number}\n" for number in range(12) for word in words]
         (base / f"text.{side}").write_text("".join(lines), encoding="utf-8")
     chance = random.Random(seed)
+    ready_to_fork(base)
     writes = list_writes(base)
     reference = result(base / "listed")
     first_save = next(number for number, write in enumerate(writes) if "checkpoint-2" in write)
