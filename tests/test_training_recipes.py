@@ -58,6 +58,12 @@ def test_every_hyperparameter_of_the_config_is_an_option():
             assert getattr(arguments, field) is None
 
 
+def test_what_is_not_given_stays_unset_when_it_is_parsed(output: list[str]):
+    """A default that crept in would contradict a saved model, or hide a change of the config's own."""
+    settings = parse_settings(None, output)
+    assert set(vars(settings.model).values()) == set(vars(settings.decoding).values()) == {None}
+
+
 def test_the_command_line_has_the_last_word(output: list[str]):
     settings = parse_settings(
         "builtin-fr-en", [*output, "--d_model=64", "--dropout", "0.25", "--tie_word_embeddings", "no"]

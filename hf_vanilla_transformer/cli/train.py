@@ -135,7 +135,7 @@ def _help(parser: CommandParser, everything: bool) -> str:
     """The help text: every setting with its type, choices and default."""
     from dataclasses import MISSING, fields
 
-    from ..training.arguments import GROUPS, TRAINING_SETTINGS
+    from ..training.arguments import CONFIG_DEFAULTS, GROUPS, TRAINING_SETTINGS
 
     groups = dict(GROUPS)
     if everything:
@@ -150,9 +150,10 @@ def _help(parser: CommandParser, everything: bool) -> str:
         section = parser.add_argument_group(name, " ".join((group.__doc__ or "").split("\n\n")[0].split()))
         for field in fields(group):
             if field.init and field.name not in ("output_dir", "debug"):  # both are listed above
-                about = dict(field.metadata)
-                default = about.get("default", None if field.default is MISSING else field.default)
-                _add(section, field.name, field.type, about.get("help", ""), default, about.get("choices", ()))
+                about = field.metadata
+                default = CONFIG_DEFAULTS.get(field.name) if name == "model" else field.default
+                shown = None if default is MISSING else default
+                _add(section, field.name, field.type, about.get("help", ""), shown, about.get("choices", ()))
     return parser.format_help()
 
 

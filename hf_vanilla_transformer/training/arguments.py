@@ -47,8 +47,7 @@ def _config_fields() -> list[tuple[str, Any, Any]]:
 def _unset(of_config: ModelField) -> Any:
     words = of_config.help
     sentence = words[:1].lower() + words[1:] if words[1:2].islower() else words  # the option's name comes before it
-    about = {"help": sentence, "default": of_config.default, **_choices(of_config.choices)}
-    return field(default=None, metadata=about)
+    return option(None, sentence, **_choices(of_config.choices))
 
 
 def _plain_type(of_config: ModelField) -> Any:
@@ -70,6 +69,9 @@ ModelArguments = make_dataclass(
 )
 CHANGEABLE = {"dropout", "attention_dropout", "activation_dropout", "label_smoothing"}
 """Model settings that may change when fine-tuning a saved model; the others define its shape."""
+
+CONFIG_DEFAULTS = {each.name: each.default for each in model_fields()}
+"""What the config's own fields are when they are not given; the options themselves are then None."""
 
 ModelArguments.__doc__ = "The model to train: `init_from`, or the fields of `VanillaTransformerConfig`."
 
