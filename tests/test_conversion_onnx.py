@@ -1,6 +1,7 @@
 """Ours to ONNX: onnxruntime, in a process that knows neither torch nor this package, says the same tokens."""
 
 import json
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -26,6 +27,18 @@ def tokenizer():
     return train_tokenizer(["merci", "thanks"] * 9, vocab_size=270)
 
 
+@pytest.fixture(scope="module")
+def model():
+    model = lively_model()
+    model.generation_config.update(max_length=24)
+    return model
+
+
+@pytest.fixture(scope="module")
+def exported(model, tokenizer, tmp_path_factory) -> Path:
+    return to_onnx(model, tokenizer, tmp_path_factory.mktemp("exported") / "onnx")
+
+
 def translator_of(folder: Path):
     from hf_vanilla_transformer.conversion.onnx_runner import OnnxTranslator
 
@@ -42,22 +55,7 @@ def in_onnxruntime(folder: Path, **settings) -> list[list[int]]:
     return translator_of(folder).generate(ids.numpy(), mask.numpy(), **settings).tolist()
 
 
-@pytest.mark.slow
-@needs_exporters
-@pytest.mark.parametrize(
-    "overrides",
-    [
-        {},
-        {"positional_encoding": "fairseq", "normalize_before": True, "share_encoder_decoder_embeddings": False}
-        | {"decoder_vocab_size": 50},
-        {"positional_encoding": "learned", "head_dim": 6, "value_head_dim": 5, "attention_bias": False},
-    ],
-    ids=["ours", "fairseq, pre-norm, separate", "learned, free widths"],
-)
-def test_the_tokens_are_those_of_generate(overrides, tokenizer, tmp_path):
-    model = lively_model(**overrides)
-    model.generation_config.update(max_length=24)
-    folder = to_onnx(model, tokenizer, tmp_path / "onnx")
+def require_the_tokens_of_generate(folder: Path, model) -> None:
     assert in_onnxruntime(folder) == generated(model)
     # batches and lengths of every size, from one sentence of one token on
     one = np.array([[2]])
@@ -67,9 +65,32 @@ def test_the_tokens_are_those_of_generate(overrides, tokenizer, tmp_path):
 
 @pytest.mark.slow
 @needs_exporters
-def test_generation_settings_hold_in_onnxruntime_too(tokenizer, tmp_path):
-    model = lively_model()
-    folder = to_onnx(model, tokenizer, tmp_path / "onnx")
+def test_the_tokens_are_those_of_generate(exported, model):
+    require_the_tokens_of_generate(exported, model)
+
+
+@pytest.mark.slow
+@needs_exporters
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"positional_encoding": "fairseq", "normalize_before": True, "share_encoder_decoder_embeddings": False}
+        | {"decoder_vocab_size": 50},
+        {"positional_encoding": "learned", "head_dim": 6, "value_head_dim": 5, "attention_bias": False},
+    ],
+    ids=["fairseq, pre-norm, separate", "learned, free widths"],
+)
+def test_the_tokens_of_other_shapes_are_those_of_generate(overrides, tokenizer, tmp_path):
+    """Of a layer each: several are exported above."""
+    model = lively_model(encoder_layers=1, decoder_layers=1, **overrides)
+    model.generation_config.update(max_length=24)
+    require_the_tokens_of_generate(to_onnx(model, tokenizer, tmp_path / "onnx"), model)
+
+
+@pytest.mark.slow
+@needs_exporters
+def test_generation_settings_hold_in_onnxruntime_too(exported, model, tmp_path):
+    folder = Path(shutil.copytree(exported, tmp_path / "onnx"))
     (folder / "manifest.json").unlink()  # as one does after a change of one's own
     free = generated(model, max_length=20)
     said = [*dict.fromkeys(token for row in free for token in row if token > 2)]
@@ -127,13 +148,10 @@ assert not {"torch", "transformers", "hf_vanilla_transformer"} & set(sys.modules
 
 @pytest.mark.slow
 @needs_exporters
-def test_the_folder_runs_by_itself_with_onnxruntime_and_numpy(tokenizer, tmp_path):
-    model = lively_model()
-    model.generation_config.update(max_length=16)
-    folder = to_onnx(model, tokenizer, tmp_path / "onnx")
+def test_the_folder_runs_by_itself_with_onnxruntime_and_numpy(exported, model):
     ids, _ = pad_batch(SOURCES)
     done = subprocess.run(
-        [sys.executable, "-c", RUN_ALONE, str(folder), json.dumps(ids.tolist())],
+        [sys.executable, "-c", RUN_ALONE, str(exported), json.dumps(ids.tolist())],
         capture_output=True,
         text=True,
         check=False,

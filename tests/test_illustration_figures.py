@@ -1,6 +1,5 @@
 """Figures: which there are, that they show the contents' numbers, and that any token can stand in them."""
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from xml.etree import ElementTree
@@ -11,6 +10,7 @@ from illustrations import HOSTILE, hand_made
 from matplotlib.figure import Figure
 from PIL import Image
 
+from hf_vanilla_transformer.illustration.contents import Contents
 from hf_vanilla_transformer.illustration.figures import draw_figures
 
 NAMES = (
@@ -19,14 +19,44 @@ NAMES = (
 )
 
 
+def draw(contents: Contents, folder: Path, *options: Any) -> tuple[list[Path], dict[str, Figure]]:
+    """The files, and by their names the figures that are in them."""
+    saved: list[Figure] = []
+    savefig = Figure.savefig
+
+    def keep(self: Figure, *args: Any, **kwargs: Any) -> None:
+        saved.append(self)
+        savefig(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Figure, "savefig", keep)
+        paths = draw_figures(contents, folder, *options)
+    return paths, {path.stem: figure for path, figure in zip(paths, saved, strict=True)}
+
+
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
-    """Figures of hostile tokens, into a folder that is not there yet."""
+def of_hostile_tokens(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], dict[str, Figure]]:
+    """Of a model whose learning rates nobody knows, into a folder that is not there yet."""
     folder = tmp_path_factory.mktemp("figures") / "new" / "folder"
-    return draw_figures(hand_made(tokens=[*HOSTILE, "$x^2$"]), folder, 16)
+    return draw(hand_made(tokens=[*HOSTILE, "$x^2$"]), folder, 512)
 
 
-def test_each_figure_is_there_as_png_and_svg(drawn):
+OWN_RATES = (16, [(1, 0.5), (2, 0.25)])
+
+
+@pytest.fixture(scope="module")
+def of_a_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[list[Path], dict[str, Figure]]:
+    """Of a model whose run's learning rates are known."""
+    return draw(hand_made(), tmp_path_factory.mktemp("own"), *OWN_RATES)
+
+
+@pytest.fixture
+def own(of_a_run: tuple[list[Path], dict[str, Figure]]) -> dict[str, Figure]:
+    return of_a_run[1]
+
+
+def test_each_figure_is_there_as_png_and_svg(of_hostile_tokens):
+    drawn, _ = of_hostile_tokens
     assert sorted(path.name for path in drawn) == sorted(f"{name}.{kind}" for name in NAMES for kind in ("png", "svg"))
     assert sorted(drawn) == sorted(drawn[0].parent.iterdir())
     for path in drawn:
@@ -38,36 +68,9 @@ def test_each_figure_is_there_as_png_and_svg(drawn):
             assert not tags & {"script", "foreignObject", "a"}
 
 
-def test_the_same_contents_give_the_same_files(tmp_path):
-    contents = hand_made()
-    one, two = (draw_figures(contents, tmp_path / name, 16) for name in ("one", "two"))
-    assert [path.read_bytes() for path in one] == [path.read_bytes() for path in two]
-
-
-@pytest.fixture(scope="module")
-def shown(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., dict[str, Figure]]:
-    """Draw, and give the figures by their names."""
-
-    def draw(*options: Any) -> dict[str, Figure]:
-        saved: list[Figure] = []
-        savefig = Figure.savefig
-
-        def keep(self: Figure, *args: Any, **kwargs: Any) -> None:
-            saved.append(self)
-            savefig(self, *args, **kwargs)
-
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Figure, "savefig", keep)
-            paths = draw_figures(hand_made(), tmp_path_factory.mktemp("shown"), *options)
-        return {path.stem: figure for path, figure in zip(paths, saved, strict=True)}
-
-    return draw
-
-
-@pytest.fixture(scope="module")
-def own(shown: Callable[..., dict[str, Figure]]) -> dict[str, Figure]:
-    """Figures of a model whose run's learning rates are known."""
-    return shown(16, [(1, 0.5), (2, 0.25)])
+def test_the_same_contents_give_the_same_files(of_a_run, tmp_path):
+    again = draw_figures(hand_made(), tmp_path, *OWN_RATES)
+    assert [path.read_bytes() for path in again] == [path.read_bytes() for path in of_a_run[0]]
 
 
 def test_the_grid_has_every_layer_and_head_with_its_weights(own):
@@ -80,10 +83,10 @@ def test_the_grid_has_every_layer_and_head_with_its_weights(own):
     assert [label.get_text() for label in panels[2].get_yticklabels()] == ["je", "suis", "‿étudiant", "</s>"]
 
 
-def test_the_learning_rate_is_the_runs_own_or_else_the_papers(own, shown):
+def test_the_learning_rate_is_the_runs_own_or_else_the_papers(own, of_hostile_tokens):
     (axes,) = own["learning_rate"].axes
     np.testing.assert_allclose(axes.lines[0].get_ydata(), [0.5, 0.25])
-    (paper,) = shown(512)["learning_rate"].axes
+    (paper,) = of_hostile_tokens[1]["learning_rate"].axes
     steps, rates = paper.lines[0].get_data()
     assert steps[np.argmax(rates)] == 4000
     assert max(rates) == pytest.approx(512**-0.5 * 4000**-0.5)  # equation 3
