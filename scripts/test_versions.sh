@@ -35,7 +35,8 @@ run_fast_tests() {
     shift
     say "pytest with $("$folder/bin/python" -c 'import torch, transformers
 print(f"transformers {transformers.__version__}, torch {torch.__version__}")')"
-    "$folder/bin/python" -m pytest -p no:cacheprovider -m "not slow" "$@" || failed=1
+    OMP_NUM_THREADS=1 "$folder/bin/python" -m pytest -p no:cacheprovider -n 2 --dist worksteal -m "not slow" "$@" ||
+        failed=1
 }
 
 failed=0
