@@ -25,7 +25,6 @@ TASK = "translate"
 LIGHT = frozenset(
     (
         "disk_space",
-        "hub_access",
         "json_files",
         "languages",
         "manifest",

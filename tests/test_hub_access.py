@@ -15,13 +15,12 @@ from datasets import load_dataset
 from hub_clients import REPO
 from huggingface_hub import close_session, constants
 
-from hf_vanilla_transformer import from_marian, load_parallel_corpus
+from hf_vanilla_transformer import from_marian, hub_access, load_parallel_corpus
 from hf_vanilla_transformer.cli import main
 from hf_vanilla_transformer.data import stream_parallel_corpus
 from hf_vanilla_transformer.hub.answers import explained
 from hf_vanilla_transformer.hub.fetching import fetch
-from hf_vanilla_transformer.model import hub_access
-from hf_vanilla_transformer.model.hub_access import HubNotReachedError, find_obstacle, require_copy_or_hub
+from hf_vanilla_transformer.hub_access import HubNotReachedError, find_obstacle, require_copy_or_hub
 from hf_vanilla_transformer.tokenization import load_tokenizer
 from hf_vanilla_transformer.translation import Translator, load_model_and_tokenizer
 

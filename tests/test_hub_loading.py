@@ -155,10 +155,10 @@ print(json.dumps(asked))
 
 
 @pytest.mark.slow
-def test_the_tokenizer_is_of_the_models_commit(hub, tmp_path):
+def test_the_tokenizer_is_of_the_models_commit(by_lfs, tmp_path):
     """Whatever is pushed between the two."""
-    done = python(hub, tmp_path, ["-c", TOKENIZER_OF, REPO], token=None)
-    assert result_of(done) == [hub.repositories[REPO].commits[-1][0]]
+    done = python(by_lfs.hub, tmp_path, ["-c", TOKENIZER_OF, REPO], token=None)
+    assert result_of(done) == [by_lfs.hub.repositories[REPO].commits[-1][0]]
 
 
 @pytest.mark.slow

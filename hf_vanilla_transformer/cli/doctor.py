@@ -52,9 +52,10 @@ def main(argv: list[str] | None = None) -> int:
     if not all(text.strip() for text in options.text):
         parser.error("--text needs a sentence, but one of them is empty")
 
-    from ..model.hub_access import require_copy_or_hub
+    from ..hub_access import require_copy_or_hub
 
-    require_copy_or_hub(options.model)  # before seconds of imports
+    if not options.seal:  # which is for folders
+        require_copy_or_hub(options.model)  # before seconds of imports
 
     from ..doctor import examine, require_sealable, seal
 

@@ -105,7 +105,7 @@ def main(argv: list[str] | None = None) -> int:
     origin = _origin(options)
     _check_results_folder(parser, options, origin)
 
-    from ..model.hub_access import require_copy_or_hub
+    from ..hub_access import require_copy_or_hub
 
     require_copy_or_hub(options.model)  # before seconds of imports
 

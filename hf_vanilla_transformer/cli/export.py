@@ -20,7 +20,7 @@ def main(argv: list[str] | None = None) -> int:
     options = parser.parse_args(argv)
     chosen = format_options(parser, options, EXPORT_FORMATS)
 
-    from ..model.hub_access import require_copy_or_hub
+    from ..hub_access import require_copy_or_hub
 
     require_copy_or_hub(options.model)  # before seconds of imports
 

@@ -30,16 +30,14 @@ def main(argv: list[str] | None = None) -> int:
     """Parse the options, illustrate, print where everything is."""
     options = _parse(argv)
 
-    from ..model.hub_access import require_copy_or_hub
-
-    require_copy_or_hub(options.model)  # before seconds of imports
-
     from tqdm import tqdm
 
+    from ..hub_access import require_copy_or_hub
     from ..illustration import check_place
 
     if options.output is not None:
         check_place(options.output)  # before minutes of work
+    require_copy_or_hub(options.model)  # before seconds of imports
     # one line with the current step, on a terminal only
     with tqdm(bar_format="{desc} [{elapsed}]", leave=False, disable=None) as line:
         _illustrate(options, line)

@@ -204,7 +204,7 @@ def decoding_settings(options: argparse.Namespace) -> dict[str, Any]:
 
 def load_translator(options: argparse.Namespace) -> "Translator":
     """The model and tokenizer of `--model` on `--device`."""
-    from ..model.hub_access import require_copy_or_hub
+    from ..hub_access import require_copy_or_hub
 
     require_copy_or_hub(options.model)  # before seconds of imports
 

@@ -29,7 +29,7 @@ def main(argv: list[str] | None = None) -> int:
         parser.error("--overwrite is for --output, which is not given")
     refuse_existing(options.output, options.overwrite)
 
-    from ..model.hub_access import require_copy_or_hub
+    from ..hub_access import require_copy_or_hub
 
     require_copy_or_hub(options.model)  # before seconds of imports
 

@@ -48,7 +48,7 @@ def main(argv: list[str] | None = None) -> int:
         if getattr(options, name) and not options.decode:
             parser.error(f"--{name} is for --decode, without which nothing is translated")
 
-    from ..model.hub_access import require_copy_or_hub
+    from ..hub_access import require_copy_or_hub
 
     require_copy_or_hub(options.model, options.revision)  # before seconds of imports
 
@@ -83,7 +83,7 @@ def main(argv: list[str] | None = None) -> int:
 def _folder(model: str, revision: str | None, whole: bool) -> tuple[Path, bool]:
     """The folder of the model's files, and whether it is a local folder rather than a Hub download."""
     from ..hub.fetching import fetch
-    from ..model.hub_access import HUB_ID
+    from ..hub_access import HUB_ID
 
     folder = Path(model).expanduser()
     if folder.is_dir():

@@ -16,7 +16,7 @@ from json import JSONDecodeError
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..model.hub_access import HUB_ID, from_hub_or_cache
+from ..hub_access import HUB_ID, from_hub_or_cache
 from .caching import cached_map, explained
 from .columns import NESTED, ColumnChoice, Key, choose_columns
 from .files import TABLE_SUFFIXES, check_file, read_table, read_text_files, table_columns

@@ -11,7 +11,7 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from ..model.hub_access import require_hub
+from ..hub_access import require_hub
 
 _TRANSPORT = {"TransportError", "NetworkError", "TimeoutException"}
 """Of the HTTP library, whose name depends on huggingface_hub's version."""

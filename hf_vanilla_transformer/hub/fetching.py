@@ -5,7 +5,7 @@ from pathlib import Path
 from huggingface_hub import HfApi, snapshot_download
 
 from ..evaluation import LEDGER_NAME
-from ..model.hub_access import from_hub_or_cache
+from ..hub_access import from_hub_or_cache
 from ..model.manifest import MANIFEST_NAME
 from .answers import explained
 from .files import CARD_NAME

@@ -12,7 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..model.hub_access import from_hub_or_cache, may_be_hub_id
+from ..hub_access import from_hub_or_cache, may_be_hub_id
 from ..model.json_files import LARGEST_TABLE, read_json
 from ..model.sound_folders import VOCABULARY_FILE, UnsoundFolderError, read_whole, require_sound_download
 from .panics import explained_panics

@@ -13,10 +13,10 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
 
 from ..data.encoding import encode_corpus
+from ..hub_access import require_copy_or_hub
 from ..model.call_settings import PAPER_DECODING
 from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
 from ..model.disk_space import writing_to
-from ..model.hub_access import require_copy_or_hub
 from ..model.memory import in_gb, keep_freed_memory, memory_of
 from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from ..tokenization import load_tokenizer, train_tokenizer

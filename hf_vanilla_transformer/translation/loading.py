@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
+from ..hub_access import from_hub_or_cache, may_be_hub_id
 from ..model.checked_folders import CheckedFolders, require_finite_weights, require_no_adapters
-from ..model.hub_access import from_hub_or_cache, may_be_hub_id
 from ..model.json_files import read_json_object
 from ..model.sound_folders import UnsoundFolderError, read_whole, require_sound_download
 from ..model.weight_headers import require_fitting_weights
