@@ -90,9 +90,7 @@ def test_another_text_is_refused_unless_forced(tiny_model_folder: Path, tmp_path
             trainer.train(resume_from_checkpoint=True)
             assert trainer.state.global_step == 3
             return
-        with pytest.raises(
-            ValueError, match=r"these changed: training text\. Change them back, or .*--resume_c"
-        ):
+        with pytest.raises(ValueError, match=r"these changed: training text\. Change them back, or .*--resume_c"):
             trainer.train(resume_from_checkpoint=True)
 
 
