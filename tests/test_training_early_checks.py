@@ -2,6 +2,8 @@
 
 import pytest
 
+from hf_vanilla_transformer.training.arguments import DataArguments
+from hf_vanilla_transformer.training.early_checks import require_words_to_fit
 from hf_vanilla_transformer.training.recipes import parse_settings
 from hf_vanilla_transformer.training.run import run_training
 
@@ -64,11 +66,19 @@ def test_a_package_that_is_needed_is_named_before_the_text_is_read(tmp_path, mon
 def test_a_batch_that_no_tokenizer_could_fill_is_refused_before_one_is_learned(max_length, tmp_path, monkeypatch):
     monkeypatch.setattr("hf_vanilla_transformer.training.run.train_tokenizer", lambda *_: pytest.fail("learned"))
     for side in "ab":
-        (tmp_path / f"train.{side}").write_text("one two three four five six\n" * 3, encoding="utf-8")
+        (tmp_path / f"train.{side}").write_text(f"one two three four five {side}\n" * 3, encoding="utf-8")
     files = [f"--train_source={tmp_path / 'train.a'}", f"--train_target={tmp_path / 'train.b'}"]
     options = [*files, "--output_dir", str(tmp_path / "run"), "--eval_strategy=no", f"--max_length={max_length}"]
     with pytest.raises(ValueError, match=r"`max_tokens` is 6 and a sentence of 6 words has at least 7 tokens"):
         run_training(parse_settings(None, [*options, "--max_tokens=6"]))
+
+
+def test_a_pair_that_is_dropped_anyway_needs_to_fit_no_batch():
+    """Blank, identical, and too long on its other side."""
+    pairs = [("one two three four", " "), ("one two three four", "one two three four"), ("a b c d", "a b c d e f g")]
+    require_words_to_fit(pairs, 3, DataArguments(max_length=6))
+    with pytest.raises(ValueError, match="a sentence of 4 words has at least 5 tokens"):
+        require_words_to_fit([("one two three four", "a")], 3, DataArguments(max_length=6))
 
 
 def test_a_saved_model_that_contradicts_the_settings_is_refused_before_the_text_is_encoded(

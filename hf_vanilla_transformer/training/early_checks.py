@@ -17,6 +17,7 @@ from transformers.integrations.integration_utils import INTEGRATION_TO_CALLBACK
 
 from ..data.stream_batching import check_stream_sizes
 from ..tokenization.training import MINIMUM_VOCAB_SIZE
+from .arguments import DataArguments
 from .recipe_files import did_you_mean
 from .recipes import Settings
 
@@ -83,16 +84,20 @@ def _check_optimizer(args: Any) -> None:
     """Create optimizer and schedule for one dummy weight, unless DeepSpeed provides them or they need the model."""
     if args.deepspeed is not None or args.optim_target_modules is not None:
         return
+    dummy: Any = torch.nn.Linear(1, 1)  # some optimizers only ask whether there is a model
     with _about("optim", _name(args.optim)):
-        kind, settings = Seq2SeqTrainer.get_optimizer_cls_and_kwargs(args)
+        kind, settings = Seq2SeqTrainer.get_optimizer_cls_and_kwargs(args, dummy)
+        if {"model", "params", "optimizer_dict"} & set(settings):  # it takes the model's own weights
+            return
         settings = {**settings, "lr": args.learning_rate or 1.0}  # the paper's learning rate depends on the model
-        optimizer = kind([torch.nn.Parameter(torch.zeros(1))], **settings)
+        optimizer = kind(dummy.parameters(), **settings)
     with _about("lr_scheduler_type", _name(args.lr_scheduler_type)):
+        warmup = int(args.get_warmup_steps(1000))
         get_scheduler(
             args.lr_scheduler_type,
             optimizer=optimizer,
-            num_warmup_steps=int(args.get_warmup_steps(10)),
-            num_training_steps=10,
+            num_warmup_steps=warmup,
+            num_training_steps=warmup + 1000,
             scheduler_specific_kwargs=args.lr_scheduler_kwargs,
         )
 
@@ -127,22 +132,24 @@ def _about(setting: str, value: Any) -> Iterator[None]:
         raise ValueError(f"`{setting}` {value} cannot be used: {text}.") from error
 
 
-def require_words_to_fit(sentences: Iterable[str], max_tokens: int, max_length: int) -> None:
-    """Refuse a sentence that cannot fit into a batch with any tokenizer, since no token spans two words.
+def require_words_to_fit(pairs: Iterable[tuple[str, str]], max_tokens: int, data: DataArguments) -> None:
+    """Refuse a pair that no tokenizer of ours makes fit into a batch, since no token spans two words.
 
     Args:
-        sentences: the sentences of both sides.
+        pairs: sources with their targets.
         max_tokens: maximum tokens per batch on each side.
-        max_length: longer sentences are dropped; 0 keeps all.
+        data: which pairs are dropped anyway.
 
     Raises:
         ValueError: a sentence has more words than a batch has tokens; the message gives its minimum of tokens.
     """
-    if max_length and max_tokens >= max_length:
+    if 0 < (data.max_length or 0) <= max_tokens or data.max_length_ratio is not None:  # a ratio is one of tokens
         return
-    for sentence in sentences:
-        least = len(sentence.split()) + 1  # the end of the sentence
-        if max_tokens < least and (not max_length or least <= max_length):
+    for source, target in pairs:
+        least = max(len(side.split()) for side in (source, target)) + 1  # the end of the sentence
+        too_long = data.max_length and least > data.max_length
+        empty = data.drop_empty and not (source.strip() and target.strip())
+        if max_tokens < least and not (too_long or empty or (data.drop_identical and source == target)):
             raise ValueError(
                 f"A sentence must fit the budget of a batch, but `max_tokens` is {max_tokens:,} and a sentence of "
                 f"{least - 1:,} words has at least {least:,} tokens. Raise `max_tokens`, or drop longer sentences "

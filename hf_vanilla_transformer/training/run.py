@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 import yaml
+from datasets import Dataset
 from datasets.config import HF_DATASETS_CACHE
 from huggingface_hub.errors import StrictDataclassError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback, set_seed
@@ -208,9 +209,9 @@ def _prepare_tokenizer(settings: Settings, text: TrainingText, run: Path, resume
     if given:
         tokenizer = load_tokenizer(given)
     else:
-        require_words_to_fit(
-            sentences_for_tokenizer(text), settings.training.max_tokens, settings.data.max_length or 0
-        )
+        if isinstance(text, Dataset):  # a stream's sizes are checked with the settings
+            pairs = ((row["source"], row["target"]) for row in text)
+            require_words_to_fit(pairs, settings.training.max_tokens, settings.data)
         tokenizer = train_tokenizer(sentences_for_tokenizer(text), wanted.vocab_size, wanted.tokenizer_algorithm)
     tokenizer.save_pretrained(run)
     return tokenizer
