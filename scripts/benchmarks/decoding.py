@@ -82,6 +82,7 @@ HEADLINES = {
     "call": "decoding one call, against `transformers`' Marian",
     "file": "decoding a file, against `transformers`' Marian",
     "file, CTranslate2": "decoding a file, against CTranslate2",
+    "file, int8": "decoding a file in int8, against CTranslate2",
 }
 
 
