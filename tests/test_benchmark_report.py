@@ -12,9 +12,11 @@ import torch
 from tiny import tiny_model
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
-from benchmarks import decoding, markdown, provenance, report, stock_models, trained_models
+from benchmarks import decoding, lines, markdown, provenance, report, stock_models, trained_models
 from benchmarks.markdown import Figures
 from benchmarks.rounds import Spread, ratios
+
+from hf_vanilla_transformer import Translator
 
 sys.path.pop(0)
 
@@ -304,3 +306,15 @@ def test_a_run_goes_on_by_the_same_recipe_and_text_alone(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match=r"no file .*missing\.fr"):
         trained_models.train(tmp_path / "new", "mine", {"train_source": str(tmp_path / "missing.fr")})
     assert len(commands) == 2
+
+
+def test_translations_of_random_weights_are_as_long_as_the_caption_says(tmp_path, monkeypatch):
+    monkeypatch.setattr(lines, "SIZES", {"d_model": 8, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 8,
+                                         "decoder_ffn_dim": 8, "encoder_attention_heads": 1,
+                                         "decoder_attention_heads": 1})  # fmt: skip
+    lines.prepare(str(tmp_path))
+    translator = Translator.from_pretrained(tmp_path, device="cpu")
+    source = "elle mange la pomme"
+    (translation,) = translator.translate([source])
+    tokens = len(translation.hypotheses[0].token_log_probabilities)
+    assert tokens <= len(translator.tokenizer(source).input_ids) + lines.EXTRA_TOKENS

@@ -57,6 +57,8 @@ OURS = (  # the beginnings of what this package says of these commands
 @pytest.fixture(scope="module")
 def said(tmp_path_factory, tiny_model_folder) -> list[str]:
     """What all commands say in a process of their own whose stderr is a file."""
+    for needed in ("ctranslate2", "onnx"):
+        pytest.importorskip(needed)
     folder = tmp_path_factory.mktemp("plain")
     (folder / "text.fr").write_text(
         "merci\nje suis étudiant\nle petit chat dort\noù est la gare ?\n", encoding="utf-8"

@@ -330,6 +330,10 @@ def test_t5_shows_what_it_gives_and_says_what_it_does_not(tokenizer):
     model = T5ForConditionalGeneration(config).eval()
     model.generation_config.num_beams = 2
     model.generation_config.max_new_tokens = 5
+    model.set_attn_implementation("eager")
+    attentions = model.encoder(torch.tensor([[5, 2]]), output_attentions=True).attentions
+    if not attentions or attentions[0] is None:
+        pytest.skip("T5 of this version of transformers returns no attention weights")
     data = data_of(illustrate(model, tokenizer, TEXT, TARGET).html)
     assert set(data["missing"]) == {"projections", "layers", "embeddings", "positions"}
     assert "T5ForConditionalGeneration" in data["missing"]["layers"]

@@ -20,7 +20,8 @@ def tokenizer(tiny_model_folder):
 
 def model_for(tokenizer, **overrides):
     model = lively_model(vocab_size=len(tokenizer), **overrides)
-    model.generation_config.update(num_beams=4, max_extra_tokens=6)
+    model.generation_config.num_beams = 4
+    model.generation_config.max_extra_tokens = 6
     model.generation_config.max_extra_tokens = 6
     return model
 

@@ -44,7 +44,8 @@ def prepare(folder: str) -> None:
     tokenizer = train_tokenizer([side for pair in builtin_corpus("train") for side in pair], vocab_size=2000)
     config = VanillaTransformerConfig(vocab_size=len(tokenizer), **SIZES)
     model = VanillaTransformerForConditionalGeneration(config).eval()
-    model.generation_config.update(num_beams=4, max_extra_tokens=EXTRA_TOKENS)
+    model.generation_config.num_beams = 4
+    model.generation_config.max_extra_tokens = EXTRA_TOKENS  # `update` drops settings that transformers does not know
     model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
 
