@@ -49,6 +49,26 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def fresh_processes() -> Iterator[Any]:
+    """Starts processes that have imported torch and transformers, but nothing of ours."""
+    from fresh_process import TORCH, FreshProcesses
+
+    processes = FreshProcesses(*TORCH, "transformers.generation.utils")
+    yield processes
+    processes.close()
+
+
+@pytest.fixture(scope="session")
+def processes_with_torch() -> Iterator[Any]:
+    """Starts processes that have imported torch, but neither transformers nor huggingface_hub."""
+    from fresh_process import TORCH, FreshProcesses
+
+    processes = FreshProcesses(*TORCH)
+    yield processes
+    processes.close()
+
+
+@pytest.fixture(scope="session")
 def one_hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A Hub, and a client that has imported everything; `pushing` empties the Hub for each test."""
     from hub_clients import Pushing, Session

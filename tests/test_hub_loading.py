@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_clients import REPO, WITHOUT_PACKAGE, Pushing, Session, command, python, result_of
+from hub_clients import REPO, WITHOUT_PACKAGE, Client, Pushing, Session, result_of
 from hub_server import TestHub
 from model_folders import save_model_folder
 
@@ -83,11 +83,10 @@ def digest(tensor: torch.Tensor) -> str:
     return hashlib.sha256(tensor.detach().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
-def load(hub, home, prelude, trust, *places) -> dict:
+def load(client, prelude, trust, *places) -> dict:
     """What a fresh process with an empty cache gets from each place, from where it may be saved to another."""
-    names = [str(where) for where in (json.dumps(places, default=str), json.dumps(SENTENCES), home)]
-    arguments = ["-c", f"{prelude}\n{LOAD}", *names, "trust" if trust else "no"]
-    return result_of(python(hub, home, arguments, token=None))
+    arguments = (json.dumps(places, default=str), json.dumps(SENTENCES), client.home, "trust" if trust else "no")
+    return result_of(client.python(f"{prelude}\n{LOAD}", *arguments))
 
 
 def pushed(folder: Path, big_folder: Path, xet: bool) -> Pushing:
@@ -113,6 +112,12 @@ def by_lfs(tmp_path_factory, big_folder):
 def by_xet(tmp_path_factory, big_folder):
     yield (pushing := pushed(tmp_path_factory.mktemp("xet"), big_folder, xet=True))
     close(pushing)
+
+
+@pytest.fixture
+def stranger(by_lfs, processes_with_torch, tmp_path) -> Client:
+    """A client that has nothing yet."""
+    return Client(processes_with_torch, by_lfs.hub, tmp_path / "home")
 
 
 @pytest.fixture(params=["by_lfs", "by_xet"])
@@ -155,10 +160,9 @@ print(json.dumps(asked))
 
 
 @pytest.mark.slow
-def test_the_tokenizer_is_of_the_models_commit(by_lfs, tmp_path):
+def test_the_tokenizer_is_of_the_models_commit(by_lfs, stranger):
     """Whatever is pushed between the two."""
-    done = python(by_lfs.hub, tmp_path, ["-c", TOKENIZER_OF, REPO], token=None)
-    assert result_of(done) == [by_lfs.hub.repositories[REPO].commits[-1][0]]
+    assert result_of(stranger.python(TOKENIZER_OF, REPO)) == [by_lfs.hub.repositories[REPO].commits[-1][0]]
 
 
 @pytest.mark.slow
@@ -175,11 +179,14 @@ def test_pulled_into_an_empty_cache_it_translates_the_same(pusher, from_an_empty
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pusher", ["by_lfs"], indirect=True)  # the cache is the same
-def test_later_it_translates_without_a_network_too(pusher, from_an_empty_cache, expected, tmp_path):
+def test_later_it_translates_without_a_network_too(
+    pusher, from_an_empty_cache, expected, tmp_path, processes_with_torch
+):
     from_an_empty_cache()
 
-    arguments = ["translate", "--model", REPO, "--input", tmp_path / "input", "--precision", "model"]
-    offline = command(pusher.hub, pusher.session.home, arguments, token=None, HF_HUB_OFFLINE="1")
+    client = Client(processes_with_torch, pusher.hub, pusher.session.home)
+    arguments = ["--model", REPO, "--input", tmp_path / "input", "--precision", "model"]
+    offline = client.command("translate", *arguments, HF_HUB_OFFLINE="1")
 
     assert offline.stdout.split("\n")[:-1] == expected["translated"], offline.stderr
 
@@ -198,17 +205,19 @@ def test_wrong_bytes_of_the_right_size_are_found_at_loading(pusher, from_an_empt
 
 
 @pytest.mark.slow
-def test_a_stranger_with_the_package_trusts_nobody(by_lfs, expected, tmp_path):
-    (result,) = load(by_lfs.hub, tmp_path, "import hf_vanilla_transformer", False, (REPO, None))["loaded"]
+def test_a_stranger_with_the_package_trusts_nobody(stranger, expected):
+    (result,) = load(stranger, "import hf_vanilla_transformer", False, (REPO, None))["loaded"]
     assert {name: result[name] for name in expected} == expected
     assert result["classes"] == ["hf_vanilla_transformer"] * 3
 
 
 @pytest.mark.slow
-def test_a_stranger_without_it_runs_the_code_that_came_along_if_trusted_and_can_pass_it_on(by_lfs, expected, tmp_path):
+def test_a_stranger_without_it_runs_the_code_that_came_along_if_trusted_and_can_pass_it_on(
+    stranger, expected, tmp_path
+):
     """Without the flag, code from the Hub is named and not run; without a terminal nobody is waited for."""
     places = (REPO, tmp_path / "saved"), (tmp_path / "saved", None)
-    found = load(by_lfs.hub, tmp_path / "home", WITHOUT_PACKAGE, True, *places)
+    found = load(stranger, WITHOUT_PACKAGE, True, *places)
 
     assert "Please pass the argument `trust_remote_code=True` to allow custom code to be run." in found["refusal"]
     for result in found["loaded"]:

@@ -1,7 +1,6 @@
 """The translate pipeline: version 4's forms of input and output, every family of models, the names of version 4."""
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -446,7 +445,9 @@ print(json.dumps(["hf_vanilla_transformer" in sys.modules, found]))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("program", [IMPORTS, STRANGER])
-def test_a_saved_pipeline_needs_no_trust_with_the_package_and_no_package_with_trust(program, ours, tmp_path):
+def test_a_saved_pipeline_needs_no_trust_with_the_package_and_no_package_with_trust(
+    program, ours, tmp_path, fresh_processes
+):
     """Its file travels; and importing the package costs no import of pipelines."""
     ours.save_pretrained(tmp_path)
     assert (tmp_path / "pipeline.py").exists()
@@ -455,7 +456,7 @@ def test_a_saved_pipeline_needs_no_trust_with_the_package_and_no_package_with_tr
     saved = json.loads((tmp_path / "again" / "config.json").read_text())
     assert saved["custom_pipelines"]["translate"]["impl"] == "pipeline.TranslationPipeline"
 
-    done = subprocess.run([sys.executable, "-c", program, str(tmp_path)], capture_output=True, text=True, check=False)
+    done = fresh_processes.run(program, str(tmp_path))
 
     assert done.returncode == 0, done.stderr[-3000:]
     assert json.loads(done.stdout.splitlines()[-1]) == [False, ours("merci")]
@@ -474,16 +475,3 @@ def test_a_model_without_generation_settings_of_length_gets_the_papers(tiny_mode
     translate("merci")
 
     assert seen["max_extra_tokens"] == 50
-
-
-WAYS = ["import hf_vanilla_transformer.model.pipeline", "from hf_vanilla_transformer import *"]
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("way", WAYS)
-def test_the_pipeline_may_be_imported_before_those_of_transformers(way):
-    program = (
-        f"{way}\nfrom transformers import pipelines; print(pipelines.check_task('translate')[1]['impl'].__module__)"
-    )
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "hf_vanilla_transformer.model.pipeline", done.stderr[-3000:]

@@ -2,16 +2,15 @@
 
 import argparse
 import io
-import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from fresh_process import FreshProcesses
 from model_folders import save_model_folder
 from readmes import (
     DOCUMENTS,
@@ -84,16 +83,12 @@ def workplace(prepared_workplace: Path, tmp_path: Path, monkeypatch: pytest.Monk
 
 @pytest.mark.slow
 @pytest.mark.parametrize("snippet", PYTHON, ids=[snippet.place for snippet in PYTHON])
-def test_every_snippet_runs_alone_in_a_fresh_process(snippet: Any, workplace: Path):
+def test_every_snippet_runs_alone_in_a_fresh_process(snippet: Any, workplace: Path, fresh_processes: FreshProcesses):
     """A reader copies one of them, not all: what it needs is imported in it, the registration included."""
     if "ctranslate2" in snippet.code:
         pytest.importorskip("ctranslate2")
         assert main(["export", "--to", "ctranslate2", "--model", "runs/opus", "--output", "runs/opus-int8"]) == 0
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", snippet.code]
-    ended = subprocess.run(
-        command, cwd=workplace, env=environment, capture_output=True, text=True, stdin=subprocess.DEVNULL
-    )
+    ended = fresh_processes.run(snippet.code, cwd=workplace)
     assert ended.returncode == 0, ended.stderr[-2000:]
 
 

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fresh_process import FreshProcesses
 
 import hf_vanilla_transformer
 from hf_vanilla_transformer.registration import LIGHT
@@ -14,16 +15,11 @@ MODEL_ROOM = Path(hf_vanilla_transformer.__file__).parent / "model"
 HEAVY = ("torch", "transformers", "tokenizers", "datasets", "numpy")
 
 
-def run_python(code: str, *options: str) -> str:
-    done = subprocess.run([sys.executable, *options, "-c", code], capture_output=True, text=True, encoding="utf-8")
-    assert done.returncode == 0, done.stderr
-    return done.stdout
-
-
 def test_the_import_and_the_light_modules_bring_in_nothing_heavy():
     lines = [f"import hf_vanilla_transformer.model.{name}" for name in sorted(LIGHT)]
     code = "\n".join(["import sys, hf_vanilla_transformer", *lines, f"print(sorted(set({HEAVY}) & set(sys.modules)))"])
-    assert run_python(code).strip() == "[]"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
 
 
 def test_every_module_that_is_not_light_needs_torch_or_transformers():
@@ -50,7 +46,8 @@ FIRST = {
     "a module that the model imports": "import hf_vanilla_transformer.model.generation",
     "a module that imports the model": "import hf_vanilla_transformer.translation.loading",
     "pipelines": "from transformers.pipelines import pipeline",
-    "the package's pipeline": "from hf_vanilla_transformer import TranslationPipeline",
+    "the package's pipeline": "import hf_vanilla_transformer.model.pipeline",
+    "every name": "from hf_vanilla_transformer import *",
 }
 CHECK = """
 import hf_vanilla_transformer as package
@@ -62,29 +59,33 @@ config = AutoConfig.for_model("vanilla_transformer", **sizes)
 assert type(config) is package.VanillaTransformerConfig
 assert type(AutoModel.from_config(config)) is package.VanillaTransformerModel
 assert type(AutoModelForSeq2SeqLM.from_config(config)) is package.VanillaTransformerForConditionalGeneration
-assert "translate" in PIPELINE_REGISTRY.get_supported_tasks()
+assert PIPELINE_REGISTRY.check_task("translate")[1]["impl"] is package.TranslationPipeline
 for name, module in list(sys.modules.items()):
     if name.startswith("hf_vanilla_transformer."):
         parent, _, own = name.rpartition(".")
         assert getattr(sys.modules[parent], own) is module, name  # none was loaded twice
-print("registered")
 """
+
+
+def check(processes: FreshProcesses, code: str) -> None:
+    begun = "import sys\nassert not {'transformers', 'hf_vanilla_transformer'} & set(sys.modules)"
+    done = processes.run(f"{begun}\n{code}\n{CHECK}")
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("first", FIRST.values(), ids=FIRST)
-def test_whatever_is_imported_first_all_is_registered(first: str):
-    assert run_python(f"import sys, hf_vanilla_transformer\n{first}\n{CHECK}", "-W", "ignore").strip() == "registered"
+def test_whatever_is_imported_first_all_is_registered(first: str, processes_with_torch: FreshProcesses):
+    check(processes_with_torch, f"import hf_vanilla_transformer\n{first}")
 
 
 @pytest.mark.slow
-def test_what_was_imported_before_the_package_is_registered_by_it():
-    first = "import sys\nfrom transformers.pipelines import pipeline\nimport hf_vanilla_transformer"
-    assert run_python(f"{first}\n{CHECK}", "-W", "ignore").strip() == "registered"
+def test_what_was_imported_before_the_package_is_registered_by_it(processes_with_torch: FreshProcesses):
+    check(processes_with_torch, "from transformers.pipelines import pipeline\nimport hf_vanilla_transformer")
 
 
 @pytest.mark.slow
-def test_another_finder_may_be_the_one_that_finds_transformers():
+def test_another_finder_may_be_the_one_that_finds_transformers(processes_with_torch: FreshProcesses):
     """As of an editable installation, which Python's own finder does not know."""
     code = """
 import sys, importlib.machinery
@@ -101,4 +102,4 @@ python = importlib.machinery.PathFinder
 sys.meta_path[:] = [Blind if finder is python else finder for finder in sys.meta_path] + [Other]
 import hf_vanilla_transformer
 """
-    assert run_python(f"{code}\n{CHECK}", "-W", "ignore").strip() == "registered"
+    check(processes_with_torch, code)

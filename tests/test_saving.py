@@ -3,7 +3,6 @@
 import ast
 import hashlib
 import json
-import subprocess
 import sys
 import zipfile
 from dataclasses import dataclass
@@ -11,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from fresh_process import FreshProcesses
 from tiny import lively_model, pad_batch, sentences, tiny_config, tiny_model
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
@@ -69,11 +69,13 @@ def digest(tensor: torch.Tensor) -> str:
     return hashlib.sha256(tensor.detach().contiguous().view(torch.uint8).numpy().tobytes()).hexdigest()
 
 
-def in_a_fresh_process(prelude: str, trust: bool, *folders: tuple[Path, Path | None]) -> list[dict]:
+def in_a_fresh_process(
+    fresh_processes: FreshProcesses, prelude: str, trust: bool, *folders: tuple[Path, Path | None]
+) -> list[dict]:
     """What each folder's model gives, which is then saved again where a place for it is given."""
-    command = [sys.executable, "-c", prelude + PRINT_RESULTS, "trust" if trust else "no", json.dumps(INPUTS.tolist())]
     names = json.dumps([[str(folder), resaved and str(resaved)] for folder, resaved in folders])
-    done = subprocess.run([*command, names], capture_output=True, text=True, check=False)
+    arguments = ("trust" if trust else "no", json.dumps(INPUTS.tolist()), names)
+    done = fresh_processes.run(prelude + PRINT_RESULTS, *arguments)
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(done.stdout.splitlines()[-1])
 
@@ -102,16 +104,20 @@ class Fresh:
 
 
 @pytest.fixture(scope="module")
-def fresh(tmp_path_factory) -> Fresh:
+def fresh(tmp_path_factory, fresh_processes) -> Fresh:
     folder = tmp_path_factory.mktemp("fresh")
     with zipfile.ZipFile(Path(__file__).parent / "data" / "pushed_by_0.1.0.zip") as kept:
         kept.extractall(folder)
     lively_model().to(torch.bfloat16).save_pretrained(folder / "bf16")
     lively_model().save_pretrained(folder / "first")
     pushed, resaved = folder / "pushed", folder / "pushed and resaved"
-    with_package = in_a_fresh_process(WITH_PACKAGE, False, (folder / "bf16", None), (pushed, resaved))
-    models = (folder / "first", folder / "second"), (folder / "second", None), (pushed, None), (resaved, None)
-    return Fresh(folder, *with_package, *in_a_fresh_process(WITHOUT_PACKAGE, True, *models))
+    with_package = (folder / "bf16", None), (pushed, resaved)
+    without = (folder / "first", folder / "second"), (folder / "second", None), (pushed, None), (resaved, None)
+    return Fresh(
+        folder,
+        *in_a_fresh_process(fresh_processes, WITH_PACKAGE, False, *with_package),
+        *in_a_fresh_process(fresh_processes, WITHOUT_PACKAGE, True, *without),
+    )
 
 
 @pytest.mark.slow

@@ -1,13 +1,12 @@
 """Any text comes back, only text is learned, and the saved folder needs no package of ours."""
 
 import json
-import subprocess
-import sys
 import unicodedata
 from collections import Counter
 from pathlib import Path
 
 import pytest
+from fresh_process import FreshProcesses
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import normalizers
@@ -247,16 +246,10 @@ print(json.dumps(seen))
 """
 
 
-def test_auto_tokenizer_needs_nothing_of_ours(folders: dict[str, Path]):
+def test_auto_tokenizer_needs_nothing_of_ours(folders: dict[str, Path], fresh_processes: FreshProcesses):
     """Beside a config of a model type that the process does not know, whose code it is offered and does not run."""
     question = json.dumps([NASTY, *map(str, folders.values())])
-    result = subprocess.run(
-        [sys.executable, "-c", FRESH_PROCESS, question],
-        capture_output=True,
-        encoding="utf-8",
-        stdin=subprocess.DEVNULL,
-        check=False,
-    )
+    result = fresh_processes.run(FRESH_PROCESS, question)
     assert result.returncode == 0, result.stderr
     here = [load_tokenizer(folder)(list(NASTY)).input_ids for folder in folders.values()]
     assert json.loads(result.stdout.strip().split("\n")[-1]) == [

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_clients import REPO, WITHOUT_PACKAGE, Answer, python
+from hub_clients import REPO, WITHOUT_PACKAGE, Answer, Client
 from hub_repositories import WRITER, File, Repository
 from training_runs import make_trainer
 
@@ -97,12 +97,12 @@ print(pipeline("translate", model="someone/fr-en", trust_remote_code=True)("merc
 
 
 @pytest.mark.slow
-def test_what_the_stock_trainer_pushes_translates_for_strangers(pushing, hub, train, tmp_path):
+def test_what_the_stock_trainer_pushes_translates_for_strangers(pushing, hub, train, tmp_path, processes_with_torch):
     """From the model's side no more can be done: its pickled arguments and a card of its own go with it."""
     run, _ = train("stock", "end")
 
     assert set(hub.repositories["someone/fr-en"].files) >= CODE
-    done = python(hub, tmp_path / "stranger", ["-c", WITHOUT_PACKAGE + LOAD], token=None)
+    done = Client(processes_with_torch, hub, tmp_path / "stranger").python(WITHOUT_PACKAGE + LOAD)
     assert done.returncode == 0, done.stderr[-3000:]
     expected = Translator.from_pretrained(run, device="cpu").translate(["merci"])[0].text
     assert done.stdout.split("\n")[-2] == expected

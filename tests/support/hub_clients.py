@@ -4,11 +4,11 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from fresh_process import FreshProcesses
 from hub_repositories import WRITER
 from hub_server import TestHub
 
@@ -32,26 +32,26 @@ def client_environment(hub: TestHub, home: Path, token: str | None = WRITER, **v
     return {**kept, "HF_ENDPOINT": hub.url, "HF_HOME": str(home), **known, **mode, **quiet, **variables}
 
 
-def command(hub: TestHub, home: Path, arguments: Sequence[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    """A command of ours, outside the repository, without a terminal."""
-    return python(hub, home, ["-m", "hf_vanilla_transformer", *map(str, arguments)], **options)
+@dataclass
+class Client:
+    """Someone without a token, in a fresh process for each question, outside the repository."""
+
+    processes: FreshProcesses
+    hub: TestHub
+    home: Path
+
+    def python(self, code: str, *arguments: Any, **variables: str) -> subprocess.CompletedProcess[str]:
+        """What `python -c` prints."""
+        self.home.mkdir(parents=True, exist_ok=True)
+        environment = client_environment(self.hub, self.home, token=None, **variables)
+        return self.processes.run(code, *map(str, arguments), cwd=self.home, environment=environment)
+
+    def command(self, *arguments: Any, **variables: str) -> subprocess.CompletedProcess[str]:
+        """What a command of ours prints, likewise."""
+        return self.python(_COMMAND, *arguments, **variables)
 
 
-def python(
-    hub: TestHub, home: Path, arguments: Sequence[str], token: str | None = WRITER, **variables: str
-) -> subprocess.CompletedProcess[str]:
-    """A fresh Python, likewise."""
-    home.mkdir(parents=True, exist_ok=True)
-    return subprocess.run(
-        [sys.executable, *arguments],
-        env=client_environment(hub, home, token, **variables),
-        cwd=home,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=200,
-    )
+_COMMAND = "import sys; from hf_vanilla_transformer.cli import main; sys.exit(main())"
 
 
 def result_of(done: subprocess.CompletedProcess[str]) -> Any:
