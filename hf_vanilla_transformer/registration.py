@@ -8,14 +8,14 @@ is not saved with models: a repository on the Hub names its classes in its confi
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from importlib import import_module
-from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from . import starting
+from .import_hooks import ImportHook
 
 if TYPE_CHECKING:
     from .model.configuration_vanilla_transformer import VanillaTransformerConfig
@@ -72,56 +72,26 @@ def register_pipeline() -> None:
     import_module(".model.pipeline", __package__)  # registers itself, at the end of its import
 
 
-class _Watch(MetaPathFinder):
-    """An import hook that registers right after `transformers` or its pipelines are imported; delegates to others.
+class _Watch(ImportHook):
+    """Registers right after `transformers` or its pipelines are imported.
 
     The models' own modules import `transformers`, and registration imports those modules. They are therefore loaded
     after `transformers`, so that none of them is used before its own import is complete.
     """
 
+    def __init__(self) -> None:
+        super().__init__({TRANSFORMERS: lambda _: register_models(), PIPELINES: lambda _: register_pipeline()})
+
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
-        if fullname in _REGISTER_AFTER:
-            spec = self._found_by_others(fullname, path, target)
-            if spec is not None and spec.loader is not None:
-                _run_after(spec, _REGISTER_AFTER[fullname])
-            return spec
         room, _, name = fullname.rpartition(".")
         if room == f"{__package__}.model" and name not in LIGHT and TRANSFORMERS not in sys.modules:
-            spec = self._found_by_others(fullname, path, target)
+            spec = self.found_by_others(fullname, path, target)
             if spec is not None and spec.loader is not None:
                 _load_after_transformers(spec)
             return spec
-        return None
-
-    def _found_by_others(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None
-    ) -> ModuleSpec | None:
-        """The spec from any other finder: an editable installation of `transformers` has its own."""
-        for finder in sys.meta_path:
-            find = getattr(finder, "find_spec", None)
-            if not isinstance(finder, _Watch) and find is not None:
-                spec = find(fullname, path, target)
-                if spec is not None:
-                    return spec
-        return None
-
-
-_REGISTER_AFTER: dict[str, Callable[[], None]] = {TRANSFORMERS: register_models, PIPELINES: register_pipeline}
-
-
-def _run_after(spec: ModuleSpec, register: Callable[[], None]) -> None:
-    """Run a registration at the end of a module's import, in the same thread and before other code uses the module."""
-    loader: Any = spec.loader
-    execute = loader.exec_module
-
-    def execute_and_register(module: ModuleType) -> None:
-        with starting.importing():
-            execute(module)
-        register()
-
-    loader.exec_module = execute_and_register
+        return super().find_spec(fullname, path, target)
 
 
 def _load_after_transformers(spec: ModuleSpec) -> None:

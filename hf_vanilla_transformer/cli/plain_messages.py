@@ -9,12 +9,11 @@ import logging
 import os
 import sys
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator
 from contextlib import ExitStack, contextmanager
-from importlib.abc import MetaPathFinder
-from importlib.machinery import ModuleSpec, PathFinder
-from types import ModuleType
 from typing import Any
+
+from ..import_hooks import ImportHook
 
 _PACKAGE = __package__.split(".")[0]
 _VERBOSITY = {
@@ -28,6 +27,7 @@ _BARS = {
     "datasets.utils": "HF_DATASETS_DISABLE_PROGRESS_BARS",
 }
 """Modules with `disable_progress_bars`, and the environment variables that do the same."""
+_MAKES_BARS = "transformers.utils.logging"
 _OTHERS = {"TORCH_CPP_LOG_LEVEL": "ERROR"}
 
 
@@ -119,36 +119,15 @@ def _imported_are_told(variables: Collection[str]) -> Iterator[None]:
 
 @contextmanager
 def _no_bar_for_files_of_weights() -> Iterator[None]:
-    module = sys.modules.get(_LoggingFinder.name)
+    module = sys.modules.get(_MAKES_BARS)
     if module is not None:
         was_active = module.is_progress_bar_enabled()
         module.disable_progress_bar()
-    finder = _LoggingFinder()
-    sys.meta_path.insert(0, finder)
+    hook = ImportHook({_MAKES_BARS: lambda module: module.disable_progress_bar()})
+    sys.meta_path.insert(0, hook)
     try:
         yield
     finally:
-        sys.meta_path.remove(finder)
+        sys.meta_path.remove(hook)
         if module is not None and was_active:
             module.enable_progress_bar()
-
-
-class _LoggingFinder(MetaPathFinder):
-    """Finds the transformers module that creates progress bars, as Python would, and disables them on import."""
-
-    name = "transformers.utils.logging"
-
-    def find_spec(
-        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
-    ) -> ModuleSpec | None:
-        spec = PathFinder.find_spec(fullname, path, target) if fullname == self.name else None
-        if spec is None or spec.loader is None:
-            return None
-        execute = spec.loader.exec_module
-
-        def execute_without_bars(module: ModuleType) -> None:
-            execute(module)
-            module.disable_progress_bar()
-
-        spec.loader.exec_module = execute_without_bars  # type: ignore[method-assign]
-        return spec

@@ -19,6 +19,7 @@ import torch
 from transformers import GenerationConfig, MarianConfig, MarianMTModel, PreTrainedTokenizerBase
 
 from ..model.configuration_vanilla_transformer import PositionalEncoding, Side, VanillaTransformerConfig
+from ..model.generation import lasting_generation_config
 from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from .exports import LONGEST, refuse_if_any, require_ours
 from .folders import save_converted
@@ -27,7 +28,6 @@ from .originals import (
     FIELDS,
     POSITIONS,
     common_fields,
-    copied_generation_config,
     is_same_tensor,
     new_config,
     new_model,
@@ -239,7 +239,7 @@ def _marian_config(model: VanillaTransformerForConditionalGeneration) -> MarianC
 
 
 def _marian_generation_config(model: VanillaTransformerForConditionalGeneration) -> GenerationConfig:
-    generation_config: Any = copied_generation_config(model.generation_config)
+    generation_config: Any = lasting_generation_config(model.generation_config)
     if getattr(generation_config, "gnmt_length_penalty", None) is not None:
         alpha = generation_config.gnmt_length_penalty
         del generation_config.gnmt_length_penalty

@@ -14,6 +14,7 @@ from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel
 
 from ..model.checked_folders import require_finite_weights
 from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
+from ..model.generation import lasting_generation_config
 from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from ..translation.loading import load_model_and_report, require_matching_weights
 
@@ -136,7 +137,7 @@ def new_model(
     model.tie_weights()
     require_same_values(weights, model.state_dict())
     model.config.dtype = model.dtype
-    model.generation_config = copied_generation_config(generation_config)
+    model.generation_config = lasting_generation_config(generation_config)
     require_known_tokens(model.config, model.generation_config)
     return model.eval()
 
@@ -197,16 +198,6 @@ def require_known_tokens(config: VanillaTransformerConfig, generation_config: Ge
             f"Special tokens must be among the {rows:,} of the target's vocabulary, but there are "
             f"{', '.join(dict.fromkeys(outside))}. Correct config.json and generation_config.json of the model."
         )
-
-
-def copied_generation_config(original: GenerationConfig) -> GenerationConfig:
-    """Copy all settings of `original` and clear its mark as derived from a model config.
-
-    A generation config with that mark loses its other settings when it is loaded.
-    """
-    copied = GenerationConfig.from_dict(original.to_dict())
-    copied._from_model_config = False
-    return copied
 
 
 def is_same_tensor(one: torch.Tensor, other: torch.Tensor) -> bool:

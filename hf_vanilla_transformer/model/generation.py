@@ -110,4 +110,14 @@ def by_name(positional: tuple[Any, ...], named: Mapping[str, Any]) -> dict[str, 
     return {**given, **named}
 
 
-__all__ = ["TranslationGenerationMixin"]
+def lasting_generation_config(config: GenerationConfig) -> GenerationConfig:
+    """A copy that keeps every setting when it is saved and loaded.
+
+    One that was derived from a model's config is marked so, and is loaded without settings that `transformers` does
+    not know, such as `max_extra_tokens`. The mark, like all that begins with `_`, is not copied.
+    """
+    settings = config.to_dict()
+    return GenerationConfig(**{name: value for name, value in settings.items() if not name.startswith("_")})
+
+
+__all__ = ["TranslationGenerationMixin", "lasting_generation_config"]

@@ -34,7 +34,7 @@ from transformers.utils.output_capturing import OutputRecorder, capture_outputs
 from .attention_kernels import config_for_call, drop_source_padding, is_flash, pad_to_one_head_dim
 from .checked_folders import CheckedFolders
 from .configuration_vanilla_transformer import Side, VanillaTransformerConfig
-from .generation import TranslationGenerationMixin
+from .generation import TranslationGenerationMixin, lasting_generation_config
 from .loss import chunked_cross_entropy, label_smoothed_cross_entropy
 from .masks import positions_from_mask, source_mask
 from .model_admission import known_to_the_fast_path
@@ -694,8 +694,7 @@ class VanillaTransformerForConditionalGeneration(
         if not config.share_encoder_decoder_embeddings:
             self._tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
         self.post_init()
-        # a generation config derived from the model config loses its own settings (`max_extra_tokens`) when loaded
-        self.generation_config._from_model_config = False
+        self.generation_config = lasting_generation_config(self.generation_config)
 
     @can_return_tuple
     @auto_docstring

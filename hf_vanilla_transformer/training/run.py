@@ -18,6 +18,7 @@ from ..hub_access import require_copy_or_hub
 from ..model.call_settings import PAPER_DECODING
 from ..model.configuration_vanilla_transformer import VanillaTransformerConfig
 from ..model.disk_space import writing_to
+from ..model.generation import lasting_generation_config
 from ..model.memory import in_gb, keep_freed_memory, memory_of
 from ..model.modeling_vanilla_transformer import VanillaTransformerForConditionalGeneration
 from ..tokenization import load_tokenizer, train_tokenizer
@@ -271,8 +272,7 @@ def _require_room(config: VanillaTransformerConfig) -> None:
 def _set_decoding(model: PreTrainedModel, decoding: dict[str, Any]) -> None:
     if decoding.get("length_penalty") is not None:  # one kind of penalty replaces the other
         decoding = {**decoding, "gnmt_length_penalty": None}
-    # a generation config marked as derived from the model's config loses all other settings when it is loaded
-    model.generation_config._from_model_config = False
+    model.generation_config = lasting_generation_config(model.generation_config)
     for name, value in decoding.items():
         setattr(model.generation_config, name, value)
 

@@ -16,7 +16,7 @@ import transformers
 from accelerate.utils.operations import ConvertOutputsToFp32
 from sacrebleu.metrics import BLEU
 from torch.nn.modules import module as torch_module
-from transformers import GenerationConfig, PreTrainedConfig, PreTrainedModel, Trainer, initialization, pipelines
+from transformers import PreTrainedConfig, PreTrainedModel, Trainer, initialization, pipelines
 from transformers.utils import output_capturing
 
 
@@ -136,12 +136,6 @@ TRANSFORMERS = (
         "which attention a model computes: documented to be read in a model's code, and set here on a copy of the "
         "config, since attention weights need eager attention for one call",
         "read what `set_attn_implementation` then sets",
-    ),
-    PrivateName(
-        "_from_model_config",
-        lambda: GenerationConfig()._from_model_config,
-        "a generation config that says it only mirrors the model's loses `max_extra_tokens` when it is loaded",
-        "take the assignments out once a saved config keeps all it holds; tests/test_saving.py tells",
     ),
     PrivateName(
         "_get_resized_lm_head",
