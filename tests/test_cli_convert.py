@@ -144,14 +144,6 @@ def test_quantized_weights_are_those_of_the_option(tiny_model_folder, tmp_path):
     assert read_manifest(tmp_path / "int8")["exported_to"] == {"format": "ctranslate2", "quantization": "int8"}
 
 
-@pytest.mark.slow
-def test_export_to_onnx(tiny_model_folder, tmp_path):
-    pytest.importorskip("transformers.exporters", reason="this transformers has no exporters")
-    output = tmp_path / "onnx"
-    assert main(["export", "--to", "onnx", "--model", str(tiny_model_folder), "--output", str(output)]) == 0
-    assert {"encoder.onnx", "decoder.onnx", "onnx_runner.py", "tokenizer.json"} <= {p.name for p in output.iterdir()}
-
-
 def test_a_quantization_of_another_format_is_wrong_usage(capsys):
     command = ["export", "--to", "onnx", "--model", "m", "--output", "o", "--quantization", "int8"]
     assert main(command) == 2

@@ -112,6 +112,8 @@ def test_version(capsys):
         ([], "A command is needed. The commands are train, translate"),
         (["translat"], "There is no command 'translat'. Did you mean translate? The commands are"),
         (["illustrait"], "There is no command 'illustrait'."),
+        (["--hlep"], "There is no command '--hlep'. Did you mean --help?"),
+        (["help"], "There is no command 'help'. Did you mean --help?"),
         (["score"], "the following arguments are required: --model"),
         (
             ["translate", "--model", "m", "--num_beams", "0"],
@@ -119,6 +121,8 @@ def test_version(capsys):
         ),
         (["translate", "--model", "m", "--n_best", "2.5"], "argument --n_best: must be a whole number of at least 1"),
         (["translate", "--model", "m", "--max_extra_tokens", "-1"], "must be a whole number of at least 0, got -1"),
+        (["translate", "--model", "m", "--max_extra_tokens="], "must be a whole number of at least 0, got nothing"),
+        (["translate", "--model", "m", "--length_penalty", ""], "must be a number between -10 and 10, got nothing"),
         (["translate", "--model", "m", "--num_beams", "1000000"], "argument --num_beams: must be at most 1,000, got"),
         (
             ["evaluate", "--model", "m", "--length_penalty", "nan"],

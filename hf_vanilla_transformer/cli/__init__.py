@@ -84,7 +84,7 @@ def _wrong_command(arguments: list[str]) -> str:
     known = f"The commands are {', '.join(COMMANDS)}; --help says more."
     if not arguments:
         return f"A command is needed. {known}"
-    close = get_close_matches(arguments[0], COMMANDS, n=1)
+    close = get_close_matches(arguments[0], [*COMMANDS, "--help", "--version"], n=1)
     return f"There is no command {arguments[0]!r}. " + (f"Did you mean {close[0]}? " if close else "") + known
 
 

@@ -100,7 +100,7 @@ def _whole_number(text: str, least: int, most: int = LARGEST) -> int:
     except ValueError:
         number = least - 1
     if number < least:
-        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text}")
+        raise argparse.ArgumentTypeError(f"must be a whole number of at least {least}, got {text or 'nothing'}")
     if number > most:
         raise argparse.ArgumentTypeError(f"must be at most {most:,}, got {text}")
     return number
@@ -122,7 +122,9 @@ def number_of(setting: str) -> Callable[[str], float]:
         except ValueError:
             value = math.nan
         if not least <= value <= most:
-            raise argparse.ArgumentTypeError(f"must be a number between {least:g} and {most:g}, got {text}")
+            raise argparse.ArgumentTypeError(
+                f"must be a number between {least:g} and {most:g}, got {text or 'nothing'}"
+            )
         return value
 
     return number
