@@ -137,7 +137,11 @@ Way = tuple[int, int]  # threads per batch; maximum tokens of a batch, 0 for all
 def _translator(model: Path, precision: str, threads: int, batches: int) -> Any:
     import ctranslate2
 
-    return ctranslate2.Translator(str(model), compute_type=precision, inter_threads=batches, intra_threads=threads)
+    # a bounded queue, the default, can wait for ever: its worker and the caller each miss the other's signal
+    queue = {"max_queued_batches": -1}
+    return ctranslate2.Translator(
+        str(model), compute_type=precision, inter_threads=batches, intra_threads=threads, **queue
+    )
 
 
 def _threads() -> int:
