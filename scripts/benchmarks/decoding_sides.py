@@ -1,10 +1,12 @@
 """One side of a decoding benchmark: load a model in its format, decode a workload, report the seconds.
 
 CTranslate2 runs with the best of several settings, found before timing in the first round of a row: all threads for
-one batch or one thread per batch, and for a file batches of 1,024, 1,536 or 2,048 tokens.
+one batch or one thread per batch, and for a file batches of 1,024 or 2,048 tokens, or all or half of a short one.
 """
 
 import json
+import os
+import sys
 import time
 from collections.abc import Callable
 from functools import cache
@@ -93,13 +95,14 @@ def _marian(folder: Path, precision: str, workload: str, forced: bool) -> Callab
 
 
 def _ctranslate2(folder: Path, precision: str, workload: str, forced: bool) -> Callable[[list[str]], list[str]]:
-    from transformers import AutoTokenizer
+    """CTranslate2 without torch, whose OpenMP would slow down its threads several times."""
+    from tokenizers import Tokenizer
 
-    tokenizer = AutoTokenizer.from_pretrained(folder / "tokenizer")
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer" / "tokenizer.json"))
     lengths = (FORCED_TOKENS, FORCED_TOKENS) if forced else (1, 200)
 
     def by(translator: Any, budget: int, sentences: list[str]) -> list[str]:
-        source = [tokenizer.convert_ids_to_tokens(ids) for ids in tokenizer(sentences).input_ids]
+        source = [encoding.tokens for encoding in tokenizer.encode_batch(sentences)]
         batches = {"max_batch_size": budget, "batch_type": "tokens"} if budget else {}
         results = translator.translate_batch(
             source,
@@ -109,10 +112,9 @@ def _ctranslate2(folder: Path, precision: str, workload: str, forced: bool) -> C
             max_decoding_length=lengths[1],
             **batches,
         )
-        ids = [tokenizer.convert_tokens_to_ids(result.hypotheses[0]) for result in results]
-        # random weights may also produce ids for which the tokenizer has no token
-        ids = [[0 if token is None else token for token in row] for row in ids]
-        return tokenizer.batch_decode(ids, skip_special_tokens=True)
+        # random weights may also produce tokens that the tokenizer does not have
+        ids = [[tokenizer.token_to_id(token) or 0 for token in result.hypotheses[0]] for result in results]
+        return tokenizer.decode_batch(ids)
 
     def decode(way: Way, sentences: list[str]) -> list[str]:
         threads, budget = way
@@ -123,9 +125,15 @@ def _ctranslate2(folder: Path, precision: str, workload: str, forced: bool) -> C
         return by(translator, budget, sentences)
 
     def by_best_way(sentences: list[str]) -> list[str]:
-        return decode(
-            _best_way(folder / f"best way, {precision}, {workload}.json", workload, sentences, decode), sentences
-        )
+        kept = folder / f"best way, {precision}, {workload}.json"
+        if not kept.exists():
+            budgets = [0]
+            if workload.startswith("file"):
+                tokens = sum(len(encoding.ids) for encoding in tokenizer.encode_batch(sentences))
+                budgets = [1024, 2048] if tokens > 2048 else [tokens, -(-tokens // 2)]
+            kept.write_text(json.dumps(_best_way(budgets, sentences, decode)), encoding="utf-8")
+        threads, budget = json.loads(kept.read_text(encoding="utf-8"))
+        return decode((threads, budget), sentences)
 
     return by_best_way
 
@@ -137,30 +145,22 @@ Way = tuple[int, int]  # threads per batch; maximum tokens of a batch, 0 for all
 def _translator(model: Path, precision: str, threads: int, batches: int) -> Any:
     import ctranslate2
 
-    # a bounded queue, the default, can wait for ever: its worker and the caller each miss the other's signal
-    queue = {"max_queued_batches": -1}
-    return ctranslate2.Translator(
-        str(model), compute_type=precision, inter_threads=batches, intra_threads=threads, **queue
-    )
+    assert "torch" not in sys.modules
+    return ctranslate2.Translator(str(model), compute_type=precision, inter_threads=batches, intra_threads=threads)
 
 
 def _threads() -> int:
-    import torch
+    """As many as torch uses: those of OMP_NUM_THREADS, or one for each core."""
+    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
 
-    return torch.get_num_threads()
 
-
-def _best_way(kept: Path, workload: str, sentences: list[str], decode: Callable[[Way, list[str]], Any]) -> Way:
-    """The best settings: searched before timing in the first round of a row, read from a file in later ones."""
-    if not kept.exists():
-        budgets = (1024, 1536, 2048) if workload.startswith("file") else (0,)
-        ways = [(threads, budget) for threads in {_threads(), 1} for budget in budgets]
-        seconds = []
-        for way in ways:
-            decode(way, sentences[:CALL_SENTENCES])  # warm-up: memory, kernels, threads
-            start = time.perf_counter()
-            decode(way, sentences)
-            seconds.append(time.perf_counter() - start)
-        kept.write_text(json.dumps(ways[seconds.index(min(seconds))]), encoding="utf-8")
-    threads, budget = json.loads(kept.read_text(encoding="utf-8"))
-    return threads, budget
+def _best_way(budgets: list[int], sentences: list[str], decode: Callable[[Way, list[str]], Any]) -> Way:
+    """The fastest settings for these sentences."""
+    ways = [(threads, budget) for threads in {_threads(), 1} for budget in budgets]
+    seconds = []
+    for way in ways:
+        decode(way, sentences[:8])  # warm-up: memory, kernels, threads
+        start = time.perf_counter()
+        decode(way, sentences)
+        seconds.append(time.perf_counter() - start)
+    return ways[seconds.index(min(seconds))]
