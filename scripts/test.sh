@@ -22,6 +22,7 @@ trap 'kill "$checks" 2>/dev/null || true; rm -f "$found"' EXIT
 say "pytest, two processes"
 # many tests wait for processes that they start; who has done its half takes from the other's
 failed=0
+unset PYTHONDONTWRITEBYTECODE  # without compiled files every process that tests start compiles the package anew
 OMP_NUM_THREADS=1 .venv/bin/python -m pytest -n 2 --dist worksteal "$@" || failed=$?
 if ! wait "$checks"; then
     say "mypy or import-linter"

@@ -13,7 +13,7 @@ import pytest
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs processes that fork")
 @pytest.mark.timeout(900)
 def test_a_run_killed_at_any_file_goes_on_exactly(tmp_path: Path):
-    """Kill -9 before every file of a checkpoint and of the final model; SIGTERM, Ctrl-C and SIGHUP within a step."""
+    """Killed before every file of a checkpoint and of the final model; SIGTERM, Ctrl-C and SIGHUP within a step."""
     driver = Path(__file__).parent / "support" / "crash_driver.py"
     done = subprocess.run(
         [sys.executable, str(driver), str(tmp_path)],
