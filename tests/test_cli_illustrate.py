@@ -9,13 +9,6 @@ import pytest
 from illustrations import data_of
 
 from hf_vanilla_transformer.cli import main
-from hf_vanilla_transformer.illustration import figures as drawing
-
-
-@pytest.fixture(autouse=True)
-def _coarse_pictures(monkeypatch):
-    """Figures are tested by `test_illustration_figures.py`; drawing them takes most of the time here."""
-    monkeypatch.setattr(drawing, "DOTS_PER_INCH", 20)
 
 
 def test_it_writes_the_page_and_the_figures(tiny_model_folder, tmp_path, capsys):
