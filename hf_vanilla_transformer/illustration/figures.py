@@ -85,6 +85,7 @@ def _write(job: "Callable[[], Figure]", base: Path) -> list[Path]:
             path = base.with_suffix(f".{kind}")
             with replaced_file(path) as beside:
                 figure.savefig(beside, format=kind, metadata=metadata)
+            figure.set_layout_engine("none")  # both files have the layout of the first; it takes longer than drawing
             paths.append(path)
     return paths
 
