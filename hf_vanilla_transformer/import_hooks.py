@@ -4,6 +4,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec
+from itertools import dropwhile, islice
 from types import ModuleType
 from typing import Any
 
@@ -35,10 +36,11 @@ class ImportHook(MetaPathFinder):
     def found_by_others(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None
     ) -> ModuleSpec | None:
-        """The spec from any other finder: an editable installation, for example, has its own."""
-        for finder in sys.meta_path:
+        """The spec from a finder after this one: an editable installation, for example, has its own."""
+        finders = dropwhile(lambda finder: finder is not self, list(sys.meta_path))
+        for finder in islice(finders, 1, None):  # not those before it, which may delegate to it
             find = getattr(finder, "find_spec", None)
-            if finder is not self and find is not None:
+            if find is not None:
                 spec = find(fullname, path, target)
                 if spec is not None:
                     return spec

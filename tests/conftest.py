@@ -51,21 +51,17 @@ def tiny_model_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def fresh_processes() -> Iterator[Any]:
     """Starts processes that have imported torch and transformers, but nothing of ours."""
-    from fresh_process import TORCH, FreshProcesses
+    from fresh_process import TORCH, started_processes
 
-    processes = FreshProcesses(*TORCH, "transformers.generation.utils")
-    yield processes
-    processes.close()
+    yield from started_processes(*TORCH, "transformers.generation.utils")
 
 
 @pytest.fixture(scope="session")
 def processes_with_torch() -> Iterator[Any]:
     """Starts processes that have imported torch, but neither transformers nor huggingface_hub."""
-    from fresh_process import TORCH, FreshProcesses
+    from fresh_process import TORCH, started_processes
 
-    processes = FreshProcesses(*TORCH)
-    yield processes
-    processes.close()
+    yield from started_processes(*TORCH)
 
 
 @pytest.fixture(scope="session")

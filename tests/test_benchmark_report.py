@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from originals import marian_folder
 from tiny import tiny_model
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
@@ -318,3 +319,10 @@ def test_translations_of_random_weights_are_as_long_as_the_caption_says(tmp_path
     (translation,) = translator.translate([source])
     tokens = len(translation.hypotheses[0].token_log_probabilities)
     assert tokens <= len(translator.tokenizer(source).input_ids) + lines.EXTRA_TOKENS
+
+
+def test_a_tokenizer_that_the_other_side_cannot_read_is_named(tmp_path):
+    model = marian_folder(tmp_path / "opus")
+    given = {"model": str(model), "input": None, "sentences": 2, "against": None, "rows": ["file, CTranslate2"]}
+    with pytest.raises(ValueError, match=f"the tokenizer of {model} has none"):
+        decoding.prepare(argparse.Namespace(**given), tmp_path / "prepared")

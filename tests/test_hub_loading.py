@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_clients import REPO, WITHOUT_PACKAGE, Client, Pushing, Session, result_of
+from fresh_process import WITHOUT_PACKAGE
+from hub_clients import REPO, Client, Pushing, Session, result_of
 from hub_server import TestHub
 from model_folders import save_model_folder
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from fresh_process import FreshProcesses
+from fresh_process import WITHOUT_PACKAGE, FreshProcesses
 from tiny import lively_model, pad_batch, sentences, tiny_config, tiny_model
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
 
@@ -55,14 +55,6 @@ print(json.dumps([results_of(*folders) for folders in json.loads(sys.argv[3])]))
 """
 
 WITH_PACKAGE = "import hf_vanilla_transformer\n"
-WITHOUT_PACKAGE = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "hf_vanilla_transformer":
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Block())
-"""
 
 
 def digest(tensor: torch.Tensor) -> str:

@@ -22,7 +22,6 @@ def model_for(tokenizer, **overrides):
     model = lively_model(vocab_size=len(tokenizer), **overrides)
     model.generation_config.num_beams = 4
     model.generation_config.max_extra_tokens = 6
-    model.generation_config.max_extra_tokens = 6
     return model
 
 

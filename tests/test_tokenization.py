@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from fresh_process import FreshProcesses
+from fresh_process import WITHOUT_PACKAGE, FreshProcesses
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import normalizers
@@ -224,15 +224,8 @@ def test_words_counted_for_unigram_are_those_of_the_pre_tokenizer(text: str):
 
 # ---- without our package -------------------------------------------------------------------------------------------
 
-FRESH_PROCESS = """
-import json, sys
-
-class Blocked:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "hf_vanilla_transformer":
-            raise ImportError("blocked: this process does without the package")
-
-sys.meta_path.insert(0, Blocked())
+QUESTION = """
+import json
 from transformers import AutoTokenizer
 
 texts, *folders = json.loads(sys.argv[1])
@@ -249,7 +242,7 @@ print(json.dumps(seen))
 def test_auto_tokenizer_needs_nothing_of_ours(folders: dict[str, Path], fresh_processes: FreshProcesses):
     """Beside a config of a model type that the process does not know, whose code it is offered and does not run."""
     question = json.dumps([NASTY, *map(str, folders.values())])
-    result = fresh_processes.run(FRESH_PROCESS, question)
+    result = fresh_processes.run(WITHOUT_PACKAGE + QUESTION, question)
     assert result.returncode == 0, result.stderr
     here = [load_tokenizer(folder)(list(NASTY)).input_ids for folder in folders.values()]
     assert json.loads(result.stdout.strip().split("\n")[-1]) == [

@@ -5,7 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
-from hub_clients import REPO, WITHOUT_PACKAGE, Answer, Client
+from fresh_process import WITHOUT_PACKAGE
+from hub_clients import REPO, Answer, Client
 from hub_repositories import WRITER, File, Repository
 from training_runs import make_trainer
 

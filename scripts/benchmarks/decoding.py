@@ -139,9 +139,13 @@ def prepare(options: argparse.Namespace, folder: Path) -> None:
     model.save_pretrained(folder / "ours")
     tokenizer.save_pretrained(folder / "ours")
     tokenizer.save_pretrained(folder / "tokenizer")  # the peers load it without our package
-    if not (folder / "tokenizer" / "tokenizer.json").is_file():
-        raise ValueError("CTranslate2's side needs a model with a tokenizer.json, but this one has none.")
-    for peer, form in {tuple(ROWS[name].peer.split()) for name in options.rows} if not options.against else ():
+    peers = set() if options.against else {tuple(ROWS[name].peer.split()) for name in options.rows}
+    if "ctranslate2" in dict(peers) and not (folder / "tokenizer" / "tokenizer.json").is_file():
+        raise ValueError(
+            f"CTranslate2's side reads a tokenizer.json, but the tokenizer of {options.model} has none. Choose "
+            "another model, or rows without CTranslate2 (`decode --rows`)."
+        )
+    for peer, form in peers:
         if peer == "ctranslate2":
             to_ctranslate2(model, tokenizer, folder / form, form)
         elif not (folder / peer).exists():

@@ -151,7 +151,8 @@ def _translator(model: Path, precision: str, threads: int, batches: int) -> Any:
 
 def _threads() -> int:
     """As many as torch uses: those of OMP_NUM_THREADS, or one for each core."""
-    return int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(os.environ.get("OMP_NUM_THREADS") or cores)
 
 
 def _best_way(budgets: list[int], sentences: list[str], decode: Callable[[Way, list[str]], Any]) -> Way:

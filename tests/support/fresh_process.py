@@ -1,7 +1,7 @@
 """Fresh processes in which our package was never imported, forked from one that has imported the libraries.
 
-The imports of torch and transformers take seconds, and there are dozens of such tests. What is tested of the imports
-themselves, or of settings that libraries read when they are imported, needs a process of its own.
+The imports of torch and transformers take seconds, and there are dozens of such tests. A test of what happens when
+transformers is imported, or of settings that are read then, gets a process that has imported `TORCH` alone.
 """
 
 import json
@@ -9,8 +9,10 @@ import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+
+import pytest
 
 _SERVER = """
 import importlib, json, os, sys
@@ -40,6 +42,17 @@ TORCH = ("torch", "torch._dynamo", "torch.distributed.tensor", "tokenizers", "se
 """What transformers imports that takes long and reads no settings of the Hub."""
 
 
+WITHOUT_PACKAGE = """
+import sys
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] == "hf_vanilla_transformer":
+            raise ModuleNotFoundError(name)
+sys.meta_path.insert(0, Block())
+"""
+"""The beginning of a program that does without our package, as for someone who has not installed it."""
+
+
 class FreshProcesses:
     """Starts fresh processes that have imported some libraries."""
 
@@ -66,11 +79,21 @@ class FreshProcesses:
             wanted["environment"] = dict(os.environ if environment is None else environment)
             self._server.stdin.write(f"{json.dumps(wanted)}\n")
             self._server.stdin.flush()
-            code_of_exit = int(self._server.stdout.readline())
+            answer = self._server.stdout.readline()
+            assert answer, "the process that others are forked from has ended; its stderr says why"
             read = {name: Path(path).read_text(encoding="utf-8") for name, path in printed.items()}
-        return subprocess.CompletedProcess([sys.executable, "-c", code, *arguments], code_of_exit, **read)
+        return subprocess.CompletedProcess([sys.executable, "-c", code, *arguments], int(answer), **read)
 
     def close(self) -> None:
         """End the process that others are forked from."""
         if self._server is not None:
             self._server.communicate()
+
+
+def started_processes(*libraries: str) -> Iterator[FreshProcesses]:
+    """What a fixture yields: the same, ended at last."""
+    if not hasattr(os, "fork"):
+        pytest.skip("needs processes that fork")
+    processes = FreshProcesses(*libraries)
+    yield processes
+    processes.close()

@@ -13,14 +13,6 @@ from hub_repositories import WRITER
 from hub_server import TestHub
 
 REPO = "someone/fr-en"
-WITHOUT_PACKAGE = """
-import sys
-class Block:
-    def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] == "hf_vanilla_transformer":
-            raise ModuleNotFoundError(name)
-sys.meta_path.insert(0, Block())
-"""
 
 
 def client_environment(hub: TestHub, home: Path, token: str | None = WRITER, **variables: str) -> dict[str, str]:
